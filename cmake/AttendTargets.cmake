@@ -1,0 +1,29 @@
+# What every target of this project is built with.
+function(attend_compile_options target)
+  attend_openmp(${target})
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+    $<$<BOOL:${ATTEND_WARNINGS_AS_ERRORS}>:-Werror>)
+  if(ATTEND_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${ATTEND_SANITIZE} -fno-omit-frame-pointer
+      -fno-sanitize-recover=all)
+    target_link_options(${target} PRIVATE -fsanitize=${ATTEND_SANITIZE})
+  endif()
+endfunction()
+
+# LibTorch's headers are the cost of a build: programs share one precompiled header. They must be compiled with the
+# same options, so each links the same things.
+function(attend_precompiled_torch)
+  file(WRITE ${PROJECT_BINARY_DIR}/precompiled.cpp "int main() { return 0; }\n")
+  attend_program(attend_precompiled ${PROJECT_BINARY_DIR}/precompiled.cpp)
+  target_precompile_headers(attend_precompiled PRIVATE <torch/torch.h> <fmt/ranges.h> <CLI/CLI.hpp>)
+endfunction()
+
+# A program that uses the library: an example, a test or a benchmark.
+function(attend_program target)
+  add_executable(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE attend::attend fmt::fmt-header-only CLI11::CLI11)
+  attend_compile_options(${target})
+  if(NOT target STREQUAL attend_precompiled)
+    target_precompile_headers(${target} REUSE_FROM attend_precompiled)
+  endif()
+endfunction()

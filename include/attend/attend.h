@@ -1,0 +1,8 @@
+#pragma once
+
+// Everything that attend offers. Each header can also be included alone.
+#include <attend/attention.h>
+#include <attend/mask.h>
+#include <attend/nn/attention.h>
+#include <attend/score_mod.h>
+#include <attend/version.h>

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <attend/export.h>
+#include <attend/mask.h>
+#include <attend/score_mod.h>
+
+#include <optional>
+
+namespace attend {
+
+/// The activation that turns scores into weights (the article's non-linear attention).
+enum class Weighting {
+  softmax,  ///< exp(s) / sum of exp(s) over the keys that the query may attend to
+  sigmoid,  ///< 1 / (1 + exp(-s)), each key for itself (Ramapuram 2024)
+  relu,     ///< max(s, 0), each key for itself
+};
+
+struct AttentionParams {
+  /// Which scores count; a hidden key has weight 0.
+  Mask mask = {};
+  /// How scores change after scaling and before masking.
+  ScoreMod score_mod = {};
+  /// Multiplies QK^T. Default: 1 / sqrt(D).
+  std::optional<double> scale = {};
+  /// Probability in [0, 1] that a weight is set to 0; the others are multiplied by 1 / (1 - dropout_p). Which are
+  /// dropped depends on (seed, b, h, i, j) alone; the seed is drawn from the generator of the query's device.
+  double dropout_p = 0.0;
+  Weighting weighting = Weighting::softmax;
+};
+
+/// Scaled dot-product attention (Vaswani 2017, equation 1), with scores as `params` changes them:
+///
+///     S = mask(score_mod(scale * Q K^T)),  P = weighting(S),  O = dropout(P) V
+///
+/// | tensor | shape            |                                                                     |
+/// | query  | [B, H, Lq, D]    | or [B, Lq, D] or [Lq, D]: one head                                  |
+/// | key    | [B, Hkv, Lk, D]  | the query's number of dimensions; Hkv divides H: head h reads key   |
+/// | value  | [B, Hkv, Lk, Dv] | head h / (H / Hkv) (Shazeer 2019, Ainslie 2023)                     |
+/// | result | [B, H, Lq, Dv]   | the query's number of dimensions                                    |
+///
+/// Lq != Lk, Dv != D, any strides, and sizes of 0 are fine (D >= 1). dtype: float64, float32, bfloat16 or float16,
+/// the same for all three; sums accumulate in float32 (float64 for float64). Differentiable, twice and in forward
+/// mode too, in query, key, value and the tensors of the score modification. A query that may attend to nothing
+/// has output 0 and gradients 0.
+///
+/// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
+/// message names the argument, what was expected and what it got.
+ATTEND_API at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                const AttentionParams& params = {});
+
+struct AttentionWithLse {
+  at::Tensor output;     ///< as `attention` returns it
+  at::Tensor logsumexp;  ///< [B, H, Lq], log of the sum of exp(S) over the keys; float32 (float64 for float64)
+};
+
+/// `attention` together with the logarithm of each row's softmax denominator (before dropout), -inf for a query
+/// that may attend to nothing. With it, results over parts of the keys can be merged. Softmax weighting only.
+ATTEND_API AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& key,
+                                               const at::Tensor& value, const AttentionParams& params = {});
+
+/// The weights P themselves, [B, H, Lq, Lk] in the query's dtype; dropout is not applied to them. For looking at
+/// attention: this builds what `attention` need not.
+ATTEND_API at::Tensor attention_weights(const at::Tensor& query, const at::Tensor& key,
+                                        const AttentionParams& params = {});
+
+}  // namespace attend

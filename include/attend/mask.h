@@ -1,0 +1,63 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <attend/export.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace attend {
+
+class MaskNode;
+
+/// Which queries may attend to which keys. A small immutable value: copies share their contents.
+///
+/// True always means "may attend". Positions count from 0; query i of Lq and key j of Lk. Where Lq != Lk, the
+/// last query is aligned with the last key, so that a query's own position among the keys is i + Lk - Lq: the
+/// queries continue a sequence whose earlier keys are in a cache.
+///
+/// Masks are combined with `&` (both allow), `|` (either allows) and `~` (does not allow). A query that may
+/// attend to nothing gets output 0, logsumexp -inf and gradients 0.
+class ATTEND_API Mask {
+ public:
+  /// Every query may attend to every key.
+  Mask() = default;
+  /// The same as `dense(allowed)`; an undefined tensor is the default mask.
+  Mask(const at::Tensor& allowed);  // NOLINT(google-explicit-constructor): `.mask = tensor` is meant to work
+  explicit Mask(std::shared_ptr<const MaskNode> node) : node_(std::move(node)) {}
+
+  /// False for the default mask, which hides nothing.
+  bool defined() const { return node_ != nullptr; }
+  const std::shared_ptr<const MaskNode>& node() const { return node_; }
+
+ private:
+  std::shared_ptr<const MaskNode> node_;
+};
+
+ATTEND_API Mask operator&(const Mask& left, const Mask& right);
+ATTEND_API Mask operator|(const Mask& left, const Mask& right);
+ATTEND_API Mask operator~(const Mask& mask);
+
+/// Where the diagonal of a causal mask ends when Lq != Lk. For Lq = 2, Lk = 4 (x: may attend):
+///
+///     bottom_right  x x x .     top_left  x . . .
+///                   x x x x               x x . .
+enum class Corner { bottom_right, top_left };
+
+/// Query i sees the keys j <= i + Lk - Lq (bottom_right) or j <= i (top_left, ATen's `is_causal`).
+ATTEND_API Mask causal(Corner corner = Corner::bottom_right);
+
+/// Sliding window: query i sees the keys j with i' - left <= j <= i' + right, where i' = i + Lk - Lq.
+/// -1 leaves a side unbounded (FlashAttention's meaning). Error: a number below -1.
+ATTEND_API Mask window(int64_t left, int64_t right);
+
+/// Batch element b sees the keys j < lengths[b]. `lengths`: int64 or int32 [B], each in 0 ... Lk, on any device.
+/// Keys and values past the length are never read where this mask stands alone or is joined by `&`.
+ATTEND_API Mask key_lengths(const at::Tensor& lengths);
+
+/// `allowed`: boolean, on the query's device, true = may attend. It broadcasts to the scores [B, H, Lq, Lk]; for
+/// a query of three dimensions also to [B, Lq, Lk], for one of two to [Lq, Lk].
+/// An additive mask is a score modification: `attend::bias`.
+ATTEND_API Mask dense(const at::Tensor& allowed);
+
+}  // namespace attend

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <attend/export.h>
+#include <attend/mask.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/common.h>
+#include <torch/nn/modules/container/any.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/pimpl.h>
+
+namespace attend::nn {
+
+/// Options for `Attention`; each width is at least 1.
+struct ATTEND_API AttentionOptions {
+  AttentionOptions(int64_t d_q, int64_t d_k, int64_t d_v) : d_q_(d_q), d_k_(d_k), d_v_(d_v) {}
+  /// The width of the queries.
+  TORCH_ARG(int64_t, d_q);
+  /// The width of the keys, to which the queries are projected.
+  TORCH_ARG(int64_t, d_k);
+  /// The width of the values and of the result.
+  TORCH_ARG(int64_t, d_v);
+  /// Whether the three projections add a learned bias. Default: true.
+  TORCH_ARG(bool, bias) = true;
+};
+
+/// Single-head attention with a linear projection of each input:
+///
+///     Q = q_linear(q), K = k_linear(k), V = v_linear(v)
+///     weights = softmax(Q K^T / sqrt(d_k)),  result = weights V
+///
+/// Parameters: q_linear.weight [d_k, d_q], k_linear.weight [d_k, d_k], v_linear.weight [d_v, d_v], and the biases
+/// [d_k], [d_k], [d_v]; names and meaning are those of a Python module with three `torch.nn.Linear`.
+class ATTEND_API AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
+ public:
+  AttentionImpl(int64_t d_q, int64_t d_k, int64_t d_v) : AttentionImpl(AttentionOptions(d_q, d_k, d_v)) {}
+  explicit AttentionImpl(const AttentionOptions& options);
+
+  void reset() override;
+  void pretty_print(std::ostream& stream) const override;
+
+  /// q [B, Lq, d_q], k [B, Lk, d_k], v [B, Lk, d_v] -> [B, Lq, d_v]; or all three without B.
+  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk].
+  /// Errors: c10::Error naming the argument, what was expected and what it got.
+  torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                        const Mask& mask = {});
+
+  /// The attention weights [B, Lq, Lk], or [Lq, Lk]; each row sums to 1, or to 0 where it may attend to nothing.
+  torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
+
+  AttentionOptions options;
+  torch::nn::Linear q_linear{nullptr}, k_linear{nullptr}, v_linear{nullptr};
+
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({3, torch::nn::AnyValue(Mask())})
+};
+
+/// Holder of `AttentionImpl`, to be used like the modules of `torch::nn`.
+TORCH_MODULE(Attention);
+
+}  // namespace attend::nn

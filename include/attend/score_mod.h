@@ -1,0 +1,31 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <attend/export.h>
+
+#include <memory>
+
+namespace attend {
+
+class ScoreModNode;
+
+/// How a score changes before it is masked and weighted. A small immutable value: copies share their contents.
+/// The order is scale, score modification, mask, weighting.
+class ATTEND_API ScoreMod {
+ public:
+  /// Scores stay as they are.
+  ScoreMod() = default;
+  explicit ScoreMod(std::shared_ptr<const ScoreModNode> node) : node_(std::move(node)) {}
+
+  bool defined() const { return node_ != nullptr; }
+  const std::shared_ptr<const ScoreModNode>& node() const { return node_; }
+
+ private:
+  std::shared_ptr<const ScoreModNode> node_;
+};
+
+/// Adds `values` to the scaled scores; -inf hides a key. `values`: the query's dtype or float32, on the query's
+/// device; it broadcasts to the scores as a dense mask does. Differentiable in `values`.
+ATTEND_API ScoreMod bias(const at::Tensor& values);
+
+}  // namespace attend

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <attend/attention.h>
+
+#include <cstdint>
+
+#include "checks.h"
+
+namespace attend {
+
+/// A call of `attention` after its arguments were checked: [B, H, L, D] throughout, nothing left to default.
+struct AttentionCall {
+  at::Tensor query, key, value;
+  Mask mask;
+  ScoreMod score_mod;
+  Weighting weighting;
+  double scale;
+  double dropout_p;
+  uint64_t dropout_seed;
+  int64_t query_dim;  ///< of the query as it was given
+
+  ScoreShape shape() const { return {query.size(0), query.size(1), query.size(2), key.size(2)}; }
+};
+
+}  // namespace attend

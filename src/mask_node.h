@@ -1,0 +1,28 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "checks.h"
+
+namespace attend {
+
+/// What a `Mask` is made of: a leaf for each kind of mask, and the three ways of combining them.
+class MaskNode {
+ public:
+  MaskNode() = default;
+  MaskNode(const MaskNode&) = delete;
+  MaskNode& operator=(const MaskNode&) = delete;
+  virtual ~MaskNode() = default;
+
+  /// Fails, in the name of `function`, where the mask does not fit a call of this shape on this device.
+  virtual void check(const char* function, const ScoreShape& shape, int64_t query_dim,
+                     at::Device device) const = 0;
+
+  /// The mask written out: boolean, four dimensions, broadcasts to the scores.
+  virtual at::Tensor allowed(const ScoreShape& shape, int64_t query_dim, at::Device device) const = 0;
+
+  /// Where the mask hides all keys past a length per batch element: those lengths, int64 [B]; else undefined.
+  virtual at::Tensor key_lengths() const { return {}; }
+};
+
+}  // namespace attend

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "../attention_call.h"
+
+namespace attend::reference {
+
+/// Attention in plain ATen operations: the oracle for every fused path, and the fallback for what has none.
+/// It builds the scores, works on every device and has every derivative that ATen has.
+at::Tensor attention(const AttentionCall& call);
+AttentionWithLse attention_with_lse(const AttentionCall& call);
+
+/// The weights before dropout, in the query's dtype.
+at::Tensor attention_weights(const AttentionCall& call);
+
+}  // namespace attend::reference
