@@ -6,6 +6,11 @@ set(log_level ${CMAKE_MESSAGE_LOG_LEVEL})
 set(CMAKE_MESSAGE_LOG_LEVEL ERROR)
 find_package(Torch QUIET)
 set(CMAKE_MESSAGE_LOG_LEVEL ${log_level})
+# A project that adds this one as a subdirectory links to what links to these.
+get_property(imported DIRECTORY PROPERTY IMPORTED_TARGETS)
+foreach(target ${imported})
+  set_property(TARGET ${target} PROPERTY IMPORTED_GLOBAL TRUE)
+endforeach()
 
 if(NOT Torch_FOUND)
   message(FATAL_ERROR "LibTorch was not found: pass -DCMAKE_PREFIX_PATH=<its folder>; for a Python torch that is what "

@@ -1,3 +1,5 @@
+#include "reference/attention.h"
+
 #include <ATen/ops/randint.h>
 #include <attend/attention.h>
 
@@ -6,7 +8,6 @@
 
 #include "attention_call.h"
 #include "mask_node.h"
-#include "reference/attention.h"
 #include "score_mod_node.h"
 
 namespace attend {
@@ -15,11 +16,13 @@ namespace {
 using checks::describe;
 using checks::fail;
 
-void check_input(const char* function, const char* argument, const at::Tensor& tensor, const at::Tensor& query) {
+void check_input(const char* function, const char* argument, const at::Tensor& tensor,
+                 const at::Tensor& query) {
   checks::is_strided(function, argument, tensor);
   checks::is_floating(function, argument, tensor);
   if (tensor.scalar_type() != query.scalar_type()) {
-    fail(function, argument, c10::str("the query's dtype, ", describe(query)), describe(tensor));
+    fail(function, argument, c10::str("the query's dtype ", checks::dtype_name(query.scalar_type())),
+         describe(tensor));
   }
   checks::on_device(function, argument, tensor, query.device());
   if (tensor.dim() != query.dim()) {
@@ -39,7 +42,8 @@ at::Tensor without_heads(const at::Tensor& tensor, int64_t query_dim) {
   return query_dim == 3 ? tensor.select(1, 0) : tensor.select(0, 0).select(0, 0);
 }
 
-void check_inputs(const char* function, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+void check_inputs(const char* function, const at::Tensor& query, const at::Tensor& key,
+                  const at::Tensor& value) {
   checks::is_strided(function, "query", query);
   checks::is_floating(function, "query", query);
   if (query.dim() < 2 || query.dim() > 4) {
@@ -73,11 +77,12 @@ void check_inputs(const char* function, const at::Tensor& query, const at::Tenso
 
 uint64_t draw_seed(at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
-  return static_cast<uint64_t>(at::randint(std::numeric_limits<int64_t>::max(), {1}, options).item<int64_t>());
+  return static_cast<uint64_t>(
+      at::randint(std::numeric_limits<int64_t>::max(), {1}, options).item<int64_t>());
 }
 
-AttentionCall checked(const char* function, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                      const AttentionParams& params) {
+AttentionCall checked(const char* function, const at::Tensor& query, const at::Tensor& key,
+                      const at::Tensor& value, const AttentionParams& params) {
   check_inputs(function, query, key, value);
   if (!(params.dropout_p >= 0 && params.dropout_p <= 1)) {
     fail(function, "dropout_p", "a probability in [0, 1]", c10::str(params.dropout_p));
@@ -85,8 +90,8 @@ AttentionCall checked(const char* function, const at::Tensor& query, const at::T
   const double scale = params.scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1))));
   if (!std::isfinite(scale)) fail(function, "scale", "a finite number", c10::str(scale));
 
-  AttentionCall call{with_heads(query), with_heads(key),  with_heads(value), params.mask, params.score_mod,
-                     params.weighting,  scale,            params.dropout_p,  0,           query.dim()};
+  AttentionCall call{with_heads(query), with_heads(key), with_heads(value), params.mask, params.score_mod,
+                     params.weighting,  scale,           params.dropout_p,  0,           query.dim()};
   if (call.score_mod.defined()) call.score_mod.node()->check(function, call.shape(), query);
   if (call.mask.defined()) call.mask.node()->check(function, call.shape(), query.dim(), query.device());
   if (call.dropout_p > 0) call.dropout_seed = draw_seed(query.device());

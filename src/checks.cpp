@@ -10,9 +10,11 @@ void fail(const char* function, const char* argument, const std::string& expecte
   TORCH_CHECK(false, "attend::", function, ": ", argument, ": expected ", expected, ", got ", got);
 }
 
+std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
+
 std::string describe(const at::Tensor& tensor) {
   if (!tensor.defined()) return "an undefined tensor";
-  return c10::str(c10::getDtypeNames(tensor.scalar_type()).first, " ", tensor.sizes());
+  return c10::str(dtype_name(tensor.scalar_type()), " ", tensor.sizes());
 }
 
 void is_strided(const char* function, const char* argument, const at::Tensor& tensor) {
@@ -43,7 +45,8 @@ void on_device(const char* function, const char* argument, const at::Tensor& ten
 
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim) {
-  // The scores as the caller sees them: a query of three dimensions has no head dimension, one of two no batch.
+  // The scores as the caller sees them: a query of three dimensions has no head dimension, one of two no
+  // batch.
   const bool without_heads = query_dim == 3 && tensor.dim() == 3;
   auto aligned = without_heads ? tensor.unsqueeze(1) : tensor;
   while (aligned.dim() < 4) aligned = aligned.unsqueeze(0);
@@ -55,7 +58,7 @@ at::Tensor broadcastable(const char* function, const char* argument, const at::T
     broadcasts = size == 1 || size == sizes[d];
   }
   if (!broadcasts) {
-    const auto scores = query_dim == 3 ? at::IntArrayRef({shape.batch, shape.queries, shape.keys}).vec()
+    const auto scores = query_dim == 3   ? at::IntArrayRef({shape.batch, shape.queries, shape.keys}).vec()
                         : query_dim == 2 ? at::IntArrayRef({shape.queries, shape.keys}).vec()
                                          : at::IntArrayRef(sizes).vec();
     fail(function, argument, c10::str("a shape that broadcasts to the scores ", at::IntArrayRef(scores)),

@@ -20,6 +20,9 @@ namespace checks {
 [[noreturn]] void fail(const char* function, const char* argument, const std::string& expected,
                        const std::string& got);
 
+/// "float32" for at::kFloat.
+std::string dtype_name(at::ScalarType dtype);
+
 /// What an error message says of a tensor: "float32 [2, 3]".
 std::string describe(const at::Tensor& tensor);
 
@@ -32,7 +35,8 @@ void is_floating(const char* function, const char* argument, const at::Tensor& t
 void on_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
 
 /// Views a mask or bias as four dimensions that broadcast to the scores; a tensor of three dimensions is
-/// [B, Lq, Lk] for a query of three dimensions and [H, Lq, Lk] for one of four. Fails where it does not broadcast.
+/// [B, Lq, Lk] for a query of three dimensions and [H, Lq, Lk] for one of four. Fails where it does not
+/// broadcast.
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim);
 

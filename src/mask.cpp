@@ -135,7 +135,7 @@ class Not final : public MaskNode {
   }
 
   at::Tensor allowed(const ScoreShape& shape, int64_t query_dim, at::Device device) const override {
-    return inner_->allowed(shape, query_dim, device).logical_not();
+    return ~inner_->allowed(shape, query_dim, device);
   }
 
  private:

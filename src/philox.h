@@ -20,8 +20,9 @@ inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t 
   return counter;
 }
 
-/// The random word that decides over the weight of query i and key j in head h of batch element b. Keys come in
-/// blocks of 64: word w of counter c serves key 16 w + c of its block, so that 16 neighbours need no shuffle.
+/// The random word that decides over the weight of query i and key j in head h of batch element b. Keys come
+/// in blocks of 64: word w of counter c serves key 16 w + c of its block, so that 16 neighbours need no
+/// shuffle.
 inline uint32_t dropout_word(uint64_t seed, int64_t b, int64_t h, int64_t i, int64_t j) {
   const auto counter = static_cast<uint32_t>(j / 64 * 16 + j % 16);
   const auto word = static_cast<size_t>(j % 64 / 16);

@@ -21,7 +21,8 @@ class Bias final : public ScoreModNode {
   }
 
   at::Tensor apply(const at::Tensor& scores, const ScoreShape& shape, int64_t query_dim) const override {
-    return scores + checks::broadcastable("bias", "values", values_, shape, query_dim).to(scores.scalar_type());
+    return scores +
+           checks::broadcastable("bias", "values", values_, shape, query_dim).to(scores.scalar_type());
   }
 
  private:

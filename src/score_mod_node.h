@@ -14,7 +14,8 @@ class ScoreModNode {
   ScoreModNode& operator=(const ScoreModNode&) = delete;
   virtual ~ScoreModNode() = default;
 
-  /// Fails, in the name of `function`, where the modification does not fit scores of this shape of this query.
+  /// Fails, in the name of `function`, where the modification does not fit scores of this shape of this
+  /// query.
   virtual void check(const char* function, const ScoreShape& shape, const at::Tensor& query) const = 0;
 
   /// The modified scores [B, H, Lq, Lk], in the dtype of `scores`; differentiable.

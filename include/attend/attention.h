@@ -23,8 +23,9 @@ struct AttentionParams {
   ScoreMod score_mod = {};
   /// Multiplies QK^T. Default: 1 / sqrt(D).
   std::optional<double> scale = {};
-  /// Probability in [0, 1] that a weight is set to 0; the others are multiplied by 1 / (1 - dropout_p). Which are
-  /// dropped depends on (seed, b, h, i, j) alone; the seed is drawn from the generator of the query's device.
+  /// Probability in [0, 1] that a weight is set to 0; the others are multiplied by 1 / (1 - dropout_p). Which
+  /// are dropped depends on (seed, b, h, i, j) alone; the seed is drawn from the generator of the query's
+  /// device.
   double dropout_p = 0.0;
   Weighting weighting = Weighting::softmax;
 };
@@ -39,10 +40,10 @@ struct AttentionParams {
 /// | value  | [B, Hkv, Lk, Dv] | head h / (H / Hkv) (Shazeer 2019, Ainslie 2023)                     |
 /// | result | [B, H, Lq, Dv]   | the query's number of dimensions                                    |
 ///
-/// Lq != Lk, Dv != D, any strides, and sizes of 0 are fine (D >= 1). dtype: float64, float32, bfloat16 or float16,
-/// the same for all three; sums accumulate in float32 (float64 for float64). Differentiable, twice and in forward
-/// mode too, in query, key, value and the tensors of the score modification. A query that may attend to nothing
-/// has output 0 and gradients 0.
+/// Lq != Lk, Dv != D, any strides, and sizes of 0 are fine (D >= 1). dtype: float64, float32, bfloat16 or
+/// float16, the same for all three; sums accumulate in float32 (float64 for float64). Differentiable, twice
+/// and in forward mode too, in query, key, value and the tensors of the score modification. A query that may
+/// attend to nothing has output 0 and gradients 0.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
 /// message names the argument, what was expected and what it got.
@@ -50,17 +51,19 @@ ATTEND_API at::Tensor attention(const at::Tensor& query, const at::Tensor& key, 
                                 const AttentionParams& params = {});
 
 struct AttentionWithLse {
-  at::Tensor output;     ///< as `attention` returns it
-  at::Tensor logsumexp;  ///< [B, H, Lq], log of the sum of exp(S) over the keys; float32 (float64 for float64)
+  at::Tensor output;  ///< as `attention` returns it
+  at::Tensor
+      logsumexp;  ///< [B, H, Lq], log of the sum of exp(S) over the keys; float32 (float64 for float64)
 };
 
-/// `attention` together with the logarithm of each row's softmax denominator (before dropout), -inf for a query
-/// that may attend to nothing. With it, results over parts of the keys can be merged. Softmax weighting only.
+/// `attention` together with the logarithm of each row's softmax denominator (before dropout), -inf for a
+/// query that may attend to nothing. With it, results over parts of the keys can be merged. Softmax weighting
+/// only.
 ATTEND_API AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& key,
                                                const at::Tensor& value, const AttentionParams& params = {});
 
-/// The weights P themselves, [B, H, Lq, Lk] in the query's dtype; dropout is not applied to them. For looking at
-/// attention: this builds what `attention` need not.
+/// The weights P themselves, [B, H, Lq, Lk] in the query's dtype; dropout is not applied to them. For looking
+/// at attention: this builds what `attention` need not.
 ATTEND_API at::Tensor attention_weights(const at::Tensor& query, const at::Tensor& key,
                                         const AttentionParams& params = {});
 

@@ -51,13 +51,13 @@ ATTEND_API Mask causal(Corner corner = Corner::bottom_right);
 /// -1 leaves a side unbounded (FlashAttention's meaning). Error: a number below -1.
 ATTEND_API Mask window(int64_t left, int64_t right);
 
-/// Batch element b sees the keys j < lengths[b]. `lengths`: int64 or int32 [B], each in 0 ... Lk, on any device.
-/// Keys and values past the length are never read where this mask stands alone or is joined by `&`.
+/// Batch element b sees the keys j < lengths[b]. `lengths`: int64 or int32 [B], each in 0 ... Lk, on any
+/// device. Keys and values past the length are never read where this mask stands alone or is joined by `&`.
 ATTEND_API Mask key_lengths(const at::Tensor& lengths);
 
-/// `allowed`: boolean, on the query's device, true = may attend. It broadcasts to the scores [B, H, Lq, Lk]; for
-/// a query of three dimensions also to [B, Lq, Lk], for one of two to [Lq, Lk].
-/// An additive mask is a score modification: `attend::bias`.
+/// `allowed`: boolean, on the query's device, true = may attend. It broadcasts to the scores [B, H, Lq, Lk];
+/// for a query of three dimensions also to [B, Lq, Lk], for one of two to [Lq, Lk]. An additive mask is a
+/// score modification: `attend::bias`.
 ATTEND_API Mask dense(const at::Tensor& allowed);
 
 }  // namespace attend

@@ -9,8 +9,8 @@ namespace attend {
 
 class ScoreModNode;
 
-/// How a score changes before it is masked and weighted. A small immutable value: copies share their contents.
-/// The order is scale, score modification, mask, weighting.
+/// How a score changes before it is masked and weighted. A small immutable value: copies share their
+/// contents. The order is scale, score modification, mask, weighting.
 class ATTEND_API ScoreMod {
  public:
   /// Scores stay as they are.
@@ -24,8 +24,8 @@ class ATTEND_API ScoreMod {
   std::shared_ptr<const ScoreModNode> node_;
 };
 
-/// Adds `values` to the scaled scores; -inf hides a key. `values`: the query's dtype or float32, on the query's
-/// device; it broadcasts to the scores as a dense mask does. Differentiable in `values`.
+/// Adds `values` to the scaled scores; -inf hides a key. `values`: the query's dtype or float32, on the
+/// query's device; it broadcasts to the scores as a dense mask does. Differentiable in `values`.
 ATTEND_API ScoreMod bias(const at::Tensor& values);
 
 }  // namespace attend

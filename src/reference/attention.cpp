@@ -7,6 +7,7 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/where.h>
 
 #include <limits>
 
@@ -48,22 +49,24 @@ at::Tensor scores(const AttentionCall& call) {
   if (call.score_mod.defined()) scores = call.score_mod.node()->apply(scores, shape, call.query_dim);
   if (call.mask.defined()) {
     const auto allowed = call.mask.node()->allowed(shape, call.query_dim, scores.device());
-    scores = scores.masked_fill(allowed.logical_not(), kMinusInfinity);
+    scores = at::where(allowed, scores, kMinusInfinity);
   }
   return scores;
 }
 
 /// The rows that see at least one key, as a column [B, H, Lq, 1].
-at::Tensor seeing_rows(const at::Tensor& scores) { return scores.ne(kMinusInfinity).any(-1, /*keepdim=*/true); }
+at::Tensor seeing_rows(const at::Tensor& scores) {
+  return scores.ne(kMinusInfinity).any(-1, /*keepdim=*/true);
+}
 
 at::Tensor softmax(const at::Tensor& scores) {
-  const auto blind = seeing_rows(scores).logical_not();
-  return at::softmax(scores.masked_fill(blind, 0), -1).masked_fill(blind, 0);
+  const auto seeing = seeing_rows(scores);
+  return at::where(seeing, at::softmax(at::where(seeing, scores, 0.0), -1), 0.0);
 }
 
 at::Tensor logsumexp(const at::Tensor& scores) {
-  const auto blind = seeing_rows(scores).logical_not();
-  return at::logsumexp(scores.masked_fill(blind, 0), -1).masked_fill(blind.squeeze(-1), kMinusInfinity);
+  const auto seeing = seeing_rows(scores);
+  return at::where(seeing.squeeze(-1), at::logsumexp(at::where(seeing, scores, 0.0), -1), kMinusInfinity);
 }
 
 at::Tensor weigh(const at::Tensor& scores, Weighting weighting) {

@@ -7,7 +7,8 @@
 
 namespace attend::reference {
 
-at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape, const at::TensorOptions& options) {
+at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape,
+                           const at::TensorOptions& options) {
   const auto [batch, heads, queries, keys] = shape;
   auto factors = at::empty({batch, heads, queries, keys}, at::kFloat);
   const auto kept = static_cast<float>(p < 1 ? 1 / (1 - p) : 0);

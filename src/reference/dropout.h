@@ -6,8 +6,9 @@
 
 namespace attend::reference {
 
-/// What the weights [B, H, Lq, Lk] are multiplied by: 0 with probability p, else 1 / (1 - p). Each factor is a
-/// function of (seed, b, h, i, j) alone.
-at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape, const at::TensorOptions& options);
+/// What the weights [B, H, Lq, Lk] are multiplied by: 0 with probability p, else 1 / (1 - p). Each factor is
+/// a function of (seed, b, h, i, j) alone.
+at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape,
+                           const at::TensorOptions& options);
 
 }  // namespace attend::reference

@@ -28,8 +28,8 @@ struct ATTEND_API AttentionOptions {
 ///     Q = q_linear(q), K = k_linear(k), V = v_linear(v)
 ///     weights = softmax(Q K^T / sqrt(d_k)),  result = weights V
 ///
-/// Parameters: q_linear.weight [d_k, d_q], k_linear.weight [d_k, d_k], v_linear.weight [d_v, d_v], and the biases
-/// [d_k], [d_k], [d_v]; names and meaning are those of a Python module with three `torch.nn.Linear`.
+/// Parameters: q_linear.weight [d_k, d_q], k_linear.weight [d_k, d_k], v_linear.weight [d_v, d_v], and the
+/// biases [d_k], [d_k], [d_v]; names and meaning are those of a Python module with three `torch.nn.Linear`.
 class ATTEND_API AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
  public:
   AttentionImpl(int64_t d_q, int64_t d_k, int64_t d_v) : AttentionImpl(AttentionOptions(d_q, d_k, d_v)) {}
@@ -44,7 +44,8 @@ class ATTEND_API AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const Mask& mask = {});
 
-  /// The attention weights [B, Lq, Lk], or [Lq, Lk]; each row sums to 1, or to 0 where it may attend to nothing.
+  /// The attention weights [B, Lq, Lk], or [Lq, Lk]; each row sums to 1, or to 0 where it may attend to
+  /// nothing.
   torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
 
   AttentionOptions options;

@@ -1,0 +1,155 @@
+// Every wrong argument gets a c10::Error that names function, argument, what was expected and what it got.
+#include <attend/attention.h>
+
+#include "support.h"
+
+namespace attend::testing {
+namespace {
+
+torch::Tensor zeros(at::IntArrayRef sizes, torch::ScalarType dtype = torch::kFloat) {
+  return torch::zeros(sizes, dtype);
+}
+
+std::string attention_error(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
+                            const AttentionParams& params = {}) {
+  return error_of([&] { attention(query, key, value, params); });
+}
+
+std::string params_error(const AttentionParams& params) {
+  return attention_error(zeros({2, 3, 4, 8}), zeros({2, 3, 5, 8}), zeros({2, 3, 5, 6}), params);
+}
+
+TEST(Errors, Query) {
+  const auto key = zeros({2, 3, 5, 8}), value = zeros({2, 3, 5, 6});
+  EXPECT_EQ(attention_error({}, key, value),
+            "attend::attention: query: expected a tensor, got an undefined tensor");
+  EXPECT_EQ(attention_error(zeros({8}), key, value),
+            "attend::attention: query: expected [B, H, L, D], [B, L, D] or [L, D], got float32 [8]");
+  EXPECT_EQ(
+      attention_error(zeros({1, 2, 3, 4, 8}), key, value),
+      "attend::attention: query: expected [B, H, L, D], [B, L, D] or [L, D], got float32 [1, 2, 3, 4, 8]");
+  EXPECT_EQ(attention_error(torch::tensor(1.0F), key, value),
+            "attend::attention: query: expected [B, H, L, D], [B, L, D] or [L, D], got float32 []");
+  EXPECT_EQ(attention_error(zeros({2, 3, 4, 8}, torch::kLong), key, value),
+            "attend::attention: query: expected dtype float64, float32, bfloat16 or float16, got int64 [2, "
+            "3, 4, 8]");
+  EXPECT_EQ(attention_error(zeros({2, 3, 4, 8}, torch::kComplexFloat), key, value),
+            "attend::attention: query: expected dtype float64, float32, bfloat16 or float16, got complex64 "
+            "[2, 3, 4, 8]");
+  EXPECT_EQ(attention_error(zeros({4, 8}).to_sparse(), key, value),
+            "attend::attention: query: expected a dense (strided) tensor, got layout Sparse");
+  EXPECT_EQ(attention_error(zeros({2, 3, 4, 0}), zeros({2, 3, 5, 0}), value),
+            "attend::attention: query: expected a last dimension of at least 1, got float32 [2, 3, 4, 0]");
+}
+
+TEST(Errors, Key) {
+  const auto query = zeros({2, 4, 5, 8}), value = zeros({2, 2, 5, 6});
+  EXPECT_EQ(attention_error(query, {}, value),
+            "attend::attention: key: expected a tensor, got an undefined tensor");
+  EXPECT_EQ(attention_error(query, zeros({2, 5, 8}), value),
+            "attend::attention: key: expected the query's number of dimensions, 4, got float32 [2, 5, 8]");
+  EXPECT_EQ(attention_error(query, zeros({2, 2, 5, 7}), value),
+            "attend::attention: key: expected the query's last dimension, 8, got float32 [2, 2, 5, 7]");
+  EXPECT_EQ(attention_error(query, zeros({3, 2, 5, 8}), value),
+            "attend::attention: key: expected the query's batch size, 2, got float32 [3, 2, 5, 8]");
+  EXPECT_EQ(attention_error(query, zeros({2, 3, 5, 8}), zeros({2, 3, 5, 6})),
+            "attend::attention: key: expected a number of heads that divides the query's 4, got float32 [2, "
+            "3, 5, 8]");
+  EXPECT_EQ(attention_error(query, zeros({2, 0, 5, 8}), zeros({2, 0, 5, 6})),
+            "attend::attention: key: expected a number of heads that divides the query's 4, got float32 [2, "
+            "0, 5, 8]");
+  EXPECT_EQ(attention_error(query, zeros({2, 2, 5, 8}, torch::kDouble), value),
+            "attend::attention: key: expected the query's dtype float32, got float64 [2, 2, 5, 8]");
+  EXPECT_EQ(attention_error(query, zeros({2, 2, 5, 8}).to(torch::kMeta), value),
+            "attend::attention: key: expected a tensor on the query's device cpu, got meta");
+}
+
+TEST(Errors, Value) {
+  const auto query = zeros({2, 4, 5, 8}), key = zeros({2, 2, 7, 8});
+  EXPECT_EQ(attention_error(query, key, {}),
+            "attend::attention: value: expected a tensor, got an undefined tensor");
+  EXPECT_EQ(attention_error(query, key, zeros({2, 2, 5, 6})),
+            "attend::attention: value: expected the key's length, 7, got float32 [2, 2, 5, 6]");
+  EXPECT_EQ(attention_error(query, key, zeros({1, 2, 7, 6})),
+            "attend::attention: value: expected the query's batch size, 2, got float32 [1, 2, 7, 6]");
+  EXPECT_EQ(attention_error(query, key, zeros({2, 4, 7, 6})),
+            "attend::attention: value: expected the key's number of heads, 2, got float32 [2, 4, 7, 6]");
+  EXPECT_EQ(attention_error(query, key, zeros({2, 2, 7, 6}, torch::kHalf)),
+            "attend::attention: value: expected the query's dtype float32, got float16 [2, 2, 7, 6]");
+}
+
+TEST(Errors, Numbers) {
+  EXPECT_EQ(params_error({.dropout_p = 1.5}),
+            "attend::attention: dropout_p: expected a probability in [0, 1], got 1.5");
+  EXPECT_EQ(params_error({.dropout_p = -0.1}),
+            "attend::attention: dropout_p: expected a probability in [0, 1], got -0.1");
+  EXPECT_EQ(params_error({.dropout_p = NAN}),
+            "attend::attention: dropout_p: expected a probability in [0, 1], got nan");
+  EXPECT_EQ(params_error({.scale = INFINITY}), "attend::attention: scale: expected a finite number, got inf");
+}
+
+TEST(Errors, Masks) {
+  EXPECT_EQ(error_of([] { window(-2, 0); }), "attend::window: left: expected -1 (unbounded) or more, got -2");
+  EXPECT_EQ(error_of([] { window(0, -3); }),
+            "attend::window: right: expected -1 (unbounded) or more, got -3");
+  EXPECT_EQ(
+      error_of([] { dense(zeros({4, 5})); }),
+      "attend::dense: allowed: expected dtype bool, true = may attend (attend::bias adds to the scores), got "
+      "float32 [4, 5]");
+  EXPECT_EQ(error_of([] { dense({}); }),
+            "attend::dense: allowed: expected a tensor, got an undefined tensor");
+  EXPECT_EQ(error_of([] { key_lengths(zeros({2})); }),
+            "attend::key_lengths: lengths: expected int64 or int32 [B], got float32 [2]");
+  EXPECT_EQ(error_of([] { key_lengths(torch::tensor(3)); }),
+            "attend::key_lengths: lengths: expected int64 or int32 [B], got int64 []");
+  EXPECT_EQ(params_error({.mask = key_lengths(torch::tensor({5, 5, 5}))}),
+            "attend::attention: key_lengths: expected one length per batch element, [2], got int64 [3]");
+  EXPECT_EQ(params_error({.mask = causal() & key_lengths(torch::tensor({5, 6}))}),
+            "attend::attention: key_lengths: expected lengths in 0 ... 5, got 6 for batch element 1");
+  EXPECT_EQ(params_error({.mask = key_lengths(torch::tensor({-1, 5}))}),
+            "attend::attention: key_lengths: expected lengths in 0 ... 5, got -1 for batch element 0");
+  EXPECT_EQ(params_error({.mask = torch::ones({4, 6}, torch::kBool)}),
+            "attend::attention: mask: expected a shape that broadcasts to the scores [2, 3, 4, 5], got bool "
+            "[4, 6]");
+  EXPECT_EQ(params_error({.mask = ~Mask(torch::ones({1, 2, 3, 4, 5}, torch::kBool))}),
+            "attend::attention: mask: expected a shape that broadcasts to the scores [2, 3, 4, 5], got bool "
+            "[1, 2, 3, 4, 5]");
+  EXPECT_EQ(attention_error(zeros({2, 4, 8}), zeros({2, 5, 8}), zeros({2, 5, 6}),
+                            {.mask = torch::ones({3, 4, 5}, torch::kBool)}),
+            "attend::attention: mask: expected a shape that broadcasts to the scores [2, 4, 5], got bool [3, "
+            "4, 5]");
+  EXPECT_EQ(attention_error(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}),
+                            {.mask = torch::ones({5}, torch::kBool) | Mask(torch::ones({4}, torch::kBool))}),
+            "attend::attention: mask: expected a shape that broadcasts to the scores [4, 5], got bool [4]");
+  EXPECT_EQ(params_error({.mask = torch::ones({4, 5}, torch::kBool).to(torch::kMeta)}),
+            "attend::attention: mask: expected a tensor on the query's device cpu, got meta");
+}
+
+TEST(Errors, Bias) {
+  EXPECT_EQ(error_of([] { bias({}); }), "attend::bias: values: expected a tensor, got an undefined tensor");
+  EXPECT_EQ(error_of([] { bias(zeros({4, 5}, torch::kBool)); }),
+            "attend::bias: values: expected dtype float64, float32, bfloat16 or float16, got bool [4, 5]");
+  EXPECT_EQ(params_error({.score_mod = bias(zeros({4, 4}))}),
+            "attend::attention: bias: expected a shape that broadcasts to the scores [2, 3, 4, 5], got "
+            "float32 [4, 4]");
+  EXPECT_EQ(params_error({.score_mod = bias(zeros({4, 5}, torch::kDouble))}),
+            "attend::attention: bias: expected the query's dtype or float32, got float64 [4, 5]");
+  EXPECT_EQ(params_error({.score_mod = bias(zeros({4, 5}).to(torch::kMeta))}),
+            "attend::attention: bias: expected a tensor on the query's device cpu, got meta");
+}
+
+TEST(Errors, NameTheFunction) {
+  EXPECT_EQ(error_of([] { attention_with_lse(zeros({4, 8}), zeros({5, 7}), zeros({5, 6})); }),
+            "attend::attention_with_lse: key: expected the query's last dimension, 8, got float32 [5, 7]");
+  EXPECT_EQ(error_of([] { attention_weights(zeros({4, 8}), zeros({5, 7})); }),
+            "attend::attention_weights: key: expected the query's last dimension, 8, got float32 [5, 7]");
+  EXPECT_EQ(
+      error_of([] {
+        attention_with_lse(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}), {.weighting = Weighting::relu});
+      }),
+      "attend::attention_with_lse: weighting: expected softmax, which alone has a logsumexp, got another "
+      "weighting");
+}
+
+}  // namespace
+}  // namespace attend::testing

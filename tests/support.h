@@ -1,0 +1,86 @@
+#pragma once
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace attend::testing {
+
+/// The largest absolute difference, in float64; 0 for empty tensors. Fails on differing shapes or a NaN.
+inline double max_difference(const torch::Tensor& left, const torch::Tensor& right) {
+  EXPECT_EQ(left.sizes(), right.sizes());
+  if (left.sizes() != right.sizes()) return INFINITY;
+  if (left.numel() == 0) return 0;
+  // Equal infinities differ by nothing.
+  const auto a = left.detach().to(torch::kDouble), b = right.detach().to(torch::kDouble);
+  const auto difference = torch::where(a == b, 0.0, (a - b).abs()).max().item<double>();
+  EXPECT_FALSE(std::isnan(difference)) << "one side has a NaN";
+  return std::isnan(difference) ? INFINITY : difference;
+}
+
+inline void expect_close(const torch::Tensor& left, const torch::Tensor& right, double tolerance,
+                         const std::string& what = "") {
+  EXPECT_LE(max_difference(left, right), tolerance) << what;
+}
+
+inline bool same_bits(const torch::Tensor& left, const torch::Tensor& right) {
+  return left.sizes() == right.sizes() && left.scalar_type() == right.scalar_type() &&
+         torch::equal(left, right);
+}
+
+/// The accuracy of `ours` is that of `plain`, straightforward code of the same dtype: its error against the
+/// float64 result is at most `factor` times as large, give or take a rounding of the largest value.
+inline void expect_as_accurate(const torch::Tensor& ours, const torch::Tensor& plain,
+                               const torch::Tensor& exact, double factor, const std::string& what) {
+  EXPECT_EQ(ours.sizes(), exact.sizes()) << what;
+  if (exact.numel() == 0) return;
+  const double largest = std::max(1e-3, exact.abs().max().item<double>());
+  const double unit = std::pow(2.0, ours.scalar_type() == torch::kDouble     ? -53
+                                    : ours.scalar_type() == torch::kFloat    ? -24
+                                    : ours.scalar_type() == torch::kBFloat16 ? -9
+                                                                             : -12);
+  EXPECT_LE(max_difference(ours, exact), factor * max_difference(plain, exact) + 2 * unit * largest) << what;
+}
+
+/// The message of the c10::Error that the call throws; a failure where it throws none.
+inline std::string error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  }
+  ADD_FAILURE() << "no c10::Error was thrown";
+  return "";
+}
+
+/// d loss / d input by central differences, element by element; `loss` of float64 inputs.
+inline torch::Tensor numeric_gradient(const std::function<torch::Tensor()>& loss, torch::Tensor input) {
+  torch::NoGradGuard no_grad;
+  const double step = 1e-6;
+  auto gradient = torch::zeros_like(input);
+  auto values = input.view({-1}), slopes = gradient.view({-1});
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    const double value = values[i].item<double>();
+    values[i] = value + step;
+    const double above = loss().item<double>();
+    values[i] = value - step;
+    const double below = loss().item<double>();
+    values[i] = value;
+    slopes[i] = (above - below) / (2 * step);
+  }
+  return gradient;
+}
+
+/// Compares the gradients of `loss` with central differences.
+inline void expect_gradients(const std::function<torch::Tensor()>& loss,
+                             const std::vector<torch::Tensor>& inputs, double tolerance = 1e-7) {
+  const auto gradients = torch::autograd::grad({loss()}, inputs);
+  for (size_t n = 0; n < inputs.size(); ++n) {
+    expect_close(gradients[n], numeric_gradient(loss, inputs[n]), tolerance, "input " + std::to_string(n));
+  }
+}
+
+}  // namespace attend::testing
