@@ -9,7 +9,7 @@ namespace attend::reference {
 
 at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape,
                            const at::TensorOptions& options) {
-  const auto [batch, heads, queries, keys] = shape;
+  const int64_t batch = shape.batch, heads = shape.heads, queries = shape.queries, keys = shape.keys;
   auto factors = at::empty({batch, heads, queries, keys}, at::kFloat);
   const auto kept = static_cast<float>(p < 1 ? 1 / (1 - p) : 0);
   const auto threshold = dropout_threshold(p);
