@@ -1,0 +1,60 @@
+#pragma once
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+/// How training goes: one line that is redrawn on a terminal, about ten lines elsewhere.
+class Progress {
+ public:
+  Progress(int64_t epochs, int64_t digits_per_epoch)
+      : epochs_(epochs), digits_per_epoch_(digits_per_epoch), on_terminal_(isatty(STDOUT_FILENO) == 1) {}
+
+  /// `epoch` counts from 1.
+  void show(int64_t epoch, double loss, double accuracy) const {
+    const auto text = fmt::format("{}/{}  loss {:.3f}  held-out {:.1f} %  {}", epoch, epochs_, loss,
+                                  100 * accuracy, pace(epoch));
+    const bool is_last = epoch == epochs_;
+    if (on_terminal_) {
+      const auto line = fmt::format("{} {}", bar(epoch), text);
+      const auto width = line_width();
+      fmt::print("\r{:<{}.{}}{}", line, width, width, is_last ? "\n" : "");
+    } else if (epoch % std::max<int64_t>(1, epochs_ / 10) == 0 || is_last) {
+      fmt::print("epoch {}\n", text);
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  std::string bar(int64_t epoch) const {
+    constexpr int64_t width = 12;
+    const auto done = static_cast<size_t>(width * epoch / epochs_);
+    return fmt::format("[{:.<{}}]", std::string(done, '#'), width);
+  }
+
+  std::string pace(int64_t epoch) const {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+    const double epochs_per_second = static_cast<double>(epoch) / elapsed.count();
+    return fmt::format("{:.0f} digits/s  {:.0f} s left",
+                       epochs_per_second * static_cast<double>(digits_per_epoch_),
+                       static_cast<double>(epochs_ - epoch) / epochs_per_second);
+  }
+
+  /// One column less than the terminal has: a line that reaches the last one may wrap.
+  static int line_width() {
+    winsize size = {};
+    const bool is_known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+    return (is_known ? size.ws_col : 80) - 1;
+  }
+
+  int64_t epochs_;
+  int64_t digits_per_epoch_;
+  bool on_terminal_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};

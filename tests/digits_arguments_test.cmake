@@ -1,0 +1,16 @@
+# Gives PROGRAM wrong arguments: each must end it with exit code 2 and one line that says what was expected.
+function(expect_error message)
+  execute_process(COMMAND ${PROGRAM} ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE error)
+  if(NOT code EQUAL 2 OR NOT output STREQUAL "" OR NOT error MATCHES "^digits: [^\n]*${message}[^\n]*\n$")
+    message(FATAL_ERROR "digits ${ARGN}: exit code ${code}, printed\n${output}${error}")
+  endif()
+endfunction()
+
+expect_error("seed: expected a whole number from 0" --seed -1)
+expect_error("threads: expected a whole number from 1 to 1024" --threads 0)
+expect_error("epochs: expected a whole number from 1" --epochs 1e3)
+expect_error("epochs: expected a whole number from 1" --epochs 99999999999999999999)
+expect_error("save: expected a file in a folder that exists" --save /no/such/folder/digits.pt)
+expect_error("No such file" --data /no/such/file)
+expect_error("expected 65 fields" --data ${CMAKE_CURRENT_LIST_FILE})
+expect_error("not expected: --colour" --colour)
