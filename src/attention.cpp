@@ -7,6 +7,8 @@
 #include <limits>
 
 #include "attention_call.h"
+#include "autograd/attention.h"
+#include "backend.h"
 #include "mask_node.h"
 #include "score_mod_node.h"
 
@@ -94,16 +96,30 @@ AttentionCall checked(const char* function, const at::Tensor& query, const at::T
                      params.weighting,  scale,           params.dropout_p,  0,           query.dim()};
   if (call.score_mod.defined()) call.score_mod.node()->check(function, call.shape(), query);
   if (call.mask.defined()) call.mask.node()->check(function, call.shape(), query.dim(), query.device());
-  if (call.dropout_p > 0) call.dropout_seed = draw_seed(query.device());
   return call;
+}
+
+struct ChosenCall {
+  AttentionCall call;
+  bool is_fused;
+};
+
+/// A call that is going to be made.
+ChosenCall prepared(const char* function, const at::Tensor& query, const at::Tensor& key,
+                    const at::Tensor& value, const AttentionParams& params) {
+  auto call = checked(function, query, key, value, params);
+  const bool is_fused = choose_backend(function, call, params.backend) == Backend::fused;
+  if (call.dropout_p > 0) call.dropout_seed = draw_seed(query.device());
+  return {call, is_fused};
 }
 
 }  // namespace
 
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const AttentionParams& params) {
-  const auto call = checked("attention", query, key, value, params);
-  return without_heads(reference::attention(call), call.query_dim);
+  const auto [call, is_fused] = prepared("attention", query, key, value, params);
+  const auto output = is_fused ? autograd::attention(call).output : reference::attention(call);
+  return without_heads(output, call.query_dim);
 }
 
 AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
@@ -111,9 +127,14 @@ AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& k
   if (params.weighting != Weighting::softmax) {
     fail("attention_with_lse", "weighting", "softmax, which alone has a logsumexp", "another weighting");
   }
-  const auto call = checked("attention_with_lse", query, key, value, params);
-  const auto [output, logsumexp] = reference::attention_with_lse(call);
-  return {without_heads(output, call.query_dim), without_heads(logsumexp, call.query_dim)};
+  const auto [call, is_fused] = prepared("attention_with_lse", query, key, value, params);
+  const auto result = is_fused ? autograd::attention(call) : reference::attention_with_lse(call);
+  return {without_heads(result.output, call.query_dim), without_heads(result.logsumexp, call.query_dim)};
+}
+
+Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                    const AttentionParams& params) {
+  return explain_backend(checked("explain", query, key, value, params), params.backend);
 }
 
 at::Tensor attention_weights(const at::Tensor& query, const at::Tensor& key, const AttentionParams& params) {

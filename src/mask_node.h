@@ -2,7 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
+
 #include "checks.h"
+#include "cpu/tiles.h"
 
 namespace attend {
 
@@ -20,6 +23,9 @@ class MaskNode {
 
   /// The mask written out: boolean, four dimensions, broadcasts to the scores.
   virtual at::Tensor allowed(const ScoreShape& shape, int64_t query_dim, at::Device device) const = 0;
+
+  /// The mask as the fused kernel asks for it; on the CPU.
+  virtual std::unique_ptr<cpu::MaskTiles> bind(const ScoreShape& shape, int64_t query_dim) const = 0;
 
   /// Where the mask hides all keys past a length per batch element: those lengths, int64 [B]; else undefined.
   virtual at::Tensor key_lengths() const { return {}; }

@@ -20,14 +20,12 @@ inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t 
   return counter;
 }
 
-/// The random word that decides over the weight of query i and key j in head h of batch element b. Keys come
-/// in blocks of 64: word w of counter c serves key 16 w + c of its block, so that 16 neighbours need no
-/// shuffle.
+/// The random word that decides over the weight of query i and key j in head h of batch element b: a counter
+/// serves four neighbouring keys.
 inline uint32_t dropout_word(uint64_t seed, int64_t b, int64_t h, int64_t i, int64_t j) {
-  const auto counter = static_cast<uint32_t>(j / 64 * 16 + j % 16);
-  const auto word = static_cast<size_t>(j % 64 / 16);
-  return philox({counter, static_cast<uint32_t>(i), static_cast<uint32_t>(h), static_cast<uint32_t>(b)},
-                seed)[word];
+  return philox({static_cast<uint32_t>(j / 4), static_cast<uint32_t>(i), static_cast<uint32_t>(h),
+                 static_cast<uint32_t>(b)},
+                seed)[static_cast<size_t>(j % 4)];
 }
 
 /// A weight is kept where its word is at least this: the probability to be dropped is p, to 2^-32.

@@ -1,12 +1,143 @@
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/zeros.h>
 #include <attend/score_mod.h>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "score_mod_node.h"
 
 namespace attend {
 namespace {
+
+using cpu::Tile;
+
+class BoundBias final : public BoundScoreMod {
+ public:
+  /// `original`: as the user gave it; `values`: of the compute type, four dimensions.
+  BoundBias(const at::Tensor& original, const at::Tensor& values, const ScoreShape& shape)
+      : original_(original),
+        values_(values),
+        expanded_(values.expand({shape.batch, shape.heads, shape.queries, shape.keys})),
+        shape_(shape) {}
+
+  bool shares_gradients_over_batch() const override { return values_.size(0) == 1 && shape_.batch > 1; }
+  bool shares_gradients_over_heads() const override { return values_.size(1) == 1 && shape_.heads > 1; }
+
+  /// A bias that does not depend on the key gets gradients from every split: each adds up its own.
+  void begin_backward(int64_t splits) override {
+    const bool shares_over_keys = values_.size(3) == 1;
+    auto sizes = values_.sizes().vec();
+    sizes.insert(sizes.begin(), shares_over_keys ? splits : 1);
+    splits_ = splits;
+    gradients_ = at::zeros(sizes, is_long_sum() ? values_.options().dtype(at::kDouble) : values_.options());
+    expanded_gradients_ =
+        gradients_.expand({gradients_.size(0), shape_.batch, shape_.heads, shape_.queries, shape_.keys});
+  }
+
+  std::vector<at::Tensor> gradients() const override {
+    return {gradients_.sum(0).view(original_.sizes()).to(original_.scalar_type())};
+  }
+
+  void forward(const Tile& tile, float* scores, int64_t stride) const override {
+    add_to(tile, scores, stride);
+  }
+  void forward(const Tile& tile, double* scores, int64_t stride) const override {
+    add_to(tile, scores, stride);
+  }
+  void backward(const Tile& tile, int64_t task, const float*, float* gradients,
+                int64_t stride) const override {
+    accumulate(tile, task, gradients, stride);
+  }
+  void backward(const Tile& tile, int64_t task, const double*, double* gradients,
+                int64_t stride) const override {
+    accumulate(tile, task, gradients, stride);
+  }
+
+ private:
+  /// Neighbours in a tile's scores are far apart in the bias: squares of this size keep both in the cache.
+  static constexpr int64_t kSquare = 16;
+
+  template <typename Action>
+  static void for_each_square(const Tile& tile, Action action) {
+    for (int64_t j = 0; j < tile.keys; j += kSquare) {
+      for (int64_t i = 0; i < tile.queries; i += kSquare) {
+        action(j, std::min(j + kSquare, tile.keys), i, std::min(i + kSquare, tile.queries));
+      }
+    }
+  }
+
+  template <typename T>
+  void add_to(const Tile& tile, T* scores, int64_t stride) const {
+    const auto strides = expanded_.strides();
+    const int64_t row = strides[2], column = strides[3];
+    const T* values = expanded_.const_data_ptr<T>() + tile.batch * strides[0] + tile.head * strides[1] +
+                      tile.query * row + tile.key * column;
+    for_each_square(tile, [&](int64_t key, int64_t key_end, int64_t query, int64_t query_end) {
+      for (int64_t j = key; j < key_end; ++j) {
+        for (int64_t i = query; i < query_end; ++i) scores[j * stride + i] += values[i * row + j * column];
+      }
+    });
+  }
+
+  template <typename T>
+  void accumulate(const Tile& tile, int64_t task, const T* gradients, int64_t stride) const {
+    if (is_long_sum()) {
+      accumulate_sums(tile, task, gradients, stride);
+    } else {
+      accumulate_each(tile, task, gradients, stride);
+    }
+  }
+
+  template <typename T>
+  T* sums_of(const Tile& tile, int64_t task) const {
+    const auto strides = expanded_gradients_.strides();
+    const int64_t split = gradients_.size(0) > 1 ? task % splits_ : 0;
+    return expanded_gradients_.mutable_data_ptr<T>() + split * strides[0] + tile.batch * strides[1] +
+           tile.head * strides[2] + tile.query * strides[3] + tile.key * strides[4];
+  }
+
+  template <typename T>
+  void accumulate_each(const Tile& tile, int64_t task, const T* gradients, int64_t stride) const {
+    const int64_t row = expanded_gradients_.stride(3), column = expanded_gradients_.stride(4);
+    T* sums = sums_of<T>(tile, task);
+    for_each_square(tile, [&](int64_t key, int64_t key_end, int64_t query, int64_t query_end) {
+      for (int64_t i = query; i < query_end; ++i) {
+        for (int64_t j = key; j < key_end; ++j) sums[i * row + j * column] += gradients[j * stride + i];
+      }
+    });
+  }
+
+  /// Where the bias does not depend on the query or the key: sums over a tile first, then over the tiles.
+  template <typename T>
+  void accumulate_sums(const Tile& tile, int64_t task, const T* gradients, int64_t stride) const {
+    const int64_t row = expanded_gradients_.stride(3), column = expanded_gradients_.stride(4);
+    std::vector<long double> of_tile(static_cast<size_t>(row != 0      ? tile.queries
+                                                         : column != 0 ? tile.keys
+                                                                       : 1));
+    for (int64_t j = 0; j < tile.keys; ++j) {
+      long double of_key = 0;
+      for (int64_t i = 0; i < tile.queries; ++i) {
+        const auto gradient = static_cast<long double>(gradients[j * stride + i]);
+        if (row != 0) of_tile[static_cast<size_t>(i)] += gradient;
+        of_key += gradient;
+      }
+      if (row == 0) of_tile[static_cast<size_t>(column != 0 ? j : 0)] += of_key;
+    }
+    double* sums = sums_of<double>(tile, task);
+    for (size_t n = 0; n < of_tile.size(); ++n) {
+      sums[static_cast<int64_t>(n) * (row + column)] += static_cast<double>(of_tile[n]);
+    }
+  }
+
+  /// Whether elements of the bias serve many queries or keys: their gradients are summed in float64.
+  bool is_long_sum() const { return values_.size(3) == 1 || values_.size(2) == 1; }
+
+  at::Tensor original_, values_, expanded_, gradients_, expanded_gradients_;
+  ScoreShape shape_;
+  int64_t splits_ = 1;
+};
 
 class Bias final : public ScoreModNode {
  public:
@@ -23,6 +154,14 @@ class Bias final : public ScoreModNode {
   at::Tensor apply(const at::Tensor& scores, const ScoreShape& shape, int64_t query_dim) const override {
     return scores +
            checks::broadcastable("bias", "values", values_, shape, query_dim).to(scores.scalar_type());
+  }
+
+  std::vector<at::Tensor> tensors() const override { return {values_}; }
+
+  std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t query_dim,
+                                      at::ScalarType compute_type) const override {
+    const auto values = checks::broadcastable("bias", "values", values_.detach(), shape, query_dim);
+    return std::make_unique<BoundBias>(values_, values.to(compute_type), shape);
   }
 
  private:

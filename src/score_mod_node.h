@@ -2,9 +2,25 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
+#include <vector>
+
 #include "checks.h"
+#include "cpu/tiles.h"
 
 namespace attend {
+
+/// A score modification as the fused kernel asks for it, with the gradients of its tensors.
+class BoundScoreMod : public cpu::ScoreTiles {
+ public:
+  /// True where batch elements (heads) add to the same gradients, so that they must not run at once.
+  virtual bool shares_gradients_over_batch() const { return false; }
+  virtual bool shares_gradients_over_heads() const { return false; }
+  /// Sets the gradients to zero; `splits`: the number of tasks that the keys of a head are split into.
+  virtual void begin_backward(int64_t /*splits*/) {}
+  /// For each tensor of the node, in its shape and dtype.
+  virtual std::vector<at::Tensor> gradients() const { return {}; }
+};
 
 /// What a `ScoreMod` is made of.
 class ScoreModNode {
@@ -20,6 +36,13 @@ class ScoreModNode {
 
   /// The modified scores [B, H, Lq, Lk], in the dtype of `scores`; differentiable.
   virtual at::Tensor apply(const at::Tensor& scores, const ScoreShape& shape, int64_t query_dim) const = 0;
+
+  /// The tensors that have gradients.
+  virtual std::vector<at::Tensor> tensors() const { return {}; }
+
+  /// For scores of dtype `compute_type` (float32 or float64), on the CPU.
+  virtual std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t query_dim,
+                                              at::ScalarType compute_type) const = 0;
 };
 
 }  // namespace attend

@@ -6,6 +6,8 @@
 #include <attend/score_mod.h>
 
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace attend {
 
@@ -14,6 +16,13 @@ enum class Weighting {
   softmax,  ///< exp(s) / sum of exp(s) over the keys that the query may attend to
   sigmoid,  ///< 1 / (1 + exp(-s)), each key for itself (Ramapuram 2024)
   relu,     ///< max(s, 0), each key for itself
+};
+
+/// Who computes a call.
+enum class Backend {
+  automatic,  ///< the fastest that can serve the call; never an error
+  fused,      ///< the library's kernels for the CPU: O(L) memory, tiles that a mask hides are skipped
+  reference,  ///< plain ATen operations, on any device; builds the scores
 };
 
 struct AttentionParams {
@@ -28,6 +37,8 @@ struct AttentionParams {
   /// device.
   double dropout_p = 0.0;
   Weighting weighting = Weighting::softmax;
+  /// Error where the backend asked for can't serve the call; see `explain`.
+  Backend backend = Backend::automatic;
 };
 
 /// Scaled dot-product attention (Vaswani 2017, equation 1), with scores as `params` changes them:
@@ -61,6 +72,20 @@ struct AttentionWithLse {
 /// only.
 ATTEND_API AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& key,
                                                const at::Tensor& value, const AttentionParams& params = {});
+
+/// Why a call goes where it goes.
+struct Explanation {
+  struct Refusal {
+    Backend backend;
+    std::string reason;
+  };
+  Backend chosen;                ///< never `automatic`
+  std::vector<Refusal> refused;  ///< the faster backends that can't serve the call, each with the reason
+};
+
+/// What `attention` would do with the same arguments. Errors: as `attention`.
+ATTEND_API Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                               const AttentionParams& params = {});
 
 /// The weights P themselves, [B, H, Lq, Lk] in the query's dtype; dropout is not applied to them. For looking
 /// at attention: this builds what `attention` need not.

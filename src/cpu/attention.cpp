@@ -1,0 +1,265 @@
+#include "attention.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <new>
+
+#include "../mask_node.h"
+#include "../score_mod_node.h"
+#include "attention_kernel.h"
+
+namespace attend::cpu {
+namespace {
+
+/// As many tasks as this keep the cores of a large machine busy. Not the number of threads: results must not
+/// depend on that.
+constexpr int64_t kEnoughTasks = 16;
+/// A backward split holds gradients of all queries of its own.
+constexpr int64_t kMostBackwardSplits = 8;
+
+at::ScalarType compute_type(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+ElementType element_type(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kDouble:
+      return ElementType::float64;
+    case at::kBFloat16:
+      return ElementType::bfloat16;
+    case at::kHalf:
+      return ElementType::float16;
+    default:
+      return ElementType::float32;
+  }
+}
+
+KernelWeighting kernel_weighting(Weighting weighting) {
+  switch (weighting) {
+    case Weighting::sigmoid:
+      return KernelWeighting::sigmoid;
+    case Weighting::relu:
+      return KernelWeighting::relu;
+    case Weighting::softmax:
+      break;
+  }
+  return KernelWeighting::softmax;
+}
+
+at::Tensor with_contiguous_rows(const at::Tensor& tensor) {
+  return tensor.stride(-1) == 1 || tensor.size(-1) <= 1 ? tensor : tensor.contiguous();
+}
+
+/// Null for an undefined tensor.
+void* data_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
+
+Heads heads_of(const at::Tensor& tensor) {
+  return {tensor.data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+}
+
+/// Memory for one thread's tasks, aligned for the widest vectors.
+class ScratchMemory {
+ public:
+  explicit ScratchMemory(int64_t bytes)
+      : data_(::operator new(static_cast<size_t>(bytes), std::align_val_t{64})) {}
+  ScratchMemory(const ScratchMemory&) = delete;
+  ScratchMemory& operator=(const ScratchMemory&) = delete;
+  ~ScratchMemory() { ::operator delete(data_, std::align_val_t{64}); }
+  void* data() const { return data_; }
+
+ private:
+  void* data_;
+};
+
+/// Each thread takes the next task when it is done with one: tasks differ in length under a mask.
+void run_tasks(int64_t tasks, int64_t scratch_bytes, const std::function<void(int64_t, void*)>& run) {
+  std::atomic<int64_t> next{0};
+  const int64_t threads = std::min<int64_t>(tasks, at::get_num_threads());
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    const ScratchMemory scratch(scratch_bytes);
+    for (int64_t thread = begin; thread < end; ++thread) {
+      for (int64_t task = next++; task < tasks; task = next++) run(task, scratch.data());
+    }
+  });
+}
+
+/// The call with every tensor's rows contiguous, and what of it the kernels read.
+struct Bound {
+  at::Tensor query, key, value;
+  std::unique_ptr<MaskTiles> mask;
+  std::unique_ptr<BoundScoreMod> score_mod;
+
+  explicit Bound(const AttentionCall& call)
+      : query(with_contiguous_rows(call.query)),
+        key(with_contiguous_rows(call.key)),
+        value(with_contiguous_rows(call.value)) {
+    if (call.mask.defined()) mask = call.mask.node()->bind(call.shape(), call.query_dim);
+    if (call.score_mod.defined()) {
+      score_mod = call.score_mod.node()->bind(call.shape(), call.query_dim, compute_type(query));
+    }
+  }
+
+  void describe(const AttentionCall& call, AttentionArgs& args) const {
+    args.query = heads_of(query);
+    args.key = heads_of(key);
+    args.value = heads_of(value);
+    args.batch = query.size(0);
+    args.heads = query.size(1);
+    args.kv_heads = key.size(1);
+    args.queries = query.size(2);
+    args.keys = key.size(2);
+    args.d = query.size(3);
+    args.d_v = value.size(3);
+    args.scale = call.scale;
+    args.weighting = kernel_weighting(call.weighting);
+    args.mask = mask.get();
+    args.score_mod = score_mod.get();
+    args.dropout_p = call.dropout_p;
+    args.dropout_seed = call.dropout_seed;
+    args.splits = 1;
+  }
+};
+
+/// Into how many ranges of whole tiles the keys are split, so that there is enough to do at once.
+int64_t splits_for(int64_t tasks, int64_t keys, int64_t tile_keys, int64_t most) {
+  if (tasks == 0) return 1;
+  const int64_t wanted = (kEnoughTasks + tasks - 1) / tasks;
+  return std::max<int64_t>(1, std::min({wanted, keys / (2 * tile_keys), most}));
+}
+
+/// No scores at all.
+bool is_empty(const AttentionCall& call) { return call.query.numel() == 0 || call.key.numel() == 0; }
+
+/// Output and logsumexp of queries that see nothing.
+AttentionResult allocate(const AttentionCall& call) {
+  const auto& query = call.query;
+  AttentionResult result{
+      at::empty({query.size(0), query.size(1), query.size(2), call.value.size(3)}, query.options()), {}, {}};
+  if (call.weighting == Weighting::softmax) {
+    result.logsumexp =
+        at::empty({query.size(0), query.size(1), query.size(2)}, query.options().dtype(compute_type(query)));
+    result.logsumexp_rest = at::empty_like(result.logsumexp);
+  }
+  return result;
+}
+
+AttentionResult seeing_nothing(AttentionResult result) {
+  result.output.zero_();
+  if (result.logsumexp.defined()) {
+    result.logsumexp.fill_(-std::numeric_limits<double>::infinity());
+    result.logsumexp_rest.zero_();
+  }
+  return result;
+}
+
+/// Sums the first dimension in its order.
+at::Tensor sum_splits(const at::Tensor& partial) {
+  auto total = partial[0];
+  for (int64_t split = 1; split < partial.size(0); ++split) total.add_(partial[split]);
+  return total;
+}
+
+/// Gradients as the kernel adds them up, without the padding of their rows, in the dtype of `like`.
+at::Tensor trimmed(const at::Tensor& padded, const at::Tensor& like) {
+  return padded.slice(-1, 0, like.size(-1)).to(like.scalar_type()).contiguous();
+}
+
+int64_t padded(int64_t size, int64_t lanes) { return (size + lanes - 1) / lanes * lanes; }
+
+/// Runs the tasks of the backward pass. Those that add to the same gradients of a score modification run one
+/// after the other.
+void run_backward(const AttentionKernels& kernels, const BackwardArgs& args, const BoundScoreMod* score_mod) {
+  const bool joins_batch = score_mod != nullptr && score_mod->shares_gradients_over_batch();
+  const bool joins_heads = score_mod != nullptr && score_mod->shares_gradients_over_heads();
+  const int64_t batches = joins_batch ? 1 : args.batch, heads = joins_heads ? 1 : args.kv_heads;
+  run_tasks(batches * heads * args.splits, kernels.backward_scratch(args), [&](int64_t group, void* scratch) {
+    const int64_t split = group % args.splits;
+    const int64_t first_head = group / args.splits % heads, first_batch = group / args.splits / heads;
+    for (int64_t b = first_batch; b < args.batch; b += batches) {
+      for (int64_t h = first_head; h < args.kv_heads; h += heads) {
+        kernels.backward(args, (b * args.kv_heads + h) * args.splits + split, scratch);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+AttentionResult attention(const AttentionCall& call) {
+  auto result = allocate(call);
+  if (is_empty(call)) return seeing_nothing(result);
+  const Bound bound(call);
+  const auto& kernels = attention_kernels(element_type(bound.query));
+  ForwardArgs args;
+  bound.describe(call, args);
+  args.output = heads_of(result.output);
+  args.logsumexp = data_of(result.logsumexp);
+  args.logsumexp_rest = data_of(result.logsumexp_rest);
+
+  const int64_t blocks = args.batch * args.kv_heads * kernels.blocks(args);
+  args.splits = splits_for(blocks, args.keys, kernels.tile_keys, args.keys);
+  at::Tensor partial;
+  if (args.splits > 1) {
+    partial = at::empty({args.splits, args.batch, args.heads, args.queries, args.d_v + 2},
+                        bound.query.options().dtype(compute_type(bound.query)));
+    args.partial = partial.data_ptr();
+  }
+  run_tasks(blocks * args.splits, kernels.forward_scratch(args),
+            [&](int64_t task, void* scratch) { kernels.forward(args, task, scratch); });
+  if (args.splits > 1) {
+    at::parallel_for(0, args.batch * args.heads * args.queries, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) kernels.join(args, row);
+    });
+  }
+  return result;
+}
+
+AttentionGradients attention_backward(const AttentionCall& call, const AttentionResult& result,
+                                      const at::Tensor& grad_output, const at::Tensor& grad_logsumexp) {
+  const Bound bound(call);
+  const int64_t score_mod_splits = 1;
+  if (is_empty(call)) {
+    AttentionGradients none{
+        at::zeros_like(call.query), at::zeros_like(call.key), at::zeros_like(call.value), {}};
+    if (bound.score_mod != nullptr) {
+      bound.score_mod->begin_backward(score_mod_splits);
+      none.score_mod = bound.score_mod->gradients();
+    }
+    return none;
+  }
+  const auto& kernels = attention_kernels(element_type(bound.query));
+  const auto output = with_contiguous_rows(result.output), grad = with_contiguous_rows(grad_output);
+  const auto grad_lse = grad_logsumexp.defined() ? grad_logsumexp.contiguous() : at::Tensor();
+  BackwardArgs args;
+  bound.describe(call, args);
+  args.output = heads_of(output);
+  args.grad_output = heads_of(grad);
+  args.logsumexp = data_of(result.logsumexp);
+  args.logsumexp_rest = data_of(result.logsumexp_rest);
+  args.grad_logsumexp = data_of(grad_lse);
+  args.splits = splits_for(args.batch * args.kv_heads, args.keys, kernels.tile_keys, kMostBackwardSplits);
+
+  const auto options = bound.query.options().dtype(compute_type(bound.query));
+  const int64_t width = padded(args.d, kernels.lanes), width_v = padded(args.d_v, kernels.lanes);
+  const auto grad_query = at::empty({args.splits, args.batch, args.heads, args.queries, width}, options);
+  const auto grad_key = at::zeros({args.batch, args.kv_heads, args.keys, width}, options);
+  const auto grad_value = at::zeros({args.batch, args.kv_heads, args.keys, width_v}, options);
+  args.grad_query = grad_query.data_ptr();
+  args.grad_key = grad_key.data_ptr();
+  args.grad_value = grad_value.data_ptr();
+
+  if (bound.score_mod != nullptr) bound.score_mod->begin_backward(args.splits);
+  run_backward(kernels, args, bound.score_mod.get());
+  return {trimmed(sum_splits(grad_query), call.query), trimmed(grad_key, call.key),
+          trimmed(grad_value, call.value),
+          bound.score_mod != nullptr ? bound.score_mod->gradients() : std::vector<at::Tensor>()};
+}
+
+}  // namespace attend::cpu

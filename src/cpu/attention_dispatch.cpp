@@ -1,0 +1,41 @@
+#include <ATen/Version.h>
+
+#include <array>
+#include <string>
+
+#include "attention_kernel.h"
+
+namespace attend::cpu {
+
+AttentionKernels attention_kernels_default(ElementType type);
+#ifdef ATTEND_X86
+AttentionKernels attention_kernels_avx2(ElementType type);
+AttentionKernels attention_kernels_avx512(ElementType type);
+#endif
+
+namespace {
+
+using Tables = std::array<AttentionKernels, 4>;
+
+Tables tables_from(AttentionKernels (*kernels)(ElementType)) {
+  return {kernels(ElementType::float64), kernels(ElementType::float32), kernels(ElementType::bfloat16),
+          kernels(ElementType::float16)};
+}
+
+Tables detected_tables() {
+#ifdef ATTEND_X86
+  const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return tables_from(attention_kernels_avx512);
+  if (capability == "AVX2") return tables_from(attention_kernels_avx2);
+#endif
+  return tables_from(attention_kernels_default);
+}
+
+}  // namespace
+
+const AttentionKernels& attention_kernels(ElementType type) {
+  static const Tables tables = detected_tables();
+  return tables[static_cast<size_t>(type)];
+}
+
+}  // namespace attend::cpu

@@ -1,0 +1,74 @@
+#pragma once
+
+// The attention kernels as the rest of the library sees them: plain structures, and a table of functions for
+// each instruction set.
+
+#include <cstdint>
+
+#include "tiles.h"
+
+namespace attend::cpu {
+
+enum class ElementType { float64, float32, bfloat16, float16 };
+enum class KernelWeighting { softmax, sigmoid, relu };
+
+/// A tensor [B, H, L, D] whose last dimension is contiguous; strides in elements.
+struct Heads {
+  void* data;
+  int64_t batch_stride, head_stride, row_stride;
+};
+
+/// What forward and backward have in common.
+struct AttentionArgs {
+  Heads query, key, value;
+  int64_t batch, heads, kv_heads, queries, keys, d, d_v;
+  double scale;
+  KernelWeighting weighting;
+  const MaskTiles* mask;        ///< or null
+  const ScoreTiles* score_mod;  ///< or null
+  double dropout_p;
+  uint64_t dropout_seed;
+  int64_t splits;  ///< into how many ranges of keys the work on a head is split
+
+  int64_t group() const { return heads / kv_heads; }
+};
+
+struct ForwardArgs : AttentionArgs {
+  Heads output;
+  /// [B, H, Lq] of float (double for float64), or null unless softmax; and what its rounding left out, so
+  /// that the backward finds the weights of large scores again.
+  void *logsumexp, *logsumexp_rest;
+  /// Where splits > 1: for each split, [B, H, Lq, d_v + 2] of float (double): the sums, the maximum and the
+  /// denominator.
+  void* partial;
+};
+
+struct BackwardArgs : AttentionArgs {
+  Heads output, grad_output;
+  const void *logsumexp, *logsumexp_rest;  ///< [B, H, Lq], as the forward gave them; null unless softmax
+  const void* grad_logsumexp;              ///< [B, H, Lq] or null
+  /// Of float (double for float64), zeroed, rows padded to whole vectors: [splits, B, H, Lq, D], [B, Hkv, Lk,
+  /// D], [B, Hkv, Lk, Dv].
+  void *grad_query, *grad_key, *grad_value;
+};
+
+/// The kernels for one element type. Each task can run on any thread, with scratch memory of its own, aligned
+/// to 64 bytes; the result depends neither on the order of the tasks nor on the threads.
+struct AttentionKernels {
+  int64_t tile_keys;
+  int64_t lanes;                                   ///< of a vector of float (double for float64)
+  int64_t (*blocks)(const AttentionArgs&);         ///< of queries, for one kv head
+  int64_t (*forward_scratch)(const ForwardArgs&);  ///< bytes
+  /// As many tasks as B * Hkv * blocks * splits.
+  void (*forward)(const ForwardArgs&, int64_t task, void* scratch);
+  /// Joins the splits; as many tasks as B * H * Lq.
+  void (*join)(const ForwardArgs&, int64_t row);
+  int64_t (*backward_scratch)(const BackwardArgs&);  ///< bytes
+  /// As many tasks as B * Hkv * splits.
+  void (*backward)(const BackwardArgs&, int64_t task, void* scratch);
+};
+
+/// The kernels for the instruction set that ATen detected, or was told by ATEN_CPU_CAPABILITY.
+const AttentionKernels& attention_kernels(ElementType type);
+
+}  // namespace attend::cpu

@@ -1,0 +1,122 @@
+#pragma once
+
+// C = A B for the small products of attention. A is read element by element with any strides, B and C by
+// vectors along their rows, which reach to a multiple of the vector length.
+
+#include "vec.h"
+
+namespace attend::cpu {
+namespace {
+
+// The rows of a register tile: with two vectors a row, its sums, a row of B and an element of A fit the
+// registers.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 12;
+#else
+constexpr int kTileRows = 6;
+#endif
+
+/// A matrix whose element (row, column) is data[row * row_stride + column * column_stride].
+template <typename T>
+struct Strided {
+  const T* data;
+  int64_t row_stride;
+  int64_t column_stride;
+
+  Strided from_row(int64_t row) const { return {data + row * row_stride, row_stride, column_stride}; }
+};
+
+/// A matrix whose rows are contiguous.
+template <typename T>
+struct Rows {
+  T* data;
+  int64_t stride;
+};
+
+enum class Update {
+  set,        ///< C = A B
+  add,        ///< C = C + A B
+  scale_add,  ///< C = diag(factor) C + A B
+};
+
+template <typename T, Update update, int kRows, int kVectors>
+inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c, const T* factor) {
+  constexpr int64_t W = kLanes<T>;
+  Vec<T> sums[kRows][kVectors] = {};
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec<T> b_row[kVectors];
+    for (int v = 0; v < kVectors; ++v) b_row[v] = load(b.data + k * b.stride + v * W);
+    const T* a_column = a.data + k * a.column_stride;
+    for (int row = 0; row < kRows; ++row) {
+      const auto element = all(a_column[row * a.row_stride]);
+      for (int v = 0; v < kVectors; ++v) sums[row][v] += element * b_row[v];
+    }
+  }
+  for (int row = 0; row < kRows; ++row) {
+    for (int v = 0; v < kVectors; ++v) {
+      T* place = c.data + row * c.stride + v * W;
+      if constexpr (update == Update::set) store(place, sums[row][v]);
+      if constexpr (update == Update::add) store(place, load(place) + sums[row][v]);
+      if constexpr (update == Update::scale_add) store(place, load(place) * factor[row] + sums[row][v]);
+    }
+  }
+}
+
+/// The last rows, fewer than a register tile has.
+template <typename T, Update update, int kRows, int kVectors>
+inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
+                      const T* factor) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows) return gemm_tile<T, update, kRows, kVectors>(depth, a, b, c, factor);
+    gemm_rest<T, update, kRows - 1, kVectors>(rows, depth, a, b, c, factor);
+  }
+}
+
+template <typename T, Update update, int kVectors>
+inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
+                         const T* factor) {
+  int64_t row = 0;
+  for (; row + kTileRows <= rows; row += kTileRows) {
+    gemm_tile<T, update, kTileRows, kVectors>(depth, a.from_row(row), b, {c.data + row * c.stride, c.stride},
+                                              update == Update::scale_add ? factor + row : nullptr);
+  }
+  gemm_rest<T, update, kTileRows - 1, kVectors>(rows - row, depth, a.from_row(row), b,
+                                                {c.data + row * c.stride, c.stride},
+                                                update == Update::scale_add ? factor + row : nullptr);
+}
+
+/// C [rows, columns] = A [rows, depth] B [depth, columns]; columns is a multiple of the vector length. Each
+/// element is summed in the order of k, whatever the sizes.
+template <typename T, Update update>
+inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
+                 const T* factor = nullptr) {
+  constexpr int64_t W = kLanes<T>;
+  int64_t column = 0;
+  for (; column + 2 * W <= columns; column += 2 * W) {
+    gemm_columns<T, update, 2>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
+                               factor);
+  }
+  if (column < columns) {
+    gemm_columns<T, update, 1>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
+                               factor);
+  }
+}
+
+/// Terms of a dot product that are added up in a row: sums of such sums have a smaller error than one long
+/// sum. Fewer where each product is rounded before it is added.
+constexpr int64_t kDotChunk = kVectorBytes == 16 ? 16 : 64;
+
+/// C = A B where depth is the size of a head, in chunks.
+template <typename T>
+inline void gemm_dots(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
+                      Rows<T> c) {
+  gemm<T, Update::set>(rows, columns, depth < kDotChunk ? depth : kDotChunk, a, b, c);
+  for (int64_t k = kDotChunk; k < depth; k += kDotChunk) {
+    const int64_t chunk = depth - k < kDotChunk ? depth - k : kDotChunk;
+    gemm<T, Update::add>(rows, columns, chunk, {a.data + k * a.column_stride, a.row_stride, a.column_stride},
+                         {b.data + k * b.stride, b.stride}, c);
+  }
+}
+
+}  // namespace
+}  // namespace attend::cpu

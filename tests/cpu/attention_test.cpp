@@ -1,0 +1,329 @@
+// The fused kernel against the reference in float64, and as accurate as the reference in its own dtype.
+#include <ATen/Parallel.h>
+#include <attend/attention.h>
+
+#include <thread>
+
+#include "support.h"
+
+namespace attend::testing {
+namespace {
+
+struct Sizes {
+  int64_t batch, heads, kv_heads, queries, keys, d, d_v;
+};
+
+struct Inputs {
+  torch::Tensor query, key, value, bias;
+
+  static Inputs random(const Sizes& s, torch::ScalarType dtype) {
+    const auto make = [&](at::IntArrayRef sizes) { return torch::randn(sizes, torch::kDouble).to(dtype); };
+    return {make({s.batch, s.heads, s.queries, s.d}),
+            make({s.batch, s.kv_heads, s.keys, s.d}),
+            make({s.batch, s.kv_heads, s.keys, s.d_v}),
+            {}};
+  }
+
+  /// Leaves of their own, in another dtype.
+  Inputs leaves(torch::ScalarType dtype) const {
+    const auto leaf = [&](const torch::Tensor& tensor) {
+      return tensor.defined() ? tensor.detach().to(dtype).clone().requires_grad_() : tensor;
+    };
+    return {leaf(query), leaf(key), leaf(value), leaf(bias)};
+  }
+};
+
+struct Results {
+  torch::Tensor output, logsumexp;
+  std::vector<torch::Tensor> gradients;
+};
+
+/// Output, logsumexp and gradients of a fixed function of both.
+Results run(const Inputs& leaves, AttentionParams params, Backend backend) {
+  torch::manual_seed(7);  // of the dropout
+  params.backend = backend;
+  if (leaves.bias.defined()) params.score_mod = bias(leaves.bias);
+  Results results;
+  torch::Tensor loss;
+  if (params.weighting == Weighting::softmax) {
+    const auto [output, logsumexp] = attention_with_lse(leaves.query, leaves.key, leaves.value, params);
+    results.output = output;
+    results.logsumexp = logsumexp;
+    loss = logsumexp.masked_fill(logsumexp.isinf(), 0).sum() * 0.5;
+  } else {
+    results.output = attention(leaves.query, leaves.key, leaves.value, params);
+    loss = torch::zeros({}, results.output.options());
+  }
+  const auto direction = torch::linspace(-1, 1, results.output.numel(), torch::kDouble)
+                             .cos()
+                             .to(results.output.scalar_type())
+                             .view(results.output.sizes());
+  loss = loss + (results.output * direction).sum();
+  loss.backward();
+  for (const auto& leaf : {leaves.query, leaves.key, leaves.value, leaves.bias}) {
+    if (leaf.defined()) results.gradients.push_back(leaf.grad());
+  }
+  return results;
+}
+
+/// The errors of the reference in `dtype`: of the output, the logsumexp and each gradient. Nothing is more
+/// exact than float64; there the errors are those in float32, scaled by the ratio of their roundoffs, and the
+/// oracle's own.
+std::vector<double> plain_errors(const Inputs& in, const AttentionParams& params, torch::ScalarType dtype) {
+  if (dtype == torch::kDouble) {
+    auto errors = plain_errors(in.leaves(torch::kFloat), params, torch::kFloat);
+    for (auto& error : errors) error *= 2 * unit_roundoff(torch::kDouble) / unit_roundoff(torch::kFloat);
+    return errors;
+  }
+  const auto plain = run(in.leaves(dtype), params, Backend::reference);
+  const auto exact = run(in.leaves(torch::kDouble), params, Backend::reference);
+  std::vector<double> errors = {max_difference(plain.output, exact.output)};
+  errors.push_back(exact.logsumexp.defined() ? max_difference(plain.logsumexp, exact.logsumexp) : 0);
+  for (size_t n = 0; n < exact.gradients.size(); ++n) {
+    errors.push_back(max_difference(plain.gradients[n], exact.gradients[n]));
+  }
+  return errors;
+}
+
+/// At most twice the error of plain code of the dtype, three times for gradients.
+void expect_fused(const Inputs& in, const AttentionParams& params, const std::string& what) {
+  const auto dtype = in.query.scalar_type();
+  const auto ours = run(in.leaves(dtype), params, Backend::fused);
+  const auto exact = run(in.leaves(torch::kDouble), params, Backend::reference);
+  const auto errors = plain_errors(in, params, dtype);
+  expect_as_accurate(ours.output, errors[0], exact.output, 2, what + ": output");
+  if (exact.logsumexp.defined()) {
+    expect_as_accurate(ours.logsumexp, errors[1], exact.logsumexp, 2, what + ": logsumexp");
+  }
+  const std::vector<std::string> names = {"query", "key", "value", "bias"};
+  for (size_t n = 0; n < exact.gradients.size(); ++n) {
+    expect_as_accurate(ours.gradients[n], errors[2 + n], exact.gradients[n], 3,
+                       what + ": gradient of the " + names[n]);
+  }
+}
+
+const std::vector<torch::ScalarType> dtypes = {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf};
+
+class FusedAttention : public ::testing::Test {
+ protected:
+  void SetUp() override { torch::manual_seed(0); }
+};
+
+TEST_F(FusedAttention, LengthsAndHeadSizes) {
+  for (const auto dtype : dtypes) {
+    for (const int64_t length : {1, 7, 63, 64, 65, 97, 1025}) {
+      for (const int64_t d : {1, 8, 59, 64, 111, 128, 256}) {
+        if (length == 1025 && d != 64 && d != 59)
+          continue;  // the blocks and tiles of a long sequence: two suffice
+        expect_fused(Inputs::random({1, 2, 2, length, length, d, d}, dtype), {.mask = causal()},
+                     c10::str(dtype, " L ", length, " D ", d));
+      }
+    }
+  }
+}
+
+TEST_F(FusedAttention, LengthsWidthsAndHeadsThatDiffer) {
+  const std::vector<Sizes> all = {{2, 4, 2, 5, 9, 8, 3},      {1, 6, 1, 33, 200, 16, 40},
+                                  {2, 8, 2, 100, 30, 59, 64}, {1, 3, 3, 193, 385, 20, 20},
+                                  {1, 8, 2, 1, 1500, 64, 64}, {3, 2, 1, 2, 2000, 32, 8}};
+  for (const auto dtype : dtypes) {
+    for (const auto& s : all) {
+      expect_fused(Inputs::random(s, dtype), {}, c10::str(dtype, " ", s.queries, " x ", s.keys, ", D ", s.d));
+    }
+  }
+}
+
+TEST_F(FusedAttention, EveryMask) {
+  const Sizes sizes{2, 4, 2, 150, 310, 24, 24};
+  const auto random_mask = [&](at::IntArrayRef shape) { return dense(torch::rand(shape) < 0.6); };
+  const auto blocks = torch::zeros({150, 310}, torch::kBool);
+  blocks.slice(0, 0, 100).slice(1, 0, 200).fill_(true);
+  const auto lengths = key_lengths(torch::tensor({310, 117}));
+  const std::vector<std::pair<std::string, Mask>> masks = {
+      {"causal", causal()},
+      {"causal, top left", causal(Corner::top_left)},
+      {"window", window(20, 5)},
+      {"window, left unbounded", window(-1, 0)},
+      {"key_lengths", lengths},
+      {"key_lengths, 0", key_lengths(torch::tensor({0, 310}))},
+      {"dense", random_mask({2, 4, 150, 310})},
+      {"dense, per head", random_mask({4, 1, 310})},
+      {"dense, per query", random_mask({150, 1})},
+      {"dense, block", dense(blocks)},
+      {"both", causal() & window(40, 0) & lengths},
+      {"either", window(3, 3) | dense(blocks)},
+      {"not", ~causal()},
+      {"nothing", window(-1, -1) & ~window(-1, -1)},
+  };
+  for (const auto dtype : dtypes) {
+    for (const auto& [name, mask] : masks) {
+      expect_fused(Inputs::random(sizes, dtype), {.mask = mask}, c10::str(dtype, " ", name));
+    }
+  }
+}
+
+TEST_F(FusedAttention, BiasOfEveryShapeWithEveryMask) {
+  const Sizes sizes{2, 4, 2, 70, 450, 16, 16};
+  const std::vector<std::vector<int64_t>> shapes = {
+      {2, 4, 70, 450}, {1, 4, 70, 450}, {2, 1, 70, 450}, {70, 450}, {4, 70, 1}, {2, 1, 1, 450}, {1},
+      {4, 1, 1}};
+  for (const auto dtype : dtypes) {
+    for (const auto& shape : shapes) {
+      for (const auto& mask : {Mask(), causal(), window(9, 9)}) {
+        auto in = Inputs::random(sizes, dtype);
+        in.bias = torch::randn(shape, torch::kDouble).to(dtype);
+        expect_fused(in, {.mask = mask}, c10::str(dtype, " bias ", at::IntArrayRef(shape)));
+      }
+    }
+  }
+}
+
+TEST_F(FusedAttention, BiasOfMinusInfinityHides) {
+  auto in = Inputs::random({1, 2, 2, 30, 250, 8, 8}, torch::kFloat);
+  in.bias = torch::randn({30, 250});
+  in.bias.slice(1, 100).fill_(-INFINITY);
+  in.bias[3].fill_(-INFINITY);
+  expect_fused(in, {}, "bias of -inf");
+}
+
+TEST_F(FusedAttention, EveryWeightingWithDropout) {
+  for (const auto dtype : dtypes) {
+    for (const auto weighting : {Weighting::softmax, Weighting::sigmoid, Weighting::relu}) {
+      for (const double p : {0.0, 0.3, 1.0}) {
+        expect_fused(Inputs::random({2, 4, 2, 65, 203, 16, 24}, dtype),
+                     {.mask = causal(), .dropout_p = p, .weighting = weighting},
+                     c10::str(dtype, " weighting ", static_cast<int>(weighting), " dropout ", p));
+      }
+    }
+  }
+}
+
+TEST_F(FusedAttention, LargeScores) {
+  for (const auto dtype : dtypes) {
+    expect_fused(Inputs::random({1, 2, 2, 65, 300, 16, 16}, dtype), {.mask = causal(), .scale = 500},
+                 c10::str(dtype, " large"));
+  }
+}
+
+TEST_F(FusedAttention, AnyStrides) {
+  auto in = Inputs::random({2, 4, 4, 40, 50, 16, 16}, torch::kFloat);
+  const auto spread = [](const torch::Tensor& tensor) {
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2).transpose(2, 3).contiguous().transpose(2, 3);
+  };
+  const auto expected = attention(in.query, in.key, in.value);
+  expect_close(attention(spread(in.query), spread(in.key), spread(in.value)), expected, 1e-6);
+  const auto one_key = in.key.slice(1, 0, 1);
+  expect_close(attention(in.query, one_key.expand({2, 4, 50, 16}), in.value),
+               attention(in.query, one_key.repeat({1, 4, 1, 1}), in.value), 0);
+}
+
+TEST_F(FusedAttention, OffsetsBeyondThirtyTwoBits) {
+  // Three billion keys a head apart in one row's storage: stride 0 makes them the same row.
+  const auto row = torch::randn({1, 1, 1, 16});
+  const auto query = torch::randn({1, 1, 2, 16});
+  const auto keys = row.expand({1, 1, int64_t{1} << 28, 16});
+  const auto output = attention(query, keys, keys, {.mask = window(300, 0)});
+  expect_close(output, row.expand({1, 1, 2, 16}), 1e-5);
+}
+
+TEST_F(FusedAttention, KeysPastTheirLengthAreNeverRead) {
+  for (const int64_t keys : {50, 500}) {
+    auto in = Inputs::random({2, 2, 1, 9, keys, 16, 16}, torch::kFloat);
+    in.key.slice(2, keys - 20).fill_(NAN);
+    in.value.slice(2, keys - 20).fill_(NAN);
+    const auto leaves = in.leaves(torch::kFloat);
+    const auto lengths = torch::tensor({keys - 20, int64_t{3}});
+    const auto got = run(leaves, {.mask = key_lengths(lengths)}, Backend::fused);
+    EXPECT_TRUE(got.output.isfinite().all().item<bool>());
+    for (const auto& gradient : got.gradients) EXPECT_TRUE(gradient.isfinite().all().item<bool>());
+    EXPECT_EQ(got.gradients[1].slice(2, keys - 20).abs().max().item<double>(), 0);
+  }
+}
+
+std::vector<torch::Tensor> everything(const Inputs& in, const AttentionParams& params) {
+  auto results = run(in.leaves(in.query.scalar_type()), params, Backend::fused);
+  results.gradients.push_back(results.output);
+  results.gradients.push_back(results.logsumexp);
+  return results.gradients;
+}
+
+bool same_bits(const std::vector<torch::Tensor>& left, const std::vector<torch::Tensor>& right) {
+  return std::ranges::equal(left, right,
+                            [](const auto& a, const auto& b) { return testing::same_bits(a, b); });
+}
+
+TEST_F(FusedAttention, SameBitsForEveryThreadCountAndRun) {
+  const int threads = at::get_num_threads();
+  for (const auto& sizes : {Sizes{1, 1, 1, 300, 900, 32, 32}, Sizes{2, 6, 2, 70, 200, 16, 24}}) {
+    auto in = Inputs::random(sizes, torch::kFloat);
+    in.bias = torch::randn({sizes.queries, sizes.keys});
+    const AttentionParams params{.mask = causal(), .dropout_p = 0.1};
+    at::set_num_threads(1);
+    const auto first = everything(in, params);
+    for (const int count : {1, 2, 3, 5}) {
+      at::set_num_threads(count);
+      for (int repeat = 0; repeat < 13; ++repeat) {
+        EXPECT_TRUE(same_bits(everything(in, params), first)) << count << " threads";
+      }
+    }
+  }
+  at::set_num_threads(threads);
+}
+
+TEST_F(FusedAttention, SameBitsFromManyThreadsAtOnce) {
+  const auto in = Inputs::random({2, 2, 2, 100, 400, 32, 32}, torch::kFloat);
+  const auto expected = attention(in.query, in.key, in.value, {.mask = causal()});
+  std::vector<torch::Tensor> results(8);
+  std::vector<std::thread> callers;
+  for (auto& result : results) {
+    callers.emplace_back([&] { result = attention(in.query, in.key, in.value, {.mask = causal()}); });
+  }
+  for (auto& caller : callers) caller.join();
+  for (const auto& result : results) EXPECT_TRUE(testing::same_bits(result, expected));
+}
+
+TEST_F(FusedAttention, GradientsOfGradientsAreTheReferences) {
+  const auto in = Inputs::random({1, 2, 1, 5, 7, 4, 3}, torch::kDouble);
+  const auto second = [&](Backend backend) {
+    const auto leaves = in.leaves(torch::kDouble);
+    const auto output =
+        attention(leaves.query, leaves.key, leaves.value, {.mask = causal(), .backend = backend});
+    const auto first =
+        torch::autograd::grad({output.sin().sum()}, {leaves.query, leaves.key, leaves.value}, {},
+                              /*retain_graph=*/true, /*create_graph=*/true);
+    (first[0].square().sum() + first[1].square().sum() + first[2].square().sum()).backward();
+    return std::vector<torch::Tensor>{leaves.query.grad(), leaves.key.grad(), leaves.value.grad()};
+  };
+  const auto ours = second(Backend::fused), expected = second(Backend::reference);
+  for (size_t n = 0; n < 3; ++n) expect_close(ours[n], expected[n], 1e-12);
+}
+
+TEST_F(FusedAttention, IsChosenAndExplained) {
+  const auto in = Inputs::random({1, 2, 2, 3, 4, 5, 6}, torch::kFloat);
+  EXPECT_EQ(explain(in.query, in.key, in.value).chosen, Backend::fused);
+  EXPECT_EQ(explain(in.query, in.key, in.value, {.backend = Backend::reference}).chosen, Backend::reference);
+  const auto on_meta = [](const torch::Tensor& tensor) { return tensor.to(torch::kMeta); };
+  const auto explanation = explain(on_meta(in.query), on_meta(in.key), on_meta(in.value));
+  EXPECT_EQ(explanation.chosen, Backend::reference);
+  ASSERT_EQ(explanation.refused.size(), 1U);
+  EXPECT_EQ(explanation.refused[0].backend, Backend::fused);
+  EXPECT_EQ(explanation.refused[0].reason, "the tensors are not on the CPU");
+  EXPECT_EQ(
+      error_of([&] {
+        attention(on_meta(in.query), on_meta(in.key), on_meta(in.value), {.backend = Backend::fused});
+      }),
+      "attend::attention: backend: expected one that can serve the call, got fused, which can't: the tensors "
+      "are not on the CPU");
+}
+
+TEST_F(FusedAttention, NeedsNoMemoryForTheScores) {
+  // All scores would take 64 GiB.
+  const auto in = Inputs::random({1, 1, 1, 1 << 17, 1 << 17, 16, 16}, torch::kFloat).leaves(torch::kFloat);
+  const auto results = run(in, {.mask = window(64, 0)}, Backend::fused);
+  const auto last = [](const torch::Tensor& tensor) { return tensor.slice(2, (1 << 17) - 100); };
+  const auto part = attention(last(in.query), last(in.key), last(in.value), {.mask = window(64, 0)});
+  expect_close(results.output.slice(2, (1 << 17) - 30), part.slice(2, 70), 1e-5);
+}
+
+}  // namespace
+}  // namespace attend::testing
