@@ -32,7 +32,12 @@ void expect_naive(const Inputs& in, const AttentionParams& params, NaiveAttentio
   naive.scale = params.scale.value_or(1 / std::sqrt(static_cast<double>(in.query.size(-1))));
   naive.weighting = params.weighting;
   const auto expected = naive(in.query, in.key, in.value);
-  expect_close(attention(in.query, in.key, in.value, params), expected.output, 1e-12, what + ": output");
+  for (const auto backend : {Backend::automatic, Backend::fused, Backend::reference}) {
+    auto with_backend = params;
+    with_backend.backend = backend;
+    expect_close(attention(in.query, in.key, in.value, with_backend), expected.output, 1e-12,
+                 what + ": output");
+  }
   expect_close(attention_weights(in.query, in.key, params), expected.weights, 1e-12, what + ": weights");
   if (params.weighting != Weighting::softmax) return;
   const auto [output, logsumexp] = attention_with_lse(in.query, in.key, in.value, params);
@@ -167,6 +172,33 @@ TEST_F(Attention, WindowFollowsTheQuerysPosition) {
   }
 }
 
+TEST_F(Attention, APrefixIsSeenByEveryQuery) {
+  const std::vector<int64_t> lengths = {0, 3, 7};
+  const NaiveAttention naive{.allowed = [=](auto b, auto, auto i, auto j) {
+    return j <= i + 2 || j < lengths[static_cast<size_t>(b)];
+  }};
+  expect_naive(random_inputs(3, 2, 2, 5, 7, 4, 3), {.mask = causal() | prefix(torch::tensor(lengths))}, naive,
+               "prefix");
+}
+
+TEST_F(Attention, DocumentsDoNotSeeEachOther) {
+  const std::vector<std::vector<int64_t>> numbers = {{0, 0, 1, 1, 1, 2, 2}, {5, 3, 3, 5, 5, 5, 9}};
+  const auto tensor = torch::tensor({0, 0, 1, 1, 1, 2, 2, 5, 3, 3, 5, 5, 5, 9}, torch::kInt).view({2, 7});
+  for (const int64_t queries : {7, 4, 9}) {
+    const int64_t offset = 7 - queries;
+    const auto same = [=](auto b, auto, int64_t i, int64_t j) {
+      const auto& of_batch = numbers[static_cast<size_t>(b)];
+      return i + offset >= 0 && of_batch[static_cast<size_t>(i + offset)] == of_batch[static_cast<size_t>(j)];
+    };
+    const auto in = random_inputs(2, 2, 1, queries, 7, 4, 3);
+    expect_naive(in, {.mask = documents(tensor)}, {.allowed = same}, c10::str(queries, " queries"));
+    expect_naive(
+        in, {.mask = documents(tensor) & causal()},
+        {.allowed = [=](auto b, auto h, auto i, auto j) { return same(b, h, i, j) && j <= i + offset; }},
+        c10::str(queries, " queries, causal"));
+  }
+}
+
 TEST_F(Attention, MasksCombine) {
   const auto in = random_inputs(2, 2, 1, 6, 6, 4, 3);
   const std::vector<int64_t> lengths = {4, 6};
@@ -257,6 +289,41 @@ TEST_F(Attention, BiasIsAddedAfterScalingAndBeforeTheMask) {
                "bias");
   const auto expected = at::scaled_dot_product_attention(in.query, in.key, in.value, values[0][0]);
   expect_close(attention(in.query, in.key, in.value, {.score_mod = bias(values[0][0])}), expected, 1e-13);
+}
+
+TEST_F(Attention, AlibiSubtractsTheDistance) {
+  const auto in = random_inputs(2, 3, 3, 5, 7, 4, 6);
+  const auto slopes = random({2, 3}).abs();
+  const auto entries = slopes.accessor<double, 2>();
+  const auto mod = [=](double s, auto b, auto h, int64_t i, int64_t j) {
+    return s - entries[b][h] * static_cast<double>(std::abs(i + 2 - j));
+  };
+  expect_naive(in, {.mask = causal(), .score_mod = alibi(slopes)},
+               {.allowed = [](auto, auto, auto i, auto j) { return j <= i + 2; }, .score_mod = mod}, "alibi");
+  const auto values = random({5, 7});
+  const auto added = values.accessor<double, 2>();
+  expect_naive(in, {.score_mod = bias(values).then(alibi(slopes))},
+               {.score_mod = [=](double s, auto b, auto h, auto i,
+                                 auto j) { return mod(s + added[i][j], b, h, i, j); }},
+               "bias, then alibi");
+}
+
+TEST_F(Attention, GradientsOfSlopesAgreeWithCentralDifferences) {
+  for (const auto& shape : std::vector<std::vector<int64_t>>{{4}, {2, 4}}) {
+    auto in = random_inputs(2, 4, 2, 3, 5, 3, 2);
+    auto slopes = random(shape), values = random({3, 5});
+    for (auto* tensor : {&in.query, &in.key, &in.value, &slopes, &values}) tensor->requires_grad_();
+    const auto direction = random({2, 4, 3, 2});
+    for (const auto& mod : {alibi(slopes).then(bias(values)), bias(values).then(alibi(slopes))}) {
+      const auto loss = [&] {
+        return (attention(in.query, in.key, in.value, {.mask = causal(), .score_mod = mod}) * direction)
+            .sum();
+      };
+      for (auto* tensor : {&in.query, &in.key, &in.value, &slopes, &values})
+        tensor->mutable_grad() = torch::Tensor();
+      expect_gradients(loss, {in.query, in.key, in.value, slopes, values});
+    }
+  }
 }
 
 TEST_F(Attention, SigmoidAndReluWeighEachKeyForItself) {

@@ -108,6 +108,14 @@ TEST(Errors, Masks) {
             "attend::attention: key_lengths: expected lengths in 0 ... 5, got 6 for batch element 1");
   EXPECT_EQ(params_error({.mask = key_lengths(torch::tensor({-1, 5}))}),
             "attend::attention: key_lengths: expected lengths in 0 ... 5, got -1 for batch element 0");
+  EXPECT_EQ(error_of([] { prefix(zeros({2})); }),
+            "attend::prefix: lengths: expected int64 or int32 [B], got float32 [2]");
+  EXPECT_EQ(params_error({.mask = causal() | prefix(torch::tensor({0, 6}))}),
+            "attend::attention: prefix: expected lengths in 0 ... 5, got 6 for batch element 1");
+  EXPECT_EQ(error_of([] { documents(zeros({2, 5})); }),
+            "attend::documents: numbers: expected int64 or int32 [Lk] or [B, Lk], got float32 [2, 5]");
+  EXPECT_EQ(params_error({.mask = documents(torch::tensor({0, 0, 1, 1}))}),
+            "attend::attention: documents: expected one number per key, [5] or [2, 5], got int64 [4]");
   EXPECT_EQ(params_error({.mask = torch::ones({4, 6}, torch::kBool)}),
             "attend::attention: mask: expected a shape that broadcasts to the scores [2, 3, 4, 5], got bool "
             "[4, 6]");
@@ -149,6 +157,16 @@ TEST(Errors, NameTheFunction) {
       }),
       "attend::attention_with_lse: weighting: expected softmax, which alone has a logsumexp, got another "
       "weighting");
+}
+
+TEST(Errors, Slopes) {
+  EXPECT_EQ(error_of([] { alibi(torch::tensor({1, 2})); }).substr(0, 24), "attend::alibi: slopes: e");
+  EXPECT_EQ(error_of([] { alibi(zeros({1, 2, 3})); }),
+            "attend::alibi: slopes: expected [H] or [B, H], got float32 [1, 2, 3]");
+  EXPECT_EQ(params_error({.score_mod = alibi(zeros({4}))}),
+            "attend::attention: slopes: expected one per head, [3] or [2, 3], got float32 [4]");
+  EXPECT_EQ(params_error({.score_mod = alibi(zeros({3}, torch::kDouble))}),
+            "attend::attention: slopes: expected the query's dtype or float32, got float64 [3]");
 }
 
 }  // namespace

@@ -17,6 +17,9 @@ class ATTEND_API ScoreMod {
   ScoreMod() = default;
   explicit ScoreMod(std::shared_ptr<const ScoreModNode> node) : node_(std::move(node)) {}
 
+  /// This modification, and after it the next.
+  ScoreMod then(const ScoreMod& next) const;
+
   bool defined() const { return node_ != nullptr; }
   const std::shared_ptr<const ScoreModNode>& node() const { return node_; }
 
@@ -27,5 +30,10 @@ class ATTEND_API ScoreMod {
 /// Adds `values` to the scaled scores; -inf hides a key. `values`: the query's dtype or float32, on the
 /// query's device; it broadcasts to the scores as a dense mask does. Differentiable in `values`.
 ATTEND_API ScoreMod bias(const at::Tensor& values);
+
+/// Subtracts slope * |i + Lk - Lq - j| from the score of query i and key j (ALiBi, Press 2022; symmetric, so
+/// that it serves with and without a causal mask). `slopes`: the query's dtype or float32, on its device, [H]
+/// or [B, H]. Differentiable in `slopes`.
+ATTEND_API ScoreMod alibi(const at::Tensor& slopes);
 
 }  // namespace attend

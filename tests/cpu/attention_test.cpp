@@ -14,13 +14,14 @@ struct Sizes {
 };
 
 struct Inputs {
-  torch::Tensor query, key, value, bias;
+  torch::Tensor query, key, value, bias, slopes;
 
   static Inputs random(const Sizes& s, torch::ScalarType dtype) {
     const auto make = [&](at::IntArrayRef sizes) { return torch::randn(sizes, torch::kDouble).to(dtype); };
     return {make({s.batch, s.heads, s.queries, s.d}),
             make({s.batch, s.kv_heads, s.keys, s.d}),
             make({s.batch, s.kv_heads, s.keys, s.d_v}),
+            {},
             {}};
   }
 
@@ -29,7 +30,7 @@ struct Inputs {
     const auto leaf = [&](const torch::Tensor& tensor) {
       return tensor.defined() ? tensor.detach().to(dtype).clone().requires_grad_() : tensor;
     };
-    return {leaf(query), leaf(key), leaf(value), leaf(bias)};
+    return {leaf(query), leaf(key), leaf(value), leaf(bias), leaf(slopes)};
   }
 };
 
@@ -43,6 +44,7 @@ Results run(const Inputs& leaves, AttentionParams params, Backend backend) {
   torch::manual_seed(7);  // of the dropout
   params.backend = backend;
   if (leaves.bias.defined()) params.score_mod = bias(leaves.bias);
+  if (leaves.slopes.defined()) params.score_mod = params.score_mod.then(alibi(leaves.slopes));
   Results results;
   torch::Tensor loss;
   if (params.weighting == Weighting::softmax) {
@@ -60,7 +62,7 @@ Results run(const Inputs& leaves, AttentionParams params, Backend backend) {
                              .view(results.output.sizes());
   loss = loss + (results.output * direction).sum();
   loss.backward();
-  for (const auto& leaf : {leaves.query, leaves.key, leaves.value, leaves.bias}) {
+  for (const auto& leaf : {leaves.query, leaves.key, leaves.value, leaves.bias, leaves.slopes}) {
     if (leaf.defined()) results.gradients.push_back(leaf.grad());
   }
   return results;
@@ -95,7 +97,8 @@ void expect_fused(const Inputs& in, const AttentionParams& params, const std::st
   if (exact.logsumexp.defined()) {
     expect_as_accurate(ours.logsumexp, errors[1], exact.logsumexp, 2, what + ": logsumexp");
   }
-  const std::vector<std::string> names = {"query", "key", "value", "bias"};
+  const std::vector<std::string> names = {"query", "key", "value", in.bias.defined() ? "bias" : "slopes",
+                                          "slopes"};
   for (size_t n = 0; n < exact.gradients.size(); ++n) {
     expect_as_accurate(ours.gradients[n], errors[2 + n], exact.gradients[n], 3,
                        what + ": gradient of the " + names[n]);
@@ -146,6 +149,9 @@ TEST_F(FusedAttention, EveryMask) {
       {"window, left unbounded", window(-1, 0)},
       {"key_lengths", lengths},
       {"key_lengths, 0", key_lengths(torch::tensor({0, 310}))},
+      {"prefix", causal() | prefix(torch::tensor({200, 3}))},
+      {"documents", documents(torch::arange(310).div(47, "floor"))},
+      {"documents, unordered, causal", documents(torch::randint(3, {2, 310})) & causal()},
       {"dense", random_mask({2, 4, 150, 310})},
       {"dense, per head", random_mask({4, 1, 310})},
       {"dense, per query", random_mask({150, 1})},
@@ -173,6 +179,19 @@ TEST_F(FusedAttention, BiasOfEveryShapeWithEveryMask) {
         auto in = Inputs::random(sizes, dtype);
         in.bias = torch::randn(shape, torch::kDouble).to(dtype);
         expect_fused(in, {.mask = mask}, c10::str(dtype, " bias ", at::IntArrayRef(shape)));
+      }
+    }
+  }
+}
+
+TEST_F(FusedAttention, AlibiAloneAndAfterABias) {
+  for (const auto dtype : dtypes) {
+    for (const bool with_bias : {false, true}) {
+      for (const auto& mask : {Mask(), causal(), window(30, 0)}) {
+        auto in = Inputs::random({2, 4, 2, 70, 450, 16, 16}, dtype);
+        in.slopes = torch::exp2(-torch::arange(1, 5, torch::kDouble) * 2).to(dtype);
+        if (with_bias) in.bias = torch::randn({4, 70, 450}, torch::kDouble).to(dtype);
+        expect_fused(in, {.mask = mask}, c10::str(dtype, " alibi, with bias ", with_bias));
       }
     }
   }

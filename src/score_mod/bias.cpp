@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "score_mod_node.h"
+#include "../score_mod_node.h"
 
 namespace attend {
 namespace {
@@ -37,7 +37,8 @@ class BoundBias final : public BoundScoreMod {
   }
 
   std::vector<at::Tensor> gradients() const override {
-    return {gradients_.sum(0).view(original_.sizes()).to(original_.scalar_type())};
+    const auto total = gradients_.size(0) == 1 ? gradients_.select(0, 0) : gradients_.sum(0);
+    return {total.view(original_.sizes()).to(original_.scalar_type())};
   }
 
   void forward(const Tile& tile, float* scores, int64_t stride) const override {
@@ -75,8 +76,8 @@ class BoundBias final : public BoundScoreMod {
     const T* values = expanded_.const_data_ptr<T>() + tile.batch * strides[0] + tile.head * strides[1] +
                       tile.query * row + tile.key * column;
     for_each_square(tile, [&](int64_t key, int64_t key_end, int64_t query, int64_t query_end) {
-      for (int64_t j = key; j < key_end; ++j) {
-        for (int64_t i = query; i < query_end; ++i) scores[j * stride + i] += values[i * row + j * column];
+      for (int64_t i = query; i < query_end; ++i) {
+        for (int64_t j = key; j < key_end; ++j) scores[j * stride + i] += values[i * row + j * column];
       }
     });
   }
