@@ -1,0 +1,41 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace attend::benchmarks {
+
+using Tensors = std::vector<torch::Tensor>;
+using Side = std::function<Tensors()>;
+
+/// Both sides of a comparison, with the inputs that they hold.
+struct Sides {
+  Side ours, theirs;
+  /// What ours must give; theirs where empty.
+  Side expected = {};
+  /// Floating-point operations and bytes read by one run of ours; 0 where nobody counts them.
+  double flops = 0, bytes = 0;
+};
+
+enum class Threads { one_and_all, one, all };
+
+/// A line of the table: theirs / ours, the ratio of the times, is to be at least the target.
+struct Row {
+  std::string name;
+  double target;  ///< 0: none
+  /// Makes the inputs: called when the row's turn comes.
+  std::function<Sides()> make;
+  Threads threads = Threads::one_and_all;
+};
+
+std::vector<Row> dense_rows();
+std::vector<Row> dropout_rows();
+std::vector<Row> bias_rows();
+std::vector<Row> half_rows();
+std::vector<Row> decode_rows();
+std::vector<Row> short_rows();
+
+}  // namespace attend::benchmarks
