@@ -7,13 +7,12 @@
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
-#include <atomic>
-#include <functional>
-#include <new>
 
 #include "../mask_node.h"
 #include "../score_mod_node.h"
 #include "attention_kernel.h"
+#include "bind.h"
+#include "tasks.h"
 
 namespace attend::cpu {
 namespace {
@@ -23,23 +22,6 @@ namespace {
 constexpr int64_t kEnoughTasks = 16;
 /// A backward split holds gradients of all queries of its own.
 constexpr int64_t kMostBackwardSplits = 8;
-
-at::ScalarType compute_type(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-ElementType element_type(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kDouble:
-      return ElementType::float64;
-    case at::kBFloat16:
-      return ElementType::bfloat16;
-    case at::kHalf:
-      return ElementType::float16;
-    default:
-      return ElementType::float32;
-  }
-}
 
 KernelWeighting kernel_weighting(Weighting weighting) {
   switch (weighting) {
@@ -51,43 +33,6 @@ KernelWeighting kernel_weighting(Weighting weighting) {
       break;
   }
   return KernelWeighting::softmax;
-}
-
-at::Tensor with_contiguous_rows(const at::Tensor& tensor) {
-  return tensor.stride(-1) == 1 || tensor.size(-1) <= 1 ? tensor : tensor.contiguous();
-}
-
-/// Null for an undefined tensor.
-void* data_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
-
-Heads heads_of(const at::Tensor& tensor) {
-  return {tensor.data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
-}
-
-/// Memory for one thread's tasks, aligned for the widest vectors.
-class ScratchMemory {
- public:
-  explicit ScratchMemory(int64_t bytes)
-      : data_(::operator new(static_cast<size_t>(bytes), std::align_val_t{64})) {}
-  ScratchMemory(const ScratchMemory&) = delete;
-  ScratchMemory& operator=(const ScratchMemory&) = delete;
-  ~ScratchMemory() { ::operator delete(data_, std::align_val_t{64}); }
-  void* data() const { return data_; }
-
- private:
-  void* data_;
-};
-
-/// Each thread takes the next task when it is done with one: tasks differ in length under a mask.
-void run_tasks(int64_t tasks, int64_t scratch_bytes, const std::function<void(int64_t, void*)>& run) {
-  std::atomic<int64_t> next{0};
-  const int64_t threads = std::min<int64_t>(tasks, at::get_num_threads());
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    const ScratchMemory scratch(scratch_bytes);
-    for (int64_t thread = begin; thread < end; ++thread) {
-      for (int64_t task = next++; task < tasks; task = next++) run(task, scratch.data());
-    }
-  });
 }
 
 /// The call with every tensor's rows contiguous, and what of it the kernels read.
@@ -170,8 +115,6 @@ at::Tensor sum_splits(const at::Tensor& partial) {
 at::Tensor trimmed(const at::Tensor& padded, const at::Tensor& like) {
   return padded.slice(-1, 0, like.size(-1)).to(like.scalar_type()).contiguous();
 }
-
-int64_t padded(int64_t size, int64_t lanes) { return (size + lanes - 1) / lanes * lanes; }
 
 /// Runs the tasks of the backward pass. Those that add to the same gradients of a score modification run one
 /// after the other.

@@ -6,9 +6,8 @@
 // step of the softmax works across lanes, and keys and values are read as they are.
 
 #include "attention_kernel.h"
-#include "elements.h"
-#include "gemm.h"
-#include "vec.h"
+#include "rows.h"
+#include "scratch.h"
 
 namespace attend::cpu {
 namespace {
@@ -17,40 +16,6 @@ namespace {
 constexpr int64_t kBlockQueries = kVectorBytes == 64 ? 96 : 48;
 /// Keys of a tile.
 constexpr int64_t kTileKeys = 192;
-
-template <typename T>
-constexpr T kInfinity = static_cast<T>(__builtin_inff());
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-template <typename T>
-constexpr int64_t padded(int64_t size) {
-  return (size + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-}
-
-/// Hands out parts of a scratch buffer, each aligned to 64 bytes. With a null buffer it only counts.
-class Scratch {
- public:
-  explicit Scratch(void* buffer) : buffer_(static_cast<char*>(buffer)) {}
-
-  template <typename T>
-  T* take(int64_t count) {
-    T* part = buffer_ == nullptr ? nullptr : reinterpret_cast<T*>(buffer_ + used_);
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return part;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  char* buffer_;
-  int64_t used_ = 0;
-};
-
-template <typename Element>
-Element* row_of(const Heads& tensor, int64_t b, int64_t h, int64_t row) {
-  return static_cast<Element*>(tensor.data) + b * tensor.batch_stride + h * tensor.head_stride +
-         row * tensor.row_stride;
-}
 
 /// The rows of a kv head's queries: those of all heads of its group, one head after the other.
 struct Block {
@@ -75,32 +40,6 @@ void for_each_segment(const AttentionArgs& args, const Block& block, Action acti
     action(Segment{block.kv_head * args.group() + head, query, queries, row - block.row});
     row += queries;
   }
-}
-
-/// Copies rows to compute type, the columns padded with zeros to whole vectors.
-template <typename Element>
-void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t columns, Compute<Element>* to,
-                int64_t to_stride) {
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t column = 0; column < columns; ++column) {
-      to[row * to_stride + column] = widen(from[row * from_stride + column]);
-    }
-    for (int64_t column = columns; column < to_stride; ++column) to[row * to_stride + column] = 0;
-  }
-}
-
-/// Rows of a key or value as the products read them: in place where they can be, else copied into `copy`.
-/// Rows far apart are copied, too: they would crowd into few places of the first-level cache.
-template <typename Element>
-Rows<const Compute<Element>> rows_of(const Element* from, int64_t stride, int64_t rows, int64_t columns,
-                                     Compute<Element>* copy) {
-  using T = Compute<Element>;
-  const int64_t width = padded<T>(columns);
-  if constexpr (sizeof(Element) == sizeof(T)) {
-    if (width == columns && stride <= 2 * columns) return {from, stride};
-  }
-  widen_rows(from, stride, rows, columns, copy, width);
-  return {copy, width};
 }
 
 /// Writes rows [offset, offset + rows) of a block as columns of `to` [columns, kBlockQueries], times

@@ -5,18 +5,12 @@
 
 #include <cstdint>
 
+#include "heads.h"
 #include "tiles.h"
 
 namespace attend::cpu {
 
-enum class ElementType { float64, float32, bfloat16, float16 };
 enum class KernelWeighting { softmax, sigmoid, relu };
-
-/// A tensor [B, H, L, D] whose last dimension is contiguous; strides in elements.
-struct Heads {
-  void* data;
-  int64_t batch_stride, head_stride, row_stride;
-};
 
 /// What forward and backward have in common.
 struct AttentionArgs {

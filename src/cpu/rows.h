@@ -1,0 +1,46 @@
+#pragma once
+
+// The rows of a tensor [B, H, L, D] as the products read them.
+
+#include "elements.h"
+#include "gemm.h"
+#include "heads.h"
+#include "scratch.h"
+
+namespace attend::cpu {
+namespace {
+
+template <typename Element>
+Element* row_of(const Heads& tensor, int64_t b, int64_t h, int64_t row) {
+  return static_cast<Element*>(tensor.data) + b * tensor.batch_stride + h * tensor.head_stride +
+         row * tensor.row_stride;
+}
+
+/// Copies rows to compute type, the columns padded with zeros to whole vectors.
+template <typename Element>
+void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t columns, Compute<Element>* to,
+                int64_t to_stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < columns; ++column) {
+      to[row * to_stride + column] = widen(from[row * from_stride + column]);
+    }
+    for (int64_t column = columns; column < to_stride; ++column) to[row * to_stride + column] = 0;
+  }
+}
+
+/// Rows of a key or value as the products read them: in place where they can be, else copied into `copy`.
+/// Rows far apart are copied, too: they would crowd into few places of the first-level cache.
+template <typename Element>
+Rows<const Compute<Element>> rows_of(const Element* from, int64_t stride, int64_t rows, int64_t columns,
+                                     Compute<Element>* copy) {
+  using T = Compute<Element>;
+  const int64_t width = padded<T>(columns);
+  if constexpr (sizeof(Element) == sizeof(T)) {
+    if (width == columns && stride <= 2 * columns) return {from, stride};
+  }
+  widen_rows(from, stride, rows, columns, copy, width);
+  return {copy, width};
+}
+
+}  // namespace
+}  // namespace attend::cpu
