@@ -2,6 +2,7 @@
 
 // Everything that attend offers. Each header can also be included alone.
 #include <attend/attention.h>
+#include <attend/checkpoint.h>
 #include <attend/mask.h>
 #include <attend/nn/attention.h>
 #include <attend/score_mod.h>
