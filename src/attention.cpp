@@ -2,12 +2,15 @@
 
 #include <ATen/ops/randint.h>
 #include <attend/attention.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <cmath>
 #include <limits>
 
 #include "attention_call.h"
 #include "autograd/attention.h"
+#include "autograd/in_chunks.h"
+#include "autograd/sdpa.h"
 #include "backend.h"
 #include "inputs.h"
 #include "mask_node.h"
@@ -40,37 +43,40 @@ AttentionCall checked(const char* function, const at::Tensor& query, const at::T
   return call;
 }
 
-struct ChosenCall {
-  AttentionCall call;
-  bool is_fused;
-};
-
-/// A call that is going to be made.
-ChosenCall prepared(const char* function, const at::Tensor& query, const at::Tensor& key,
-                    const at::Tensor& value, const AttentionParams& params) {
-  auto call = checked(function, query, key, value, params);
-  const bool is_fused = choose_backend(function, call, params.backend) == Backend::fused;
-  if (call.dropout_p > 0) call.dropout_seed = draw_seed(query.device());
-  return {call, is_fused};
+/// A call by the backend for it.
+AttentionWithLse run(const char* function, AttentionCall call, Backend asked) {
+  // The dtype is the tensors' own, also where autocast would choose another for ATen's operations.
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+  const auto backend = choose_backend(function, call, asked);
+  if (call.dropout_p > 0) call.dropout_seed = draw_seed(call.query.device());
+  switch (backend) {
+    case Backend::fused:
+      return autograd::attention(call);
+    case Backend::sdpa:
+      return {autograd::sdpa(call), {}};
+    default:
+      return goes_in_chunks(call) ? autograd::reference_in_chunks(call) : reference::attention(call);
+  }
 }
 
 }  // namespace
 
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const AttentionParams& params) {
-  const auto [call, is_fused] = prepared("attention", query, key, value, params);
-  const auto output = is_fused ? autograd::attention(call).output : reference::attention(call);
-  return without_heads(output, call.query_dim);
+  const auto result = run("attention", checked("attention", query, key, value, params), params.backend);
+  return without_heads(result.output, query.dim());
 }
 
 AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                     const AttentionParams& params) {
+  constexpr auto kFunction = "attention_with_lse";
   if (params.weighting != Weighting::softmax) {
-    fail("attention_with_lse", "weighting", "softmax, which alone has a logsumexp", "another weighting");
+    fail(kFunction, "weighting", "softmax, which alone has a logsumexp", "another weighting");
   }
-  const auto [call, is_fused] = prepared("attention_with_lse", query, key, value, params);
-  const auto result = is_fused ? autograd::attention(call) : reference::attention_with_lse(call);
-  return {without_heads(result.output, call.query_dim), without_heads(result.logsumexp, call.query_dim)};
+  auto call = checked(kFunction, query, key, value, params);
+  call.wants_logsumexp = true;
+  const auto result = run(kFunction, call, params.backend);
+  return {without_heads(result.output, query.dim()), without_heads(result.logsumexp, query.dim())};
 }
 
 Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,

@@ -19,6 +19,7 @@ struct AttentionCall {
   double dropout_p;
   uint64_t dropout_seed;
   int64_t query_dim;  ///< of the query as it was given
+  bool wants_logsumexp = false;
 
   ScoreShape shape() const { return {query.size(0), query.size(1), query.size(2), key.size(2)}; }
 };

@@ -11,4 +11,8 @@ Backend choose_backend(const char* function, const AttentionCall& call, Backend 
 /// What `choose_backend` decides, and why.
 Explanation explain_backend(const AttentionCall& call, Backend asked);
 
+/// Whether the reference is to go over the queries in chunks: where there are many scores, and nothing that
+/// needs the graph of the whole (a forward-mode tangent, a transform).
+bool goes_in_chunks(const AttentionCall& call);
+
 }  // namespace attend

@@ -67,4 +67,9 @@ at::Tensor broadcastable(const char* function, const char* argument, const at::T
   return aligned;
 }
 
+at::Tensor rows_of(const at::Tensor& tensor, const ScoreShape& shape) {
+  if (tensor.size(2) == 1 || shape.rows == shape.queries) return tensor;
+  return tensor.slice(2, shape.first_row, shape.first_row + shape.rows);
+}
+
 }  // namespace attend::checks

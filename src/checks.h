@@ -12,6 +12,11 @@ struct ScoreShape {
   int64_t heads;
   int64_t queries;
   int64_t keys;
+  /// The queries whose rows are written out: all, or a part of them.
+  int64_t first_row = 0;
+  int64_t rows = queries;
+
+  ScoreShape part(int64_t first, int64_t count) const { return {batch, heads, queries, keys, first, count}; }
 };
 
 namespace checks {
@@ -39,6 +44,9 @@ void on_device(const char* function, const char* argument, const at::Tensor& ten
 /// broadcast.
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim);
+
+/// Of what `broadcastable` gave, or of a query, the rows of `shape` that are written out.
+at::Tensor rows_of(const at::Tensor& tensor, const ScoreShape& shape);
 
 }  // namespace checks
 }  // namespace attend

@@ -21,7 +21,7 @@ class MaskNode {
   virtual void check(const char* function, const ScoreShape& shape, int64_t query_dim,
                      at::Device device) const = 0;
 
-  /// The mask written out: boolean, four dimensions, broadcasts to the scores.
+  /// The mask written out: boolean, four dimensions, broadcasts to the scores (of the rows of `shape`).
   virtual at::Tensor allowed(const ScoreShape& shape, int64_t query_dim, at::Device device) const = 0;
 
   /// The mask as the fused kernel asks for it; on the CPU.
@@ -29,6 +29,9 @@ class MaskNode {
 
   /// Where the mask hides all keys past a length per batch element: those lengths, int64 [B]; else undefined.
   virtual at::Tensor key_lengths() const { return {}; }
+
+  /// Whether the mask is what ATen calls `is_causal`: j <= i.
+  virtual bool is_top_left_causal(const ScoreShape& /*shape*/) const { return false; }
 };
 
 }  // namespace attend

@@ -34,8 +34,12 @@ class ScoreModNode {
   /// query.
   virtual void check(const char* function, const ScoreShape& shape, const at::Tensor& query) const = 0;
 
-  /// The modified scores [B, H, Lq, Lk], in the dtype of `scores`; differentiable.
+  /// The modified scores [B, H, Lq, Lk] (the rows of `shape`), in the dtype of `scores`; differentiable.
   virtual at::Tensor apply(const at::Tensor& scores, const ScoreShape& shape, int64_t query_dim) const = 0;
+
+  /// Where all it does is to add a tensor to the scores: that tensor, in four dimensions that broadcast to
+  /// them; else undefined.
+  virtual at::Tensor added(const ScoreShape& /*shape*/, int64_t /*query_dim*/) const { return {}; }
 
   /// The tensors that have gradients.
   virtual std::vector<at::Tensor> tensors() const { return {}; }

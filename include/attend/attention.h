@@ -22,7 +22,8 @@ enum class Weighting {
 enum class Backend {
   automatic,  ///< the fastest that can serve the call; never an error
   fused,      ///< the library's kernels for the CPU: O(L) memory, tiles that a mask hides are skipped
-  reference,  ///< plain ATen operations, on any device; builds the scores
+  sdpa,       ///< at::scaled_dot_product_attention, where it has a fused kernel and can express the call
+  reference,  ///< plain ATen operations, on any device; many scores are built a chunk of queries at a time
 };
 
 struct AttentionParams {
@@ -83,7 +84,10 @@ struct Explanation {
   std::vector<Refusal> refused;  ///< the faster backends that can't serve the call, each with the reason
 };
 
-/// What `attention` would do with the same arguments. Errors: as `attention`.
+/// What `attention` would do with the same arguments. `automatic` takes the first that can serve the call:
+/// `fused` on the CPU; on a CUDA device `sdpa`, which serves softmax weighting without dropout or logsumexp,
+/// any mask (other than `causal` it is written out) and no score modification but a bias; then `reference`.
+/// `sdpa` was tested on CPU tensors only. Errors: as `attention`.
 ATTEND_API Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                const AttentionParams& params = {});
 

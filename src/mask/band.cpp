@@ -65,6 +65,10 @@ class Causal final : public MaskNode {
     return std::make_unique<BandTiles>(-kUnbounded, offset, shape.keys);
   }
 
+  bool is_top_left_causal(const ScoreShape& shape) const override {
+    return corner_ == Corner::top_left || shape.queries == shape.keys;
+  }
+
  private:
   Corner corner_;
 };

@@ -75,7 +75,7 @@ class Dense final : public MaskNode {
   }
 
   at::Tensor allowed(const ScoreShape& shape, int64_t query_dim, at::Device) const override {
-    return checks::broadcastable("dense", "mask", allowed_, shape, query_dim);
+    return checks::rows_of(checks::broadcastable("dense", "mask", allowed_, shape, query_dim), shape);
   }
 
   std::unique_ptr<MaskTiles> bind(const ScoreShape& shape, int64_t query_dim) const override {

@@ -7,13 +7,15 @@
 
 namespace attend {
 
-/// The positions of keys and queries, shaped to broadcast to the scores.
+/// The positions of the keys, and of the queries whose rows are written out, shaped to broadcast to the
+/// scores.
 inline at::Tensor key_row(const ScoreShape& shape, at::Device device) {
   return at::arange(shape.keys, at::TensorOptions().dtype(at::kLong).device(device)).view({1, 1, 1, -1});
 }
 
 inline at::Tensor query_column(const ScoreShape& shape, at::Device device) {
-  return at::arange(shape.queries, at::TensorOptions().dtype(at::kLong).device(device)).view({1, 1, -1, 1});
+  const auto options = at::TensorOptions().dtype(at::kLong).device(device);
+  return at::arange(shape.first_row, shape.first_row + shape.rows, options).view({1, 1, -1, 1});
 }
 
 }  // namespace attend

@@ -1,7 +1,6 @@
 #include "attention.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/relu.h>
@@ -14,6 +13,7 @@
 #include "../mask_node.h"
 #include "../score_mod_node.h"
 #include "dropout.h"
+#include "keys.h"
 
 namespace attend::reference {
 namespace {
@@ -25,27 +25,14 @@ at::Tensor widen(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kDouble ? tensor : tensor.to(at::kFloat);
 }
 
-at::Tensor repeat_heads(const at::Tensor& tensor, int64_t heads) {
-  if (tensor.size(1) == heads) return tensor;
-  return tensor.repeat_interleave(heads / tensor.size(1), 1);
-}
-
-/// A key or value with zeros past the key lengths: 0 * NaN would be NaN.
-at::Tensor hide_past_lengths(const at::Tensor& tensor, const Mask& mask) {
-  const auto lengths = mask.defined() ? mask.node()->key_lengths() : at::Tensor();
-  if (!lengths.defined()) return tensor;
-  const auto position = at::arange(tensor.size(2), lengths.options()).view({1, 1, -1, 1});
-  return tensor.masked_fill((position >= lengths.view({-1, 1, 1, 1})).to(tensor.device()), 0);
-}
-
 at::Tensor prepare(const at::Tensor& key_or_value, const AttentionCall& call) {
   return widen(repeat_heads(hide_past_lengths(key_or_value, call.mask), call.query.size(1)));
 }
 
-/// S = mask(score_mod(scale * Q K^T)); hidden scores are -inf.
-at::Tensor scores(const AttentionCall& call) {
-  const auto shape = call.shape();
-  auto scores = at::matmul(widen(call.query), prepare(call.key, call).transpose(-2, -1)) * call.scale;
+/// S = mask(score_mod(scale * Q K^T)), the rows of `shape`; hidden scores are -inf.
+at::Tensor scores(const AttentionCall& call, const ScoreShape& shape) {
+  const auto query = checks::rows_of(call.query, shape);
+  auto scores = at::matmul(widen(query), prepare(call.key, call).transpose(-2, -1)) * call.scale;
   if (call.score_mod.defined()) scores = call.score_mod.node()->apply(scores, shape, call.query_dim);
   if (call.mask.defined()) {
     const auto allowed = call.mask.node()->allowed(shape, call.query_dim, scores.device());
@@ -82,25 +69,26 @@ at::Tensor weigh(const at::Tensor& scores, Weighting weighting) {
 }
 
 /// O = dropout(weighting(S)) V
-at::Tensor output(const at::Tensor& scores, const AttentionCall& call) {
+at::Tensor output(const at::Tensor& scores, const AttentionCall& call, const ScoreShape& shape) {
   auto weights = weigh(scores, call.weighting);
   if (call.dropout_p > 0) {
-    weights = weights * dropout_factors(call.dropout_seed, call.dropout_p, call.shape(), weights.options());
+    weights = weights * dropout_factors(call.dropout_seed, call.dropout_p, shape, weights.options());
   }
   return at::matmul(weights, prepare(call.value, call)).to(call.query.scalar_type());
 }
 
 }  // namespace
 
-at::Tensor attention(const AttentionCall& call) { return output(scores(call), call); }
+AttentionWithLse attention(const AttentionCall& call) { return attention_rows(call, 0, call.query.size(2)); }
 
-AttentionWithLse attention_with_lse(const AttentionCall& call) {
-  const auto masked_scores = scores(call);
-  return {output(masked_scores, call), logsumexp(masked_scores)};
+AttentionWithLse attention_rows(const AttentionCall& call, int64_t first, int64_t rows) {
+  const auto shape = call.shape().part(first, rows);
+  const auto masked_scores = scores(call, shape);
+  return {output(masked_scores, call, shape), call.wants_logsumexp ? logsumexp(masked_scores) : at::Tensor()};
 }
 
 at::Tensor attention_weights(const AttentionCall& call) {
-  return weigh(scores(call), call.weighting).to(call.query.scalar_type());
+  return weigh(scores(call, call.shape()), call.weighting).to(call.query.scalar_type());
 }
 
 }  // namespace attend::reference

@@ -6,8 +6,10 @@ namespace attend::reference {
 
 /// Attention in plain ATen operations: the oracle for every fused path, and the fallback for what has none.
 /// It builds the scores, works on every device and has every derivative that ATen has.
-at::Tensor attention(const AttentionCall& call);
-AttentionWithLse attention_with_lse(const AttentionCall& call);
+AttentionWithLse attention(const AttentionCall& call);
+
+/// The results of `rows` queries from `first` on.
+AttentionWithLse attention_rows(const AttentionCall& call, int64_t first, int64_t rows);
 
 /// The weights before dropout, in the query's dtype.
 at::Tensor attention_weights(const AttentionCall& call);

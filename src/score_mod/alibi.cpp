@@ -106,7 +106,8 @@ class Alibi final : public ScoreModNode {
 
   at::Tensor apply(const at::Tensor& scores, const ScoreShape& shape, int64_t) const override {
     const auto options = scores.options().dtype(at::kLong);
-    const auto query = at::arange(shape.queries, options).view({-1, 1}) + (shape.keys - shape.queries);
+    const int64_t first = shape.first_row + shape.keys - shape.queries;
+    const auto query = at::arange(first, first + shape.rows, options).view({-1, 1});
     const auto distance = (query - at::arange(shape.keys, options)).abs().to(scores.scalar_type());
     const auto slopes =
         slopes_.dim() == 1 ? slopes_.view({1, -1, 1, 1}) : slopes_.unsqueeze(-1).unsqueeze(-1);

@@ -153,8 +153,12 @@ class Bias final : public ScoreModNode {
   }
 
   at::Tensor apply(const at::Tensor& scores, const ScoreShape& shape, int64_t query_dim) const override {
-    return scores +
-           checks::broadcastable("bias", "values", values_, shape, query_dim).to(scores.scalar_type());
+    const auto values = checks::broadcastable("bias", "values", values_, shape, query_dim);
+    return scores + checks::rows_of(values, shape).to(scores.scalar_type());
+  }
+
+  at::Tensor added(const ScoreShape& shape, int64_t query_dim) const override {
+    return checks::broadcastable("bias", "values", values_, shape, query_dim);
   }
 
   std::vector<at::Tensor> tensors() const override { return {values_}; }

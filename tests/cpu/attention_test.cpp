@@ -317,24 +317,6 @@ TEST_F(FusedAttention, GradientsOfGradientsAreTheReferences) {
   for (size_t n = 0; n < 3; ++n) expect_close(ours[n], expected[n], 1e-12);
 }
 
-TEST_F(FusedAttention, IsChosenAndExplained) {
-  const auto in = Inputs::random({1, 2, 2, 3, 4, 5, 6}, torch::kFloat);
-  EXPECT_EQ(explain(in.query, in.key, in.value).chosen, Backend::fused);
-  EXPECT_EQ(explain(in.query, in.key, in.value, {.backend = Backend::reference}).chosen, Backend::reference);
-  const auto on_meta = [](const torch::Tensor& tensor) { return tensor.to(torch::kMeta); };
-  const auto explanation = explain(on_meta(in.query), on_meta(in.key), on_meta(in.value));
-  EXPECT_EQ(explanation.chosen, Backend::reference);
-  ASSERT_EQ(explanation.refused.size(), 1U);
-  EXPECT_EQ(explanation.refused[0].backend, Backend::fused);
-  EXPECT_EQ(explanation.refused[0].reason, "the tensors are not on the CPU");
-  EXPECT_EQ(
-      error_of([&] {
-        attention(on_meta(in.query), on_meta(in.key), on_meta(in.value), {.backend = Backend::fused});
-      }),
-      "attend::attention: backend: expected one that can serve the call, got fused, which can't: the tensors "
-      "are not on the CPU");
-}
-
 TEST_F(FusedAttention, NeedsNoMemoryForTheScores) {
   // All scores would take 64 GiB.
   const auto in = Inputs::random({1, 1, 1, 1 << 17, 1 << 17, 16, 16}, torch::kFloat).leaves(torch::kFloat);

@@ -1,0 +1,91 @@
+#include "graph.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include "../reference/attention.h"
+#include "../score_mod_node.h"
+
+namespace attend::autograd {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+namespace {
+
+/// A call as a value of the autograd graph; without its inputs, which the graph saves itself.
+struct CallHolder : torch::CustomClassHolder {
+  explicit CallHolder(AttentionCall held) : call(std::move(held)) {
+    call.query = call.key = call.value = at::Tensor();
+  }
+  AttentionCall call;
+};
+
+}  // namespace
+
+void save_call(AutogradContext* context, const AttentionCall& call, variable_list more) {
+  auto saved = inputs_of(call);
+  context->saved_data["inputs"] = static_cast<int64_t>(saved.size());
+  for (auto& tensor : more) saved.push_back(std::move(tensor));
+  context->save_for_backward(saved);
+  context->set_materialize_grads(false);
+  context->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<CallHolder>(call));
+}
+
+SavedCall saved_call(AutogradContext* context) {
+  const auto saved = context->get_saved_variables();
+  const auto holder = c10::static_intrusive_pointer_cast<CallHolder>(context->saved_data["call"].toCapsule());
+  SavedCall result{holder->call, {}};
+  result.call.query = saved[0];
+  result.call.key = saved[1];
+  result.call.value = saved[2];
+  result.more.assign(saved.begin() + context->saved_data["inputs"].toInt(), saved.end());
+  return result;
+}
+
+variable_list score_mod_tensors(const AttentionCall& call) {
+  return call.score_mod.defined() ? call.score_mod.node()->tensors() : variable_list();
+}
+
+variable_list inputs_of(const AttentionCall& call) {
+  variable_list inputs = {call.query, call.key, call.value};
+  for (auto& tensor : score_mod_tensors(call)) inputs.push_back(std::move(tensor));
+  return inputs;
+}
+
+bool is_differentiated(const AttentionCall& call) {
+  if (!at::GradMode::is_enabled()) return false;
+  if (call.query.requires_grad() || call.key.requires_grad() || call.value.requires_grad()) return true;
+  for (const auto& tensor : score_mod_tensors(call)) {
+    if (tensor.requires_grad()) return true;
+  }
+  return false;
+}
+
+variable_list gradients_of(const AttentionCall& call, const AttentionWithLse& result,
+                           const variable_list& grads, bool create_graph) {
+  const auto inputs = inputs_of(call);
+  variable_list differentiated, outputs, output_grads;
+  for (const auto& input : inputs) {
+    if (input.requires_grad()) differentiated.push_back(input);
+  }
+  if (grads[0].defined()) {
+    outputs.push_back(result.output);
+    output_grads.push_back(grads[0]);
+  }
+  if (grads.size() > 1 && grads[1].defined()) {
+    outputs.push_back(result.logsumexp);
+    output_grads.push_back(grads[1]);
+  }
+  auto found = torch::autograd::grad(outputs, differentiated, output_grads, /*retain_graph=*/true,
+                                     create_graph, /*allow_unused=*/true);
+  variable_list all;
+  auto next = found.begin();
+  for (const auto& input : inputs) all.push_back(input.requires_grad() ? *next++ : at::Tensor());
+  return all;
+}
+
+variable_list differentiable_backward(const AttentionCall& call, const variable_list& grads) {
+  return gradients_of(call, reference::attention(call), grads, /*create_graph=*/true);
+}
+
+}  // namespace attend::autograd

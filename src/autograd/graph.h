@@ -1,0 +1,41 @@
+#pragma once
+
+// What the autograd functions around the implementations have in common.
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <vector>
+
+#include "../attention_call.h"
+
+namespace attend::autograd {
+
+/// Saves the call and its inputs, so that a change in place is noticed, and more tensors.
+void save_call(torch::autograd::AutogradContext* context, const AttentionCall& call,
+               std::vector<at::Tensor> more);
+
+struct SavedCall {
+  AttentionCall call;
+  std::vector<at::Tensor> more;
+};
+
+SavedCall saved_call(torch::autograd::AutogradContext* context);
+
+std::vector<at::Tensor> score_mod_tensors(const AttentionCall& call);
+
+/// Query, key, value and the score modification's tensors.
+std::vector<at::Tensor> inputs_of(const AttentionCall& call);
+
+/// Whether a gradient may be asked for.
+bool is_differentiated(const AttentionCall& call);
+
+/// The gradients of those inputs that require one, given the results as functions of them; undefined for the
+/// others.
+std::vector<at::Tensor> gradients_of(const AttentionCall& call, const AttentionWithLse& result,
+                                     const std::vector<at::Tensor>& grads, bool create_graph);
+
+/// The gradients as functions of everything, by the operations of the reference.
+std::vector<at::Tensor> differentiable_backward(const AttentionCall& call,
+                                                const std::vector<at::Tensor>& grads);
+
+}  // namespace attend::autograd

@@ -1,0 +1,255 @@
+// Which backend a call goes to and why; ATen's attention and the reference in chunks with the library's
+// meanings.
+#include <attend/attention.h>
+#include <torch/csrc/autograd/forward_grad.h>
+
+#include "naive_attention.h"
+#include "support.h"
+
+namespace attend::testing {
+namespace {
+
+struct Inputs {
+  torch::Tensor query, key, value;
+
+  static Inputs random(int64_t heads, int64_t kv_heads, int64_t queries, int64_t keys, int64_t d,
+                       torch::ScalarType dtype = torch::kDouble) {
+    return {torch::randn({2, heads, queries, d}, dtype), torch::randn({2, kv_heads, keys, d}, dtype),
+            torch::randn({2, kv_heads, keys, d}, dtype)};
+  }
+
+  Inputs leaves() const {
+    const auto leaf = [](const torch::Tensor& tensor) { return tensor.detach().clone().requires_grad_(); };
+    return {leaf(query), leaf(key), leaf(value)};
+  }
+
+  torch::Tensor attend(AttentionParams params, Backend backend) const {
+    params.backend = backend;
+    return attention(query, key, value, params);
+  }
+
+  std::vector<torch::Tensor> all() const { return {query, key, value}; }
+};
+
+class Backends : public ::testing::Test {
+ protected:
+  void SetUp() override { torch::manual_seed(0); }
+
+  /// What `sdpa` is refused for; empty where it is not.
+  static std::string refusal_of_sdpa(const Inputs& in, AttentionParams params) {
+    params.backend = Backend::sdpa;
+    const auto explanation = explain(in.query, in.key, in.value, params);
+    if (explanation.chosen == Backend::sdpa) return "";
+    EXPECT_EQ(explanation.chosen, Backend::reference);
+    EXPECT_EQ(explanation.refused.size(), 1U);
+    EXPECT_EQ(explanation.refused[0].backend, Backend::sdpa);
+    const auto reason = explanation.refused[0].reason;
+    EXPECT_EQ(
+        error_of([&] { attention(in.query, in.key, in.value, params); }),
+        "attend::attention: backend: expected one that can serve the call, got sdpa, which can't: " + reason);
+    return reason;
+  }
+};
+
+// ---- the choice
+
+TEST_F(Backends, AutomaticTakesTheFirstThatServes) {
+  const auto in = Inputs::random(2, 2, 3, 4, 5);
+  const auto chosen = explain(in.query, in.key, in.value);
+  EXPECT_EQ(chosen.chosen, Backend::fused);
+  EXPECT_TRUE(chosen.refused.empty());
+  EXPECT_EQ(explain(in.query, in.key, in.value, {.backend = Backend::reference}).chosen, Backend::reference);
+  EXPECT_EQ(explain(in.query, in.key, in.value, {.backend = Backend::sdpa}).chosen, Backend::sdpa);
+}
+
+TEST_F(Backends, EveryRefusalIsExplained) {
+  const auto in = Inputs::random(2, 2, 3, 4, 5);
+  const auto on_meta = [](const torch::Tensor& tensor) { return tensor.to(torch::kMeta); };
+  const auto explanation = explain(on_meta(in.query), on_meta(in.key), on_meta(in.value));
+  EXPECT_EQ(explanation.chosen, Backend::reference);
+  ASSERT_EQ(explanation.refused.size(), 2U);
+  EXPECT_EQ(explanation.refused[0].backend, Backend::fused);
+  EXPECT_EQ(explanation.refused[0].reason, "the tensors are not on the CPU");
+  EXPECT_EQ(explanation.refused[1].backend, Backend::sdpa);
+  EXPECT_EQ(explanation.refused[1].reason, "the tensors are neither on the CPU nor on a CUDA device");
+  EXPECT_EQ(
+      error_of([&] {
+        attention(on_meta(in.query), on_meta(in.key), on_meta(in.value), {.backend = Backend::fused});
+      }),
+      "attend::attention: backend: expected one that can serve the call, got fused, which can't: the tensors "
+      "are not on the CPU");
+}
+
+TEST_F(Backends, SdpaRefusesWhatItCanNotExpress) {
+  const auto in = Inputs::random(2, 1, 3, 4, 8);
+  const auto values = torch::randn({3, 4}, torch::kDouble);
+  EXPECT_EQ(refusal_of_sdpa(in, {}), "");
+  EXPECT_EQ(refusal_of_sdpa(in, {.mask = causal() & key_lengths(torch::tensor({4, 0}))}), "");
+  EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values)}), "");
+  EXPECT_EQ(refusal_of_sdpa(in, {.weighting = Weighting::sigmoid}), "the weighting is not softmax");
+  EXPECT_EQ(refusal_of_sdpa(in, {.dropout_p = 0.1}), "dropout drops other weights in ATen");
+  const std::string not_a_bias = "the score modification is not a bias of the query's dtype";
+  EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = alibi(torch::ones({2}, torch::kDouble))}), not_a_bias);
+  EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values).then(bias(values))}), not_a_bias);
+  EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values.to(torch::kFloat))}), not_a_bias);
+  const std::string no_kernel = "ATen has no fused kernel for it, and would build the scores";
+  EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values.clone().requires_grad_())}), no_kernel);
+  EXPECT_EQ(refusal_of_sdpa({in.query, in.key, in.value.slice(3, 0, 5)}, {}), no_kernel);
+  EXPECT_EQ(refusal_of_sdpa(Inputs::random(2, 2, 0, 4, 8), {}), no_kernel);
+  EXPECT_EQ(error_of([&] { attention_with_lse(in.query, in.key, in.value, {.backend = Backend::sdpa}); }),
+            "attend::attention_with_lse: backend: expected one that can serve the call, got sdpa, which "
+            "can't: the logsumexp is asked for");
+}
+
+TEST_F(Backends, ForwardModeIsTheReferences) {
+  const auto in = Inputs::random(2, 2, 3, 4, 5);
+  const auto level = static_cast<int64_t>(torch::autograd::ForwardADLevel::get_next_idx());
+  const auto dual = at::_make_dual(in.query, torch::ones_like(in.query), level);
+  const auto explanation = explain(dual, in.key, in.value);
+  torch::autograd::ForwardADLevel::release_idx(static_cast<uint64_t>(level));
+  EXPECT_EQ(explanation.chosen, Backend::reference);
+  ASSERT_EQ(explanation.refused.size(), 2U);
+  for (const auto& refused : explanation.refused) {
+    EXPECT_EQ(refused.reason, "a tensor carries a forward-mode tangent");
+  }
+}
+
+// ---- ATen's attention
+
+struct MaskCase {
+  std::string name;
+  Mask mask;
+  std::function<bool(int64_t b, int64_t i, int64_t j)> allowed;
+};
+
+/// For five queries and seven keys. Rows that see nothing are among them.
+std::vector<MaskCase> mask_cases() {
+  const auto dense_mask = torch::rand({2, 1, 5, 7}) < 0.5;
+  dense_mask[0][0][2].fill_(false);
+  const auto entries = dense_mask.accessor<bool, 4>();
+  return {
+      {"none", {}, [](auto...) { return true; }},
+      {"causal", causal(), [](auto, auto i, auto j) { return j <= i + 2; }},
+      {"top left", causal(Corner::top_left), [](auto, auto i, auto j) { return j <= i; }},
+      {"window", window(1, 0), [](auto, auto i, auto j) { return j >= i + 1 && j <= i + 2; }},
+      {"lengths", key_lengths(torch::tensor({6, 0})), [](auto b, auto, auto j) { return b == 0 && j < 6; }},
+      {"dense", dense_mask, [=](auto b, auto i, auto j) { return entries[b][0][i][j]; }},
+      {"column", dense_mask.slice(3, 0, 1), [=](auto b, auto i, auto) { return entries[b][0][i][0]; }},
+      {"not causal", ~causal(), [](auto, auto i, auto j) { return j > i + 2; }},
+  };
+}
+
+TEST_F(Backends, SdpaAgreesWithTheFormula) {
+  for (const int64_t kv_heads : {1, 2, 4}) {
+    const auto in = Inputs::random(4, kv_heads, 5, 7, 8);
+    for (const auto& [name, mask, allowed] : mask_cases()) {
+      for (const bool with_bias : {false, true}) {
+        const auto values = torch::randn({1, 4, 5, 7}, torch::kDouble);
+        values[0][0][1].fill_(-INFINITY);
+        const auto added = values.accessor<double, 4>();
+        const NaiveAttention naive{
+            .scale = 0.3,
+            .allowed = [&](auto b, auto, auto i, auto j) { return allowed(b, i, j); },
+            .score_mod = [&](double score, auto, auto h, auto i,
+                             auto j) { return with_bias ? score + added[0][h][i][j] : score; }};
+        const AttentionParams params{
+            .mask = mask, .score_mod = with_bias ? bias(values) : ScoreMod(), .scale = 0.3};
+        expect_close(in.attend(params, Backend::sdpa), naive(in.query, in.key, in.value).output, 1e-12,
+                     c10::str(name, " bias ", with_bias, " kv heads ", kv_heads));
+      }
+    }
+  }
+}
+
+TEST_F(Backends, SdpaGradientsAgreeWithCentralDifferences) {
+  for (const auto& [name, mask, allowed] : mask_cases()) {
+    SCOPED_TRACE(name);
+    const auto in = Inputs::random(2, 1, 5, 7, 3).leaves();
+    const auto direction = torch::randn({2, 2, 5, 3}, torch::kDouble);
+    expect_gradients([&] { return (in.attend({.mask = mask}, Backend::sdpa) * direction).sum(); }, in.all());
+  }
+}
+
+TEST_F(Backends, SdpaHasSecondDerivatives) {
+  const auto in = Inputs::random(2, 1, 3, 4, 3);
+  const auto second = [&](Backend backend) {
+    const auto leaves = in.leaves();
+    const auto first = torch::autograd::grad({leaves.attend({.mask = causal()}, backend).sin().sum()},
+                                             leaves.all(), {}, /*retain_graph=*/true, /*create_graph=*/true);
+    return torch::autograd::grad({first[0].square().sum() + first[1].square().sum() + first[2].sum()},
+                                 leaves.all());
+  };
+  const auto got = second(Backend::sdpa), expected = second(Backend::reference);
+  for (size_t n = 0; n < 3; ++n) expect_close(got[n], expected[n], 1e-12);
+}
+
+TEST_F(Backends, SdpaNeverReadsPastTheKeyLengths) {
+  const auto in = Inputs::random(2, 2, 3, 6, 8, torch::kFloat).leaves();
+  const auto clean = in.attend({.mask = key_lengths(torch::tensor({4, 0}))}, Backend::sdpa);
+  {
+    const torch::NoGradGuard no_grad;
+    in.key.slice(2, 4).fill_(NAN);
+    in.value.slice(2, 4).fill_(INFINITY);
+    in.value[1].fill_(NAN);
+  }
+  const auto output = in.attend({.mask = key_lengths(torch::tensor({4, 0}))}, Backend::sdpa);
+  expect_close(output, clean, 0);
+  output.sum().backward();
+  for (const auto& leaf : in.all()) EXPECT_TRUE(leaf.grad().isfinite().all().item<bool>());
+}
+
+TEST_F(Backends, SdpaNoticesAChangeInPlace) {
+  const auto in = Inputs::random(1, 1, 3, 4, 8);
+  const auto leaf = in.query.clone().requires_grad_();
+  const auto query = leaf * 2;
+  const auto output = attention(query, in.key, in.value, {.backend = Backend::sdpa});
+  query.add_(1);
+  EXPECT_NE(error_of([&] { output.sum().backward(); }).find("modified by an inplace operation"),
+            std::string::npos);
+}
+
+// ---- the reference in chunks
+
+/// 64 million scores: more than are built at once.
+Inputs many_scores() {
+  const auto make = [] { return torch::randn({1, 2, 4096, 4}); };
+  return Inputs{make(), torch::randn({1, 1, 4099, 4}), torch::randn({1, 1, 4099, 4})}.leaves();
+}
+
+TEST_F(Backends, ChunksOfTheReferenceGiveTheWhole) {
+  const auto in = many_scores();
+  const auto mask =
+      causal() & key_lengths(torch::tensor({4000})) & documents(torch::arange(4099).floor_divide(1500));
+  const auto slopes = torch::tensor({0.01F, 0.1F}).requires_grad_();
+  const auto values = torch::randn({1, 1, 4096, 1}).requires_grad_();
+  const auto inputs = [&] {
+    auto all = in.all();
+    all.push_back(slopes);
+    all.push_back(values);
+    return all;
+  }();
+  const auto run = [&](Backend backend) {
+    torch::manual_seed(3);  // of the dropout
+    const auto [output, logsumexp] =
+        attention_with_lse(in.query, in.key, in.value,
+                           {.mask = mask & dense((torch::arange(4096) % 7 != 0).view({1, 1, 4096, 1})),
+                            .score_mod = alibi(slopes).then(bias(values)),
+                            .dropout_p = 0.2,
+                            .backend = backend});
+    const auto seen = logsumexp.masked_fill(logsumexp.isinf(), 0);
+    auto results = torch::autograd::grad({output.square().sum() + seen.sum()}, inputs);
+    results.push_back(output);
+    results.push_back(logsumexp);
+    return results;
+  };
+  const auto got = run(Backend::reference), expected = run(Backend::fused);
+  for (size_t n = 0; n < got.size(); ++n) {
+    // Sums of thousands of terms of order 1 in float32, on both sides.
+    const double largest = expected[n].masked_fill(expected[n].isinf(), 0).abs().max().item<double>();
+    expect_close(got[n], expected[n], 64 * unit_roundoff(torch::kFloat) * std::max(1.0, largest),
+                 c10::str("result ", n));
+  }
+}
+
+}  // namespace
+}  // namespace attend::testing
