@@ -113,7 +113,7 @@ void check_decay(const at::Tensor& log_decay, const at::Tensor& query, const Siz
 
 /// [H], [B, H, Lk] or [B, H, Lk, D] of what the caller gave, in compute type.
 at::Tensor decay_with_heads(const at::Tensor& log_decay, const Sizes& sizes, at::ScalarType type) {
-  const auto widened = log_decay.to(type);
+  auto widened = log_decay.to(type);
   if (log_decay.sizes() == at::IntArrayRef({sizes.heads})) return widened;
   const bool is_per_channel = log_decay.dim() == sizes.query_dim;
   return is_per_channel ? widened.reshape({sizes.batch, sizes.heads, sizes.keys, sizes.features})

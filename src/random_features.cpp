@@ -63,7 +63,7 @@ RandomFeatures random_features(const at::Tensor& query, const at::Tensor& key, c
 }
 
 at::Tensor orthogonal_projection(int64_t num_features, int64_t head_dim,
-                                 std::optional<at::Generator> generator) {
+                                 const std::optional<at::Generator>& generator) {
   const auto check = [](const char* argument, int64_t number) {
     if (number < 1)
       checks::fail("orthogonal_projection", argument, "a number of at least 1", c10::str(number));

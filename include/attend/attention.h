@@ -64,8 +64,8 @@ ATTEND_API at::Tensor attention(const at::Tensor& query, const at::Tensor& key, 
 
 struct AttentionWithLse {
   at::Tensor output;  ///< as `attention` returns it
-  at::Tensor
-      logsumexp;  ///< [B, H, Lq], log of the sum of exp(S) over the keys; float32 (float64 for float64)
+  /// [B, H, Lq], the logarithm of the sum of exp(S) over the keys; float32 (float64 for float64)
+  at::Tensor logsumexp;
 };
 
 /// `attention` together with the logarithm of each row's softmax denominator (before dropout), -inf for a

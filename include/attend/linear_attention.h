@@ -79,16 +79,16 @@ struct LinearAttentionResult {
 /// For a query of three or two dimensions decay, beta, state and result lack what it lacks: log_decay
 /// [B, L] for [B, H, L], and so on.
 ///
-/// | named in             | as                        | settings (is_causal = true throughout) | |
-/// Katharopoulos 2020   | linear attention          | the defaults (is_causal as you like)                  |
-/// | Choromanski 2021     | Performer, FAVOR+         | random_features, projection | | Sun 2023 | retention
-/// | identity, normalize = false, log_decay [H]            | | Qin 2024             | lightning attention |
-/// the same, scale = 1                                   | | Dao & Gu 2024        | Mamba-2 (SSD) | the same
-/// with log_decay [B, H, L]                     | | Yang 2023            | gated linear attention    |
-/// identity, normalize = false, log_decay [B, H, L, D]   | | Yang 2024            | DeltaNet | identity,
-/// normalize = false, beta                     | | Yang, Kautz 2024     | Gated DeltaNet            | the
-/// same with log_decay [B, H, L]                     | | Kimi Team 2025       | Kimi delta attention, KDA |
-/// the same with log_decay [B, H, L, D]                  |
+/// | paper              | name                   | settings, with is_causal = true                    |
+/// | Katharopoulos 2020 | linear attention       | the defaults (is_causal as you like)               |
+/// | Choromanski 2021   | Performer, FAVOR+      | random_features, projection                        |
+/// | Sun 2023           | retention              | identity, normalize = false, log_decay [H]         |
+/// | Qin 2024           | lightning attention    | the same, scale = 1                                |
+/// | Dao & Gu 2024      | Mamba-2 (SSD)          | the same, log_decay [B, H, L]                      |
+/// | Yang 2023          | gated linear attention | identity, normalize = false, log_decay [B, H, L, D] |
+/// | Yang 2024          | DeltaNet               | identity, normalize = false, beta                  |
+/// | Yang & Kautz 2024  | Gated DeltaNet         | the same, log_decay [B, H, L]                      |
+/// | Kimi Team 2025     | Kimi delta attention   | the same, log_decay [B, H, L, D]                   |
 ///
 /// (Retention's paper decays with exp(log_decay[h]); its group norm and gate, and the norms of DeltaNet's
 /// keys and queries, are the caller's: see nn/linear_attention.h.)
@@ -112,6 +112,6 @@ ATTEND_API LinearAttentionResult linear_attention(const at::Tensor& query, const
 /// Rows for `random_features`, [num_features, head_dim] of float32 on the CPU: Gaussian each, orthogonal
 /// within each block of head_dim rows, which lowers the variance (Choromanski 2021, section 2.4).
 ATTEND_API at::Tensor orthogonal_projection(int64_t num_features, int64_t head_dim,
-                                            std::optional<at::Generator> generator = {});
+                                            const std::optional<at::Generator>& generator = {});
 
 }  // namespace attend
