@@ -35,8 +35,8 @@ inline bool same_bits(const torch::Tensor& left, const torch::Tensor& right) {
 inline double unit_roundoff(torch::ScalarType dtype) {
   return std::pow(2.0, dtype == torch::kDouble     ? -53
                        : dtype == torch::kFloat    ? -24
-                       : dtype == torch::kBFloat16 ? -9
-                                                   : -12);
+                       : dtype == torch::kBFloat16 ? -8
+                                                   : -11);
 }
 
 /// `ours` is as accurate as straightforward code of the same dtype, whose error is `plain_error`: its error

@@ -6,5 +6,6 @@
 #include <attend/linear_attention.h>
 #include <attend/mask.h>
 #include <attend/nn/attention.h>
+#include <attend/position.h>
 #include <attend/score_mod.h>
 #include <attend/version.h>

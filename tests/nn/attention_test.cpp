@@ -1,12 +1,9 @@
 #include <attend/attention.h>
 #include <attend/nn/attention.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 
+#include "recorded.h"
 #include "support.h"
 
 namespace attend::testing {
@@ -21,26 +18,8 @@ class AttentionModule : public ::testing::Test {
 
 // ---- what the Python class computes, recorded by tests/record_attention.py
 
-using Recorded = std::map<std::string, torch::Tensor>;
-
-/// The recorded tensors: case -> name -> tensor.
-std::map<std::string, Recorded> recorded_cases() {
-  const char* folder = std::getenv("ATTEND_TEST_DATA");
-  TORCH_CHECK(folder != nullptr, "ATTEND_TEST_DATA is not set: run the tests through ctest");
-  std::ifstream file(std::string(folder) + "/attention.pt", std::ios::binary);
-  TORCH_CHECK(file.good(), "attention.pt can't be read");
-  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-  std::map<std::string, Recorded> cases;
-  for (const auto& entry : torch::pickle_load(bytes).toGenericDict()) {
-    const auto key = entry.key().toStringRef();
-    const auto slash = key.find('/');
-    cases[key.substr(0, slash)][key.substr(slash + 1)] = entry.value().toTensor();
-  }
-  return cases;
-}
-
 TEST_F(AttentionModule, AgreesWithTheRecordedPythonClass) {
-  const auto cases = recorded_cases();
+  const auto cases = recorded_cases("attention.pt");
   ASSERT_GE(cases.size(), 5U);
   for (const auto& [name, recorded] : cases) {
     SCOPED_TRACE(name);
