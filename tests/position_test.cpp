@@ -176,7 +176,8 @@ TEST_F(Position, RotaryErrorsNameTheArgument) {
 // ---- slopes, sinusoids, buckets
 
 TEST_F(Position, AlibiSlopesAgreeWithTheAuthorsCode) {
-  for (const auto& [heads, slopes] : recorded_cases("modules.safetensors").at("alibi")) {
+  const auto recorded = recorded_cases("modules.safetensors").at("alibi");
+  for (const auto& [heads, slopes] : recorded) {
     expect_close(alibi_slopes(std::stoll(heads)), slopes, unit_roundoff(torch::kFloat), heads + " heads");
   }
   EXPECT_EQ(alibi_slopes(0).size(0), 0);

@@ -70,7 +70,8 @@ at::Tensor sinusoidal(int64_t length, int64_t dim, int64_t first_position, doubl
   const auto pair = at::arange((dim + 1) / 2, wide);
   const auto frequency = (pair * (-2 * std::log(base) / static_cast<double>(dim))).exp();
   const auto angle = at::arange(first_position, first_position + length, wide).unsqueeze(-1) * frequency;
-  return at::stack({at::sin(angle), at::cos(angle)}, -1).flatten(-2).slice(-1, 0, dim).to(options);
+  const auto table = at::stack({at::sin(angle), at::cos(angle)}, -1).flatten(-2).slice(-1, 0, dim);
+  return table.to(options.has_dtype() ? options : options.dtype(at::kFloat));
 }
 
 int64_t relative_bucket(int64_t distance, const RelativeBuckets& buckets) {
