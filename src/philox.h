@@ -20,15 +20,17 @@ inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t 
   return counter;
 }
 
-/// The random word that decides over the weight of query i and key j in head h of batch element b: a counter
-/// serves four neighbouring keys.
-inline uint32_t dropout_word(uint64_t seed, int64_t b, int64_t h, int64_t i, int64_t j) {
-  return philox({static_cast<uint32_t>(j / 4), static_cast<uint32_t>(i), static_cast<uint32_t>(h),
-                 static_cast<uint32_t>(b)},
-                seed)[static_cast<size_t>(j % 4)];
+/// The random number of 16 bits that decides over the weight of query i and key j in head h of batch element
+/// b: a counter serves eight neighbouring keys.
+inline uint32_t dropout_number(uint64_t seed, int64_t b, int64_t h, int64_t i, int64_t j) {
+  const auto words = philox({static_cast<uint32_t>(j / 8), static_cast<uint32_t>(i), static_cast<uint32_t>(h),
+                             static_cast<uint32_t>(b)},
+                            seed);
+  return words[static_cast<size_t>(j % 8 / 2)] >> (j % 2 * 16) & 0xffff;
 }
 
-/// A weight is kept where its word is at least this: the probability to be dropped is p, to 2^-32.
-inline uint64_t dropout_threshold(double p) { return static_cast<uint64_t>(p * 4294967296.0); }
+/// A weight is kept where its number is at least this: the probability to be dropped is p, rounded to a
+/// multiple of 2^-16.
+inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(p * 65536 + 0.5); }
 
 }  // namespace attend

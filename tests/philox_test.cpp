@@ -18,16 +18,29 @@ TEST(Philox, KnownAnswers) {
             (Words{0x4dfccaba, 0x190a87f0, 0xc47362ba, 0xb6b5242a}));
 }
 
-TEST(Philox, EachWeightHasItsOwnWord) {
-  std::set<uint32_t> words;
+TEST(Philox, EveryEightWeightsHaveNumbersOfTheirOwn) {
+  std::set<std::array<uint32_t, 8>> numbers;
   for (int64_t b = 0; b < 2; ++b) {
     for (int64_t h = 0; h < 2; ++h) {
       for (int64_t i = 0; i < 5; ++i) {
-        for (int64_t j = 0; j < 200; ++j) words.insert(dropout_word(7, b, h, i, j));
+        for (int64_t j = 0; j < 200; j += 8) {
+          std::array<uint32_t, 8> eight{};
+          for (int64_t n = 0; n < 8; ++n)
+            eight.at(static_cast<size_t>(n)) = dropout_number(7, b, h, i, j + n);
+          numbers.insert(eight);
+        }
       }
     }
   }
-  EXPECT_EQ(words.size(), 2U * 2 * 5 * 200);
+  EXPECT_EQ(numbers.size(), 2U * 2 * 5 * 25);
+}
+
+TEST(Philox, NumbersAreTheWordsHalves) {
+  const auto words = philox({3, 5, 2, 1}, 7);
+  for (int64_t n = 0; n < 8; ++n) {
+    const auto word = words.at(static_cast<size_t>(n / 2));
+    EXPECT_EQ(dropout_number(7, 1, 2, 5, 24 + n), n % 2 == 0 ? word & 0xffff : word >> 16);
+  }
 }
 
 }  // namespace

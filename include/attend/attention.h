@@ -33,9 +33,9 @@ struct AttentionParams {
   ScoreMod score_mod = {};
   /// Multiplies QK^T. Default: 1 / sqrt(D).
   std::optional<double> scale = {};
-  /// Probability in [0, 1] that a weight is set to 0; the others are multiplied by 1 / (1 - dropout_p). Which
-  /// are dropped depends on (seed, b, h, i, j) alone; the seed is drawn from the generator of the query's
-  /// device.
+  /// Probability in [0, 1], to a multiple of 2^-16, that a weight is set to 0; the others are multiplied by
+  /// 1 / (1 - dropout_p). Which are dropped depends on (seed, b, h, i, j) alone; the seed is drawn from the
+  /// generator of the query's device.
   double dropout_p = 0.0;
   Weighting weighting = Weighting::softmax;
   /// Error where the backend asked for can't serve the call; see `explain`.

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "../mask_node.h"
+#include "../philox.h"
 #include "../score_mod_node.h"
 #include "attention_kernel.h"
 #include "bind.h"
@@ -68,6 +69,7 @@ struct Bound {
     args.score_mod = score_mod.get();
     args.dropout_p = call.dropout_p;
     args.dropout_seed = call.dropout_seed;
+    args.dropout_threshold = dropout_threshold(call.dropout_p);
     args.splits = 1;
   }
 };
@@ -77,6 +79,11 @@ int64_t splits_for(int64_t tasks, int64_t keys, int64_t tile_keys, int64_t most)
   if (tasks == 0) return 1;
   const int64_t wanted = (kEnoughTasks + tasks - 1) / tasks;
   return std::max<int64_t>(1, std::min({wanted, keys / (2 * tile_keys), most}));
+}
+
+/// As many as leave every thread several tasks. Results don't depend on it.
+int64_t blocks_together_for(int64_t blocks) {
+  return std::clamp<int64_t>(blocks / (4 * at::get_num_threads()), 1, kMostBlocksTogether);
 }
 
 /// No scores at all.
@@ -146,15 +153,17 @@ AttentionResult attention(const AttentionCall& call) {
   args.logsumexp = data_of(result.logsumexp);
   args.logsumexp_rest = data_of(result.logsumexp_rest);
 
-  const int64_t blocks = args.batch * args.kv_heads * kernels.blocks(args);
-  args.splits = splits_for(blocks, args.keys, kernels.tile_keys, args.keys);
+  const int64_t heads = args.batch * args.kv_heads, blocks = kernels.blocks(args);
+  args.splits = splits_for(heads * blocks, args.keys, kernels.tile_keys, args.keys);
+  args.blocks_together = blocks_together_for(heads * blocks * args.splits);
   at::Tensor partial;
   if (args.splits > 1) {
     partial = at::empty({args.splits, args.batch, args.heads, args.queries, args.d_v + 2},
                         bound.query.options().dtype(compute_type(bound.query)));
     args.partial = partial.data_ptr();
   }
-  run_tasks(blocks * args.splits, kernels.forward_scratch(args),
+  const int64_t groups = (blocks + args.blocks_together - 1) / args.blocks_together;
+  run_tasks(heads * groups * args.splits, kernels.forward_scratch(args),
             [&](int64_t task, void* scratch) { kernels.forward(args, task, scratch); });
   if (args.splits > 1) {
     at::parallel_for(0, args.batch * args.heads * args.queries, 16, [&](int64_t begin, int64_t end) {
@@ -188,6 +197,7 @@ AttentionGradients attention_backward(const AttentionCall& call, const Attention
   args.logsumexp_rest = data_of(result.logsumexp_rest);
   args.grad_logsumexp = data_of(grad_lse);
   args.splits = splits_for(args.batch * args.kv_heads, args.keys, kernels.tile_keys, kMostBackwardSplits);
+  args.blocks_together = kMostBlocksTogether;
 
   const auto options = bound.query.options().dtype(compute_type(bound.query));
   const int64_t width = padded(args.d, kernels.lanes), width_v = padded(args.d_v, kernels.lanes);

@@ -8,41 +8,49 @@
 namespace attend::cpu {
 namespace {
 
+/// What a block of queries keeps while it goes over the keys: its queries and output gradients, as columns
+/// and as rows, and for each query the statistics that its weights are recomputed from.
+template <typename T>
+struct BackwardBlock {
+  Block block;
+  T *query_t, *grad_t, *query_copy, *grad_copy;
+  Rows<const T> query, grad;
+  T *logsumexp, *logsumexp_rest, *delta, *grad_query;
+  bool has_grad_query;  ///< false until the first tile that is not empty
+};
+
 template <typename Element>
 struct BackwardScratch {
   using T = Compute<Element>;
-  T *query_t, *grad_t, *query, *grad;  // the block's queries and output gradients, as columns and as rows
+  BackwardBlock<T> blocks[kMostBlocksTogether];
   T *scores, *raw_scores, *grad_scores, *kept;  // the tile, [keys, kBlockQueries]
-  T *key, *value, *grad_query, *logsumexp, *logsumexp_rest, *delta;
+  T *key, *value;
   uint8_t* allowed;
   int64_t bytes;
 
   BackwardScratch(const BackwardArgs& args, void* buffer) {
     Scratch scratch(buffer);
+    for (int64_t n = 0; n < args.blocks_together; ++n) {
+      auto& block = blocks[n];
+      block.query_t = scratch.take<T>(query_size<T>(args.d));
+      block.grad_t = scratch.take<T>(args.d_v * kBlockQueries);
+      block.query_copy = scratch.take<T>(kBlockQueries * padded<T>(args.d));
+      block.grad_copy = scratch.take<T>(kBlockQueries * padded<T>(args.d_v));
+      block.logsumexp = scratch.take<T>(kBlockQueries);
+      block.logsumexp_rest = scratch.take<T>(kBlockQueries);
+      block.delta = scratch.take<T>(kBlockQueries);
+      block.grad_query = scratch.take<T>(kBlockQueries * padded<T>(args.d));
+    }
     const int64_t tile = kTileKeys * kBlockQueries;
-    query_t = scratch.take<T>(args.d * kBlockQueries);
-    grad_t = scratch.take<T>(args.d_v * kBlockQueries);
-    query = scratch.take<T>(kBlockQueries * padded<T>(args.d));
-    grad = scratch.take<T>(kBlockQueries * padded<T>(args.d_v));
     scores = scratch.take<T>(tile);
     raw_scores = scratch.take<T>(args.score_mod != nullptr ? tile : 0);
     grad_scores = scratch.take<T>(tile);
     kept = scratch.take<T>(args.dropout_p > 0 ? tile : 0);
     key = scratch.take<T>(kTileKeys * padded<T>(args.d));
     value = scratch.take<T>(kTileKeys * padded<T>(args.d_v));
-    grad_query = scratch.take<T>(kBlockQueries * padded<T>(args.d));
-    logsumexp = scratch.take<T>(kBlockQueries);
-    logsumexp_rest = scratch.take<T>(kBlockQueries);
-    delta = scratch.take<T>(kBlockQueries);
     allowed = scratch.take<uint8_t>(args.mask != nullptr ? tile : 0);
     bytes = scratch.used();
   }
-};
-
-/// What a tile's products read of its block.
-template <typename T>
-struct BlockRows {
-  Rows<const T> query, grad;
 };
 
 /// The block's rows of a tensor as the products read them: in place, where it lies in one head.
@@ -67,8 +75,9 @@ Rows<const Compute<Element>> block_rows(const AttentionArgs& args, const Block& 
 /// product V dO^T adds: where one key has all the weight, dP - delta is exactly 0. And the logsumexp, 0 for a
 /// row that sees nothing: its weights exp(-inf) are 0 all the same.
 template <typename Element>
-void load_statistics(const BackwardArgs& args, const Block& block, const BackwardScratch<Element>& own) {
+void load_statistics(const BackwardArgs& args, const BackwardBlock<Compute<Element>>& own) {
   using T = Compute<Element>;
+  const auto& block = own.block;
   const Element* output[kBlockQueries] = {};
   for (int64_t i = 0; i < kBlockQueries; ++i) own.logsumexp[i] = own.logsumexp_rest[i] = own.delta[i] = 0;
   if (args.weighting != KernelWeighting::softmax) return;
@@ -116,7 +125,7 @@ struct Differentiated {
 template <typename T, KernelWeighting weighting>
 inline Differentiated<T> differentiate(Vec<T> score, Vec<T> grad_weight, const Statistics<T>& of_row) {
   if constexpr (weighting == KernelWeighting::softmax) {
-    const auto weight = exp((score - of_row.logsumexp) - of_row.logsumexp_rest);
+    const auto weight = exp_without_overflow((score - of_row.logsumexp) - of_row.logsumexp_rest);
     return {weight, weight * (grad_weight - of_row.delta)};
   }
   if constexpr (weighting == KernelWeighting::sigmoid) {
@@ -127,33 +136,35 @@ inline Differentiated<T> differentiate(Vec<T> score, Vec<T> grad_weight, const S
 }
 
 /// Turns S into dropout(P) and the gradients of dropout(P) into those of S, times `factor`.
-template <typename Element, KernelWeighting weighting>
-void differentiate_tile(const BackwardScratch<Element>& own, int64_t rows, int64_t keys, bool drops,
-                        Compute<Element> factor) {
+template <typename Element, KernelWeighting weighting, bool drops>
+void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardBlock<Compute<Element>>& own,
+                        int64_t keys, Compute<Element> factor) {
   using T = Compute<Element>;
-  for (int64_t i = 0; i < rows; i += kLanes<T>) {
+  for (int64_t i = 0; i < own.block.rows; i += kLanes<T>) {
     const Statistics<T> of_row{load(own.logsumexp + i), load(own.logsumexp_rest + i), load(own.delta + i)};
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t place = j * kBlockQueries + i;
-      const auto kept = drops ? load(own.kept + place) : all(T{1});
+      Vec<T> grad_weight = load(scratch.grad_scores + place);
+      if constexpr (drops) grad_weight *= load(scratch.kept + place);
       auto [weight, grad_score] =
-          differentiate<T, weighting>(load(own.scores + place), load(own.grad_scores + place) * kept, of_row);
-      store(own.scores + place, weight * kept);
-      store(own.grad_scores + place, grad_score * factor);
+          differentiate<T, weighting>(load(scratch.scores + place), grad_weight, of_row);
+      if constexpr (drops) weight *= load(scratch.kept + place);
+      store(scratch.scores + place, weight);
+      store(scratch.grad_scores + place, grad_score * factor);
     }
   }
 }
 
-template <typename Element>
-void differentiate_tile(KernelWeighting weighting, const BackwardScratch<Element>& own, int64_t rows,
-                        int64_t keys, bool drops, Compute<Element> factor) {
+template <typename Element, bool drops>
+void differentiate_tile(KernelWeighting weighting, const BackwardScratch<Element>& scratch,
+                        const BackwardBlock<Compute<Element>>& own, int64_t keys, Compute<Element> factor) {
   switch (weighting) {
     case KernelWeighting::softmax:
-      return differentiate_tile<Element, KernelWeighting::softmax>(own, rows, keys, drops, factor);
+      return differentiate_tile<Element, KernelWeighting::softmax, drops>(scratch, own, keys, factor);
     case KernelWeighting::sigmoid:
-      return differentiate_tile<Element, KernelWeighting::sigmoid>(own, rows, keys, drops, factor);
+      return differentiate_tile<Element, KernelWeighting::sigmoid, drops>(scratch, own, keys, factor);
     case KernelWeighting::relu:
-      return differentiate_tile<Element, KernelWeighting::relu>(own, rows, keys, drops, factor);
+      return differentiate_tile<Element, KernelWeighting::relu, drops>(scratch, own, keys, factor);
   }
 }
 
@@ -173,62 +184,68 @@ void unmodify_gradients(const AttentionArgs& args, const Block& block, int64_t t
 
 /// scores = dropout(P)^T and grad_scores = scale dS^T of a tile.
 template <typename Element>
-void backward_scores(const BackwardArgs& args, const Block& block, int64_t task, int64_t key, int64_t keys,
-                     TileState state, Rows<const Compute<Element>> key_rows,
-                     Rows<const Compute<Element>> value_rows, const BackwardScratch<Element>& own) {
+void backward_scores(const BackwardArgs& args, const BackwardBlock<Compute<Element>>& own, int64_t task,
+                     TileState state, const KeyTile<Compute<Element>>& tile,
+                     const BackwardScratch<Element>& scratch) {
   using T = Compute<Element>;
-  const int64_t rows = padded<T>(block.rows);
-  // S^T = K (scale Q)^T
-  gemm_dots<T>(keys, rows, args.d, {key_rows.data, key_rows.stride, 1}, {own.query_t, kBlockQueries},
-               {own.scores, kBlockQueries});
+  const auto& block = own.block;
+  const int64_t key = tile.key, keys = tile.keys;
+  score_block<T>(args, block, tile, own.query_t, scratch.scores);
   if (args.score_mod != nullptr) {
-    __builtin_memcpy(own.raw_scores, own.scores, static_cast<uint64_t>(keys * kBlockQueries) * sizeof(T));
-    modify_scores(args, block, key, keys, own.scores);
+    __builtin_memcpy(scratch.raw_scores, scratch.scores,
+                     static_cast<uint64_t>(keys * kBlockQueries) * sizeof(T));
+    modify_scores(args, block, key, keys, scratch.scores);
   }
-  if (state == TileState::partial) hide_masked(args, block, key, keys, own.scores, own.allowed);
+  if (state == TileState::partial) hide_masked(args, block, key, keys, scratch.scores, scratch.allowed);
 
   // dP^T = V dO^T
-  gemm_dots<T>(keys, rows, args.d_v, {value_rows.data, value_rows.stride, 1}, {own.grad_t, kBlockQueries},
-               {own.grad_scores, kBlockQueries});
-  if (args.dropout_p > 0) dropout_factors(args, block, key, keys, own.kept);
+  gemm_dots<T>(keys, padded<T>(block.rows), args.d_v, {tile.value_rows.data, tile.value_rows.stride, 1},
+               {own.grad_t, kBlockQueries}, {scratch.grad_scores, kBlockQueries});
   const T factor = args.score_mod != nullptr ? 1 : static_cast<T>(args.scale);
-  differentiate_tile<Element>(args.weighting, own, rows, keys, args.dropout_p > 0, factor);
+  if (args.dropout_p > 0) {
+    dropout_factors(args, block, key, keys, scratch.kept);
+    differentiate_tile<Element, true>(args.weighting, scratch, own, keys, factor);
+  } else {
+    differentiate_tile<Element, false>(args.weighting, scratch, own, keys, factor);
+  }
   if (args.score_mod != nullptr) {
-    unmodify_gradients(args, block, task, key, keys, own.raw_scores, own.grad_scores);
+    unmodify_gradients(args, block, task, key, keys, scratch.raw_scores, scratch.grad_scores);
   }
 }
 
 template <typename Element>
-void backward_tile(const BackwardArgs& args, const Block& block, int64_t task, int64_t key, int64_t keys,
-                   TileState state, const BlockRows<Compute<Element>>& rows,
-                   const BackwardScratch<Element>& own) {
+void backward_tile(const BackwardArgs& args, BackwardBlock<Compute<Element>>& own, int64_t task,
+                   TileState state, const KeyTile<Compute<Element>>& tile,
+                   const BackwardScratch<Element>& scratch) {
   using T = Compute<Element>;
+  const auto& block = own.block;
   const int64_t width = padded<T>(args.d), width_v = padded<T>(args.d_v);
-  const auto key_rows = rows_of(row_of<const Element>(args.key, block.batch, block.kv_head, key),
-                                args.key.row_stride, keys, args.d, own.key);
-  const auto value_rows = rows_of(row_of<const Element>(args.value, block.batch, block.kv_head, key),
-                                  args.value.row_stride, keys, args.d_v, own.value);
-  backward_scores<Element>(args, block, task, key, keys, state, key_rows, value_rows, own);
+  backward_scores<Element>(args, own, task, state, tile, scratch);
 
-  const int64_t first = (block.batch * args.kv_heads + block.kv_head) * args.keys + key;
+  const int64_t first = (block.batch * args.kv_heads + block.kv_head) * args.keys + tile.key;
   T* grad_key = static_cast<T*>(args.grad_key) + first * width;
   T* grad_value = static_cast<T*>(args.grad_value) + first * width_v;
   // dV += dropout(P)^T dO;  dK += scale dS^T Q;  dQ += scale dS K
-  gemm<T, Update::add>(keys, width_v, block.rows, {own.scores, kBlockQueries, 1}, rows.grad,
+  gemm<T, Update::add>(tile.keys, width_v, block.rows, {scratch.scores, kBlockQueries, 1}, own.grad,
                        {grad_value, width_v});
-  gemm<T, Update::add>(keys, width, block.rows, {own.grad_scores, kBlockQueries, 1}, rows.query,
+  gemm<T, Update::add>(tile.keys, width, block.rows, {scratch.grad_scores, kBlockQueries, 1}, own.query,
                        {grad_key, width});
-  gemm<T, Update::add>(block.rows, width, keys, {own.grad_scores, 1, kBlockQueries}, key_rows,
-                       {own.grad_query, width});
+  const Strided<T> grad_scores{scratch.grad_scores, 1, kBlockQueries};
+  if (own.has_grad_query) {
+    gemm<T, Update::add>(block.rows, width, tile.keys, grad_scores, tile.key_rows, {own.grad_query, width});
+  } else {
+    gemm<T, Update::set>(block.rows, width, tile.keys, grad_scores, tile.key_rows, {own.grad_query, width});
+  }
+  own.has_grad_query = true;
 }
 
 template <typename Element>
-void write_grad_query(const BackwardArgs& args, const Block& block, int64_t split,
-                      const BackwardScratch<Element>& own) {
+void write_grad_query(const BackwardArgs& args, const BackwardBlock<Compute<Element>>& own, int64_t split) {
   using T = Compute<Element>;
   const int64_t width = padded<T>(args.d);
-  for_each_segment(args, block, [&](const Segment& segment) {
-    const int64_t head = (split * args.batch + block.batch) * args.heads + segment.head;
+  for (int64_t n = 0; !own.has_grad_query && n < own.block.rows * width; ++n) own.grad_query[n] = 0;
+  for_each_segment(args, own.block, [&](const Segment& segment) {
+    const int64_t head = (split * args.batch + own.block.batch) * args.heads + segment.head;
     T* to = static_cast<T*>(args.grad_query) + (head * args.queries + segment.query) * width;
     __builtin_memcpy(to, own.grad_query + segment.offset * width,
                      static_cast<uint64_t>(segment.queries * width) * sizeof(T));
@@ -236,21 +253,34 @@ void write_grad_query(const BackwardArgs& args, const Block& block, int64_t spli
 }
 
 template <typename Element>
-void backward_block(const BackwardArgs& args, const Block& block, int64_t task, Range range,
-                    const BackwardScratch<Element>& own) {
-  using T = Compute<Element>;
-  transpose_block<Element>(args, block, args.query, args.d, static_cast<T>(args.scale), own.query_t);
-  transpose_block<Element>(args, block, args.grad_output, args.d_v, T{1}, own.grad_t);
-  const BlockRows<T> rows{block_rows<Element>(args, block, args.query, args.d, own.query),
-                          block_rows<Element>(args, block, args.grad_output, args.d_v, own.grad)};
-  load_statistics<Element>(args, block, own);
-  for (int64_t n = 0; n < block.rows * padded<T>(args.d); ++n) own.grad_query[n] = 0;
+void begin_block(const BackwardArgs& args, const Block& block, BackwardBlock<Compute<Element>>& own) {
+  own.block = block;
+  own.has_grad_query = false;
+  load_queries<Element>(args, block, own.query_t);
+  transpose_block<Element>(args, block, args.grad_output, args.d_v, Compute<Element>{1}, own.grad_t);
+  own.query = block_rows<Element>(args, block, args.query, args.d, own.query_copy);
+  own.grad = block_rows<Element>(args, block, args.grad_output, args.d_v, own.grad_copy);
+  load_statistics<Element>(args, own);
+}
+
+/// A group of blocks of queries against the keys of the range.
+template <typename Element>
+void backward_blocks(const BackwardArgs& args, const Block* blocks, int64_t count, int64_t task, Range range,
+                     BackwardScratch<Element>& scratch) {
+  for (int64_t n = 0; n < count; ++n) begin_block<Element>(args, blocks[n], scratch.blocks[n]);
   for (int64_t key = range.begin; key < range.end; key += kTileKeys) {
     const int64_t keys = smaller(kTileKeys, range.end - key);
-    const auto state = state_of(args, block, key, keys);
-    if (state != TileState::empty) backward_tile<Element>(args, block, task, key, keys, state, rows, own);
+    TileState states[kMostBlocksTogether];
+    if (!find_states(args, blocks, count, key, keys, states)) continue;
+    const auto tile = load_tile<Element>(args, blocks[0], key, keys, scratch.key, scratch.value);
+    for (int64_t n = 0; n < count; ++n) {
+      if (states[n] == TileState::empty) continue;
+      backward_tile<Element>(args, scratch.blocks[n], task, states[n], tile, scratch);
+    }
   }
-  write_grad_query<Element>(args, block, task % args.splits, own);
+  for (int64_t n = 0; n < count; ++n) {
+    write_grad_query<Element>(args, scratch.blocks[n], task % args.splits);
+  }
 }
 
 template <typename Element>
@@ -259,12 +289,14 @@ int64_t backward_scratch(const BackwardArgs& args) {
 }
 
 template <typename Element>
-void backward(const BackwardArgs& args, int64_t task, void* scratch) {
-  const BackwardScratch<Element> own(args, scratch);
+void backward(const BackwardArgs& args, int64_t task, void* buffer) {
+  BackwardScratch<Element> scratch(args, buffer);
   const int64_t head = task / args.splits, batch = head / args.kv_heads;
   const Range range = split_range(args, batch, task % args.splits);
-  for (int64_t index = 0; index < blocks_of(args); ++index) {
-    backward_block<Element>(args, block_at(args, batch, head % args.kv_heads, index), task, range, own);
+  for (int64_t group = 0; group < groups_of_blocks(args); ++group) {
+    Block blocks[kMostBlocksTogether];
+    const int64_t count = blocks_at(args, batch, head % args.kv_heads, group, blocks);
+    backward_blocks<Element>(args, blocks, count, task, range, scratch);
   }
 }
 

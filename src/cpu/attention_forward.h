@@ -8,25 +8,35 @@
 namespace attend::cpu {
 namespace {
 
+/// What a block of queries keeps while it goes over the keys.
+template <typename T>
+struct ForwardBlock {
+  Block block;
+  T *query, *sums, *maximum, *denominator;
+  bool has_sums;  ///< false until the first tile that is not empty
+};
+
 template <typename Element>
 struct ForwardScratch {
   using T = Compute<Element>;
-  T *query, *scores, *kept, *key, *value, *sums, *maximum, *denominator, *factor;
+  ForwardBlock<T> blocks[kMostBlocksTogether];
+  T *scores, *key, *value, *factor;
   uint8_t* allowed;
   int64_t bytes;
 
   ForwardScratch(const ForwardArgs& args, void* buffer) {
     Scratch scratch(buffer);
-    query = scratch.take<T>(args.d * kBlockQueries);
+    for (int64_t n = 0; n < args.blocks_together; ++n) {
+      blocks[n].query = scratch.take<T>(query_size<T>(args.d));
+      blocks[n].sums = scratch.take<T>(kBlockQueries * padded<T>(args.d_v));
+      blocks[n].maximum = scratch.take<T>(kBlockQueries);
+      blocks[n].denominator = scratch.take<T>(kBlockQueries);
+    }
     scores = scratch.take<T>(kTileKeys * kBlockQueries);
-    kept = scratch.take<T>(args.dropout_p > 0 ? kTileKeys * kBlockQueries : 0);
     key = scratch.take<T>(kTileKeys * padded<T>(args.d));
     value = scratch.take<T>(kTileKeys * padded<T>(args.d_v));
-    sums = scratch.take<T>(kBlockQueries * padded<T>(args.d_v));
-    maximum = scratch.take<T>(kBlockQueries);
-    denominator = scratch.take<T>(kBlockQueries);
     factor = scratch.take<T>(kBlockQueries);
-    allowed = scratch.take<uint8_t>(kTileKeys * kBlockQueries);
+    allowed = scratch.take<uint8_t>(args.mask != nullptr ? kTileKeys * kBlockQueries : 0);
     bytes = scratch.used();
   }
 };
@@ -51,13 +61,13 @@ Vec<T> exponentiate(T* scores, int64_t keys, Vec<T> maximum) {
   for (; j + 2 <= keys; j += 2) {
     for (int n = 0; n < 2; ++n) {
       T* place = scores + (j + n) * kBlockQueries;
-      const auto weight = exp(load(place) - maximum);
+      const auto weight = exp_without_overflow(load(place) - maximum);
       sums[n] += weight;
       store(place, weight);
     }
   }
   if (j < keys) {
-    const auto weight = exp(load(scores + j * kBlockQueries) - maximum);
+    const auto weight = exp_without_overflow(load(scores + j * kBlockQueries) - maximum);
     sums[0] += weight;
     store(scores + j * kBlockQueries, weight);
   }
@@ -71,7 +81,7 @@ void online_softmax(T* scores, int64_t rows, int64_t keys, T* maximum, T* denomi
     const auto before = load(maximum + i);
     const auto now = larger<T>(largest_score(scores + i, keys), before);
     const auto finite = now == -kInfinity<T> ? Vec<T>{} : now;  // nothing was visible so far
-    const auto shrink = exp(before - finite);
+    const auto shrink = exp_without_overflow(before - finite);
     const auto sum = exponentiate(scores + i, keys, finite);
     store(maximum + i, now);
     store(denominator + i, load(denominator + i) * shrink + sum);
@@ -95,43 +105,35 @@ void weigh_alone(KernelWeighting weighting, T* scores, int64_t rows, int64_t key
   }
 }
 
-template <typename T>
-void multiply_scores(T* scores, const T* factors, int64_t rows, int64_t keys) {
-  for (int64_t j = 0; j < keys; ++j) {
-    for (int64_t i = 0; i < rows; i += kLanes<T>) {
-      const int64_t place = j * kBlockQueries + i;
-      store(scores + place, load(scores + place) * load(factors + place));
-    }
-  }
-}
-
 /// One tile of keys for one block of queries.
 template <typename Element>
-void forward_tile(const ForwardArgs& args, const Block& block, int64_t key, int64_t keys, TileState state,
-                  const ForwardScratch<Element>& own) {
+void forward_tile(const ForwardArgs& args, ForwardBlock<Compute<Element>>& own, TileState state,
+                  const KeyTile<Compute<Element>>& tile, const ForwardScratch<Element>& scratch) {
   using T = Compute<Element>;
+  const auto& block = own.block;
   const int64_t rows = padded<T>(block.rows), width = padded<T>(args.d_v);
-  const auto key_rows = rows_of(row_of<const Element>(args.key, block.batch, block.kv_head, key),
-                                args.key.row_stride, keys, args.d, own.key);
-  gemm_dots<T>(keys, rows, args.d, {key_rows.data, key_rows.stride, 1}, {own.query, kBlockQueries},
-               {own.scores, kBlockQueries});
-  modify_scores(args, block, key, keys, own.scores);
-  if (state == TileState::partial) hide_masked(args, block, key, keys, own.scores, own.allowed);
-
+  score_block<T>(args, block, tile, own.query, scratch.scores);
+  modify_scores(args, block, tile.key, tile.keys, scratch.scores);
+  if (state == TileState::partial) {
+    hide_masked(args, block, tile.key, tile.keys, scratch.scores, scratch.allowed);
+  }
   if (args.weighting == KernelWeighting::softmax) {
-    online_softmax(own.scores, rows, keys, own.maximum, own.denominator, own.factor);
+    online_softmax(scratch.scores, rows, tile.keys, own.maximum, own.denominator, scratch.factor);
   } else {
-    weigh_alone(args.weighting, own.scores, rows, keys);
+    weigh_alone(args.weighting, scratch.scores, rows, tile.keys);
   }
-  if (args.dropout_p > 0) {
-    dropout_factors(args, block, key, keys, own.kept);
-    multiply_scores(own.scores, own.kept, rows, keys);
-  }
+  if (args.dropout_p > 0) drop(args, block, tile.key, tile.keys, scratch.scores);
 
-  const auto value_rows = rows_of(row_of<const Element>(args.value, block.batch, block.kv_head, key),
-                                  args.value.row_stride, keys, args.d_v, own.value);
-  const Strided<T> weights{own.scores, 1, kBlockQueries};
-  gemm<T, Update::scale_add>(block.rows, width, keys, weights, value_rows, {own.sums, width}, own.factor);
+  const Strided<T> weights{scratch.scores, 1, kBlockQueries};
+  const Rows<T> sums{own.sums, width};
+  if (!own.has_sums) {
+    gemm<T, Update::set>(block.rows, width, tile.keys, weights, tile.value_rows, sums);
+  } else if (args.weighting == KernelWeighting::softmax) {
+    gemm<T, Update::scale_add>(block.rows, width, tile.keys, weights, tile.value_rows, sums, scratch.factor);
+  } else {
+    gemm<T, Update::add>(block.rows, width, tile.keys, weights, tile.value_rows, sums);
+  }
+  own.has_sums = true;
 }
 
 /// Output and logsumexp of a row from its sums.
@@ -140,9 +142,9 @@ void write_row(const ForwardArgs& args, int64_t b, int64_t h, int64_t i, const C
                Compute<Element> maximum, Compute<Element> denominator) {
   using T = Compute<Element>;
   const bool is_softmax = args.weighting == KernelWeighting::softmax;
-  const T divisor = !is_softmax || denominator == 0 ? 1 : denominator;
+  const T factor = (!is_softmax || denominator == 0 ? 1 : 1 / denominator) * dropout_scale<T>(args);
   Element* output = row_of<Element>(args.output, b, h, i);
-  for (int64_t d = 0; d < args.d_v; ++d) narrow(sums[d] / divisor, output[d]);
+  for (int64_t d = 0; d < args.d_v; ++d) narrow(sums[d] * factor, output[d]);
   if (!is_softmax) return;
   const int64_t place = (b * args.heads + h) * args.queries + i;
   const T logarithm = static_cast<T>(__builtin_log(denominator));
@@ -152,10 +154,11 @@ void write_row(const ForwardArgs& args, int64_t b, int64_t h, int64_t i, const C
 }
 
 template <typename Element>
-void write_block(const ForwardArgs& args, const Block& block, int64_t split,
-                 const ForwardScratch<Element>& own) {
+void write_block(const ForwardArgs& args, const ForwardBlock<Compute<Element>>& own, int64_t split) {
   using T = Compute<Element>;
+  const auto& block = own.block;
   const int64_t width = padded<T>(args.d_v);
+  for (int64_t n = 0; !own.has_sums && n < block.rows * width; ++n) own.sums[n] = 0;
   for_each_segment(args, block, [&](const Segment& segment) {
     for (int64_t n = 0; n < segment.queries; ++n) {
       const int64_t row = segment.offset + n, i = segment.query + n;
@@ -180,30 +183,38 @@ int64_t forward_scratch(const ForwardArgs& args) {
 }
 
 template <typename Element>
-void forward(const ForwardArgs& args, int64_t task, void* scratch) {
+void begin_block(const ForwardArgs& args, const Block& block, ForwardBlock<Compute<Element>>& own) {
   using T = Compute<Element>;
-  const ForwardScratch<Element> own(args, scratch);
-  const int64_t split = task % args.splits, blocks = blocks_of(args);
-  const int64_t head = task / args.splits / blocks;
-  // The last blocks first: under a causal mask they have the most to do.
-  const int64_t index = blocks - 1 - task / args.splits % blocks;
-  const Block block = block_at(args, head / args.kv_heads, head % args.kv_heads, index);
-
-  transpose_block<Element>(args, block, args.query, args.d, static_cast<T>(args.scale), own.query);
-  const int64_t width = padded<T>(args.d_v);
-  for (int64_t n = 0; n < block.rows * width; ++n) own.sums[n] = 0;
+  own.block = block;
+  own.has_sums = false;
+  load_queries<Element>(args, block, own.query);
   for (int64_t i = 0; i < kBlockQueries; ++i) {
     own.maximum[i] = -kInfinity<T>;
     own.denominator[i] = 0;
-    own.factor[i] = 1;
   }
-  const Range range = split_range(args, block.batch, split);
+}
+
+template <typename Element>
+void forward(const ForwardArgs& args, int64_t task, void* buffer) {
+  ForwardScratch<Element> scratch(args, buffer);
+  const int64_t split = task % args.splits, groups = groups_of_blocks(args);
+  const int64_t head = task / args.splits / groups, batch = head / args.kv_heads;
+  // The last blocks first: under a causal mask they have the most to do.
+  const int64_t group = groups - 1 - task / args.splits % groups;
+  Block blocks[kMostBlocksTogether];
+  const int64_t count = blocks_at(args, batch, head % args.kv_heads, group, blocks);
+  for (int64_t n = 0; n < count; ++n) begin_block<Element>(args, blocks[n], scratch.blocks[n]);
+  const Range range = split_range(args, batch, split);
   for (int64_t key = range.begin; key < range.end; key += kTileKeys) {
     const int64_t keys = smaller(kTileKeys, range.end - key);
-    const auto state = state_of(args, block, key, keys);
-    if (state != TileState::empty) forward_tile<Element>(args, block, key, keys, state, own);
+    TileState states[kMostBlocksTogether];
+    if (!find_states(args, blocks, count, key, keys, states)) continue;
+    const auto tile = load_tile<Element>(args, blocks[0], key, keys, scratch.key, scratch.value);
+    for (int64_t n = 0; n < count; ++n) {
+      if (states[n] != TileState::empty) forward_tile(args, scratch.blocks[n], states[n], tile, scratch);
+    }
   }
-  write_block<Element>(args, block, split, own);
+  for (int64_t n = 0; n < count; ++n) write_block<Element>(args, scratch.blocks[n], split);
 }
 
 /// The splits of a row, merged in their order.

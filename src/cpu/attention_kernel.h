@@ -10,6 +10,8 @@
 
 namespace attend::cpu {
 
+constexpr int64_t kMostBlocksTogether = 4;
+
 enum class KernelWeighting { softmax, sigmoid, relu };
 
 /// What forward and backward have in common.
@@ -22,7 +24,11 @@ struct AttentionArgs {
   const ScoreTiles* score_mod;  ///< or null
   double dropout_p;
   uint64_t dropout_seed;
-  int64_t splits;  ///< into how many ranges of keys the work on a head is split
+  uint32_t dropout_threshold;  ///< see ../philox.h
+  int64_t splits;              ///< into how many ranges of keys the work on a head is split
+  /// How many blocks of queries go over the keys side by side, up to kMostBlocksTogether: each tile of keys
+  /// comes from memory once for them all.
+  int64_t blocks_together;
 
   int64_t group() const { return heads / kv_heads; }
 };
@@ -53,7 +59,7 @@ struct AttentionKernels {
   int64_t lanes;                                   ///< of a vector of float (double for float64)
   int64_t (*blocks)(const AttentionArgs&);         ///< of queries, for one kv head
   int64_t (*forward_scratch)(const ForwardArgs&);  ///< bytes
-  /// As many tasks as B * Hkv * blocks * splits.
+  /// As many tasks as B * Hkv * ceil(blocks / blocks_together) * splits.
   void (*forward)(const ForwardArgs&, int64_t task, void* scratch);
   /// Joins the splits; as many tasks as B * H * Lq.
   void (*join)(const ForwardArgs&, int64_t row);

@@ -16,6 +16,10 @@ constexpr int kTileRows = 12;
 constexpr int kTileRows = 6;
 #endif
 
+/// Up to so many rows, a product reads B in strips of kWideVectors: it is over soon, and B comes from memory.
+constexpr int kFewRows = 4;
+constexpr int kWideVectors = kTileRows == 12 ? 4 : 2;
+
 /// A matrix whose element (row, column) is data[row * row_stride + column * column_stride].
 template <typename T>
 struct Strided {
@@ -39,20 +43,32 @@ enum class Update {
   scale_add,  ///< C = diag(factor) C + A B
 };
 
+/// The sums stay in registers: every loop but that over k is unrolled.
 template <typename T, Update update, int kRows, int kVectors>
-inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c, const T* factor) {
+[[gnu::always_inline]] inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
+                                             const T* factor) {
   constexpr int64_t W = kLanes<T>;
-  Vec<T> sums[kRows][kVectors] = {};
+  Vec<T> sums[kRows][kVectors];
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[row][v] = Vec<T>{};
+  }
   for (int64_t k = 0; k < depth; ++k) {
     Vec<T> b_row[kVectors];
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) b_row[v] = load(b.data + k * b.stride + v * W);
     const T* a_column = a.data + k * a.column_stride;
+#pragma GCC unroll 12
     for (int row = 0; row < kRows; ++row) {
       const auto element = all(a_column[row * a.row_stride]);
+#pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sums[row][v] += element * b_row[v];
     }
   }
+#pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       T* place = c.data + row * c.stride + v * W;
       if constexpr (update == Update::set) store(place, sums[row][v]);
@@ -92,6 +108,10 @@ inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Row
                  const T* factor = nullptr) {
   constexpr int64_t W = kLanes<T>;
   int64_t column = 0;
+  for (; rows <= kFewRows && column + kWideVectors * W <= columns; column += kWideVectors * W) {
+    gemm_rest<T, update, kFewRows, kWideVectors>(rows, depth, a, {b.data + column, b.stride},
+                                                 {c.data + column, c.stride}, factor);
+  }
   for (; column + 2 * W <= columns; column += 2 * W) {
     gemm_columns<T, update, 2>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
                                factor);
@@ -100,6 +120,37 @@ inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Row
     gemm_columns<T, update, 1>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
                                factor);
   }
+}
+
+template <typename T, int kRows>
+inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c) {
+  constexpr int kTogether = kFewRows / kRows;  // rows of A
+  for (int64_t row = 0; row < rows; row += kTogether) {
+    const int64_t last = rows - 1 - row;
+    Vec<T> sums[kFewRows] = {};
+    for (int64_t k = 0; k < depth; k += kLanes<T>) {
+#pragma GCC unroll 4
+      for (int n = 0; n < kFewRows; ++n) {
+        const int64_t a_row = row + (n / kRows < last ? n / kRows : last);
+        sums[n] += load(a.data + a_row * a.stride + k) * load(b.data + n % kRows * b.stride + k);
+      }
+    }
+    const auto all_sums = four_sums<T>(sums[0], sums[1], sums[2], sums[3]);
+    for (int n = 0; n < kTogether && n <= last; ++n) {
+      T* place = c.data + (row + n) * c.stride;
+      store(place, all(all_sums[n * kRows]));
+      for (int column = 1; column < kRows; ++column) place[column] = all_sums[n * kRows + column];
+    }
+  }
+}
+
+/// C = A B^T for up to kFewRows rows of B, zeros after them, with a whole vector of every row of C written;
+/// depth is a multiple of the vector length. For vectors of at least four.
+template <typename T>
+inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c) {
+  if (columns == 1) return dots_of<T, 1>(rows, depth, a, b, c);
+  if (columns == 2) return dots_of<T, 2>(rows, depth, a, b, c);
+  return dots_of<T, 4>(rows, depth, a, b, c);
 }
 
 /// Terms of a dot product that are added up in a row: sums of such sums have a smaller error than one long

@@ -29,14 +29,15 @@ void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t 
 }
 
 /// Rows of a key or value as the products read them: in place where they can be, else copied into `copy`.
-/// Rows far apart are copied, too: they would crowd into few places of the first-level cache.
+/// Rows far apart that are read `often` are copied, too: they would crowd into few places of the first-level
+/// cache.
 template <typename Element>
 Rows<const Compute<Element>> rows_of(const Element* from, int64_t stride, int64_t rows, int64_t columns,
-                                     Compute<Element>* copy) {
+                                     Compute<Element>* copy, bool often = true) {
   using T = Compute<Element>;
   const int64_t width = padded<T>(columns);
   if constexpr (sizeof(Element) == sizeof(T)) {
-    if (width == columns && stride <= 2 * columns) return {from, stride};
+    if (width == columns && (!often || stride <= 2 * columns)) return {from, stride};
   }
   widen_rows(from, stride, rows, columns, copy, width);
   return {copy, width};

@@ -18,7 +18,7 @@ at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape,
     for (int64_t row = begin; row < end; ++row) {
       const int64_t i = shape.first_row + row % rows, h = row / rows % heads, b = row / rows / heads;
       for (int64_t j = 0; j < keys; ++j) {
-        data[row * keys + j] = dropout_word(seed, b, h, i, j) >= threshold ? kept : 0.0F;
+        data[row * keys + j] = dropout_number(seed, b, h, i, j) >= threshold ? kept : 0.0F;
       }
     }
   });
