@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 namespace attend {
@@ -31,6 +32,6 @@ inline uint32_t dropout_number(uint64_t seed, int64_t b, int64_t h, int64_t i, i
 
 /// A weight is kept where its number is at least this: the probability to be dropped is p, rounded to a
 /// multiple of 2^-16.
-inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(p * 65536 + 0.5); }
+inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(std::lround(p * 65536)); }
 
 }  // namespace attend

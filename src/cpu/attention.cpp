@@ -83,7 +83,7 @@ int64_t splits_for(int64_t tasks, int64_t keys, int64_t tile_keys, int64_t most)
 
 /// As many as leave every thread several tasks. Results don't depend on it.
 int64_t blocks_together_for(int64_t blocks) {
-  return std::clamp<int64_t>(blocks / (4 * at::get_num_threads()), 1, kMostBlocksTogether);
+  return std::clamp<int64_t>(blocks / 4 / at::get_num_threads(), 1, kMostBlocksTogether);
 }
 
 /// No scores at all.
