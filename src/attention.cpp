@@ -17,18 +17,16 @@
 #include "score_mod_node.h"
 
 namespace attend {
-namespace {
 
 using checks::fail;
 
-uint64_t draw_seed(at::Device device) {
+at::Tensor draw_seed(at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
-  return static_cast<uint64_t>(
-      at::randint(std::numeric_limits<int64_t>::max(), {1}, options).item<int64_t>());
+  return at::randint(std::numeric_limits<int64_t>::max(), {1}, options);
 }
 
-AttentionCall checked(const char* function, const at::Tensor& query, const at::Tensor& key,
-                      const at::Tensor& value, const AttentionParams& params) {
+AttentionCall checked_call(const char* function, const at::Tensor& query, const at::Tensor& key,
+                           const at::Tensor& value, const AttentionParams& params) {
   check_inputs(function, query, key, value);
   if (!(params.dropout_p >= 0 && params.dropout_p <= 1)) {
     fail(function, "dropout_p", "a probability in [0, 1]", c10::str(params.dropout_p));
@@ -43,12 +41,16 @@ AttentionCall checked(const char* function, const at::Tensor& query, const at::T
   return call;
 }
 
+namespace {
+
 /// A call by the backend for it.
 AttentionWithLse run(const char* function, AttentionCall call, Backend asked) {
   // The dtype is the tensors' own, also where autocast would choose another for ATen's operations.
   const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
   const auto backend = choose_backend(function, call, asked);
-  if (call.dropout_p > 0) call.dropout_seed = draw_seed(call.query.device());
+  if (call.dropout_p > 0) {
+    call.dropout_seed = static_cast<uint64_t>(draw_seed(call.query.device()).item<int64_t>());
+  }
   switch (backend) {
     case Backend::fused:
       return autograd::attention(call);
@@ -63,7 +65,7 @@ AttentionWithLse run(const char* function, AttentionCall call, Backend asked) {
 
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const AttentionParams& params) {
-  const auto result = run("attention", checked("attention", query, key, value, params), params.backend);
+  const auto result = run("attention", checked_call("attention", query, key, value, params), params.backend);
   return without_heads(result.output, query.dim());
 }
 
@@ -73,7 +75,7 @@ AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& k
   if (params.weighting != Weighting::softmax) {
     fail(kFunction, "weighting", "softmax, which alone has a logsumexp", "another weighting");
   }
-  auto call = checked(kFunction, query, key, value, params);
+  auto call = checked_call(kFunction, query, key, value, params);
   call.wants_logsumexp = true;
   const auto result = run(kFunction, call, params.backend);
   return {without_heads(result.output, query.dim()), without_heads(result.logsumexp, query.dim())};
@@ -81,11 +83,11 @@ AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& k
 
 Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                     const AttentionParams& params) {
-  return explain_backend(checked("explain", query, key, value, params), params.backend);
+  return explain_backend(checked_call("explain", query, key, value, params), params.backend);
 }
 
 at::Tensor attention_weights(const at::Tensor& query, const at::Tensor& key, const AttentionParams& params) {
-  const auto call = checked("attention_weights", query, key, /*value=*/key, params);
+  const auto call = checked_call("attention_weights", query, key, /*value=*/key, params);
   return without_heads(reference::attention_weights(call), call.query_dim);
 }
 

@@ -24,4 +24,11 @@ struct AttentionCall {
   ScoreShape shape() const { return {query.size(0), query.size(1), query.size(2), key.size(2)}; }
 };
 
+/// Checks the arguments of `function`. The call has no dropout seed yet.
+AttentionCall checked_call(const char* function, const at::Tensor& query, const at::Tensor& key,
+                           const at::Tensor& value, const AttentionParams& params);
+
+/// A seed for dropout, int64 [1], from the generator of the device.
+at::Tensor draw_seed(at::Device device);
+
 }  // namespace attend

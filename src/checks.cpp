@@ -14,7 +14,7 @@ std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeN
 
 std::string describe(const at::Tensor& tensor) {
   if (!tensor.defined()) return "an undefined tensor";
-  return c10::str(dtype_name(tensor.scalar_type()), " ", tensor.sizes());
+  return c10::str(dtype_name(tensor.scalar_type()), " ", tensor.sym_sizes());
 }
 
 void is_strided(const char* function, const char* argument, const at::Tensor& tensor) {

@@ -43,26 +43,26 @@ void check_inputs(const char* function, const at::Tensor& query, const at::Tenso
   }
   check_input(function, "key", key, query);
   check_input(function, "value", value, query);
-  if (query.size(-1) < 1) fail(function, "query", "a last dimension of at least 1", describe(query));
-  if (key.size(-1) != query.size(-1)) {
-    fail(function, "key", c10::str("the query's last dimension, ", query.size(-1)), describe(key));
+  if (query.sym_size(-1) < 1) fail(function, "query", "a last dimension of at least 1", describe(query));
+  if (key.sym_size(-1) != query.sym_size(-1)) {
+    fail(function, "key", c10::str("the query's last dimension, ", query.sym_size(-1)), describe(key));
   }
-  if (value.size(-2) != key.size(-2)) {
-    fail(function, "value", c10::str("the key's length, ", key.size(-2)), describe(value));
+  if (value.sym_size(-2) != key.sym_size(-2)) {
+    fail(function, "value", c10::str("the key's length, ", key.sym_size(-2)), describe(value));
   }
   if (query.dim() == 2) return;
-  if (key.size(0) != query.size(0)) {
-    fail(function, "key", c10::str("the query's batch size, ", query.size(0)), describe(key));
+  if (key.sym_size(0) != query.sym_size(0)) {
+    fail(function, "key", c10::str("the query's batch size, ", query.sym_size(0)), describe(key));
   }
-  if (value.size(0) != query.size(0)) {
-    fail(function, "value", c10::str("the query's batch size, ", query.size(0)), describe(value));
+  if (value.sym_size(0) != query.sym_size(0)) {
+    fail(function, "value", c10::str("the query's batch size, ", query.sym_size(0)), describe(value));
   }
   if (query.dim() == 3) return;
-  const int64_t heads = query.size(1), kv_heads = key.size(1);
+  const auto heads = query.sym_size(1), kv_heads = key.sym_size(1);
   if (kv_heads == 0 ? heads != 0 : heads % kv_heads != 0) {
     fail(function, "key", c10::str("a number of heads that divides the query's ", heads), describe(key));
   }
-  if (value.size(1) != kv_heads) {
+  if (value.sym_size(1) != kv_heads) {
     fail(function, "value", c10::str("the key's number of heads, ", kv_heads), describe(value));
   }
 }

@@ -1,4 +1,5 @@
 #include <ATen/TensorOperators.h>
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <attend/mask.h>
 
 #include <algorithm>
@@ -56,6 +57,7 @@ class Lengths final : public MaskNode {
       checks::fail(function, name_, c10::str("one length per batch element, [", shape.batch, "]"),
                    checks::describe(lengths_));
     }
+    if (at::isTensorSubclassLike(lengths_)) return;  // its numbers can't be looked at
     const auto on_cpu = lengths_.cpu();
     const auto lengths = on_cpu.accessor<int64_t, 1>();
     for (int64_t b = 0; b < shape.batch; ++b) {
