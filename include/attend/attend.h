@@ -3,9 +3,11 @@
 // Everything that attend offers. Each header can also be included alone.
 #include <attend/attention.h>
 #include <attend/checkpoint.h>
+#include <attend/kv_cache.h>
 #include <attend/linear_attention.h>
 #include <attend/mask.h>
 #include <attend/nn/attention.h>
+#include <attend/nn/multi_head_attention.h>
 #include <attend/position.h>
 #include <attend/score_mod.h>
 #include <attend/version.h>

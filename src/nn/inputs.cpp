@@ -1,0 +1,37 @@
+#include "inputs.h"
+
+#include <ATen/autocast_mode.h>
+
+#include "../checks.h"
+
+namespace attend::nn {
+
+void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
+                 const FirstInput& first, const at::Tensor& parameter) {
+  checks::is_strided(module, argument, tensor);
+  const int64_t dim = first.tensor.dim();
+  const bool has_rank = (tensor.dim() == 2 || tensor.dim() == 3) && tensor.dim() == dim;
+  if (!has_rank || tensor.size(-1) != width) {
+    checks::fail(module, argument,
+                 dim == 2   ? c10::str("[L, ", width, "]")
+                 : dim == 3 ? c10::str("[B, L, ", width, "]")
+                            : c10::str("[B, L, ", width, "] or [L, ", width, "]"),
+                 checks::describe(tensor));
+  }
+  if (dim == 3 && tensor.size(0) != first.tensor.size(0)) {
+    checks::fail(module, argument, c10::str("the batch size of ", first.name, ", ", first.tensor.size(0)),
+                 checks::describe(tensor));
+  }
+  if (tensor.device() != parameter.device()) {
+    checks::fail(module, argument, c10::str("a tensor on the parameters' device ", parameter.device()),
+                 c10::str(tensor.device()));
+  }
+  const bool is_cast = at::autocast::is_autocast_enabled(tensor.device().type());
+  if (tensor.scalar_type() != parameter.scalar_type() && !is_cast) {
+    checks::fail(module, argument,
+                 c10::str("the parameters' dtype ", checks::dtype_name(parameter.scalar_type())),
+                 checks::describe(tensor));
+  }
+}
+
+}  // namespace attend::nn
