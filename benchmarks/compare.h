@@ -8,9 +8,9 @@
 namespace attend::benchmarks {
 
 struct Comparison {
-  double ours_ms;    ///< median
-  double theirs_ms;  ///< median
-  double ratio;      ///< median of theirs / ours over the pairs: above 1, ours is faster
+  double ours;    ///< median, in milliseconds
+  double theirs;  ///< median
+  double ratio;   ///< median of theirs / ours over the pairs: above 1, ours is faster
 };
 
 inline double median(std::vector<double> values) {

@@ -1,4 +1,5 @@
 // Every key visible, and causal: against ATen's fused kernel.
+#include "limits.h"
 #include "sides.h"
 
 namespace attend::benchmarks {
@@ -20,14 +21,27 @@ Sides training_sides(const Sizes& sizes, bool is_causal) {
           .flops = sizes.training_flops() / (is_causal ? 2 : 1)};
 }
 
+/// Against a loop of as many multiply-adds in registers.
+Sides limit_sides(const Sizes& sizes) {
+  auto sides = forward_sides(sizes, false);
+  sides.expected = sides.theirs;
+  sides.theirs = [flops = sides.flops] {
+    multiply_add(flops);
+    return Tensors();
+  };
+  return sides;
+}
+
 }  // namespace
 
 std::vector<Row> dense_rows() {
   const auto sizes = Sizes::self(8, 2048, 64), wide = Sizes::self(8, 2048, 128),
-             one_head = Sizes::self(1, 4096, 64);
+             long_ = Sizes::self(8, 4096, 64), one_head = Sizes::self(1, 4096, 64);
   return {
       {"dense forward, D = 64 / SDPA", 1.1, [=] { return forward_sides(sizes, false); }},
       {"dense forward, D = 128 / SDPA", 1.1, [=] { return forward_sides(wide, false); }},
+      {"dense forward, L = 4096 / multiply-adds in registers", 0.75, [=] { return limit_sides(long_); },
+       Threads::one},
       {"dense forward + backward / SDPA", 1.2, [=] { return training_sides(sizes, false); }},
       {"dense forward + backward, B = H = 1, L = 4096 / SDPA", 1.8,
        [=] { return training_sides(one_head, false); }, Threads::all},

@@ -5,8 +5,11 @@
 #include <torch/torch.h>
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <optional>
+#include <set>
 
+#include "limits.h"
 #include "report.h"
 #include "row.h"
 #include "verify.h"
@@ -24,7 +27,7 @@ struct Options {
 std::vector<Row> rows_for(const Options& options) {
   std::vector<Row> selected;
   for (const auto& rows :
-       {dense_rows(), dropout_rows(), bias_rows(), half_rows(), decode_rows(), short_rows()}) {
+       {dense_rows(), dropout_rows(), bias_rows(), half_rows(), window_rows(), decode_rows(), short_rows()}) {
     for (const auto& row : rows) {
       if (row.name.find(options.filter) != std::string::npos) selected.push_back(row);
     }
@@ -40,6 +43,24 @@ std::vector<int> thread_counts(const Row& row, const Options& options) {
   return {1, all};
 }
 
+/// Of ATen's number of threads.
+const Limits& limits() {
+  static std::map<int, Limits> known;
+  auto& limits = known[at::get_num_threads()];
+  if (limits.gflops == 0) limits = measure_limits();
+  return limits;
+}
+
+void print_limits(const std::set<int>& thread_counts) {
+  for (const int threads : thread_counts) {
+    at::set_num_threads(threads);
+    fmt::print(
+        "The machine's bound with {} thread{}: {:.0f} GFLOP/s of multiply-adds, {:.1f} GB/s of plain "
+        "reads\n",
+        threads, threads == 1 ? "" : "s", limits().gflops, limits().gigabytes);
+  }
+}
+
 /// Nothing where the result is wrong.
 std::optional<Measurement> measure(const Row& row, const Sides& sides, int threads, int pairs) {
   at::set_num_threads(threads);
@@ -53,8 +74,9 @@ std::optional<Measurement> measure(const Row& row, const Sides& sides, int threa
                      threads,
                      times,
                      row.target,
-                     sides.flops / times.ours_ms / 1e6,
-                     sides.bytes / times.ours_ms / 1e6};
+                     sides.flops / times.ours / 1e6,
+                     sides.bytes / times.ours / 1e6,
+                     limits().milliseconds(sides.flops, sides.bytes) / times.ours};
 }
 
 /// Whether every result was right.
@@ -64,6 +86,7 @@ bool run(const std::vector<Row>& rows, const Options& options) {
   bool all_right = true;
   std::vector<Measurement> measurements;
   ProgressLine progress(rows.size());
+  print_limits(options.threads > 0 ? std::set<int>{options.threads} : std::set<int>{1, all_threads});
   print_header();
   for (const auto& row : rows) {
     progress.step(row.name);

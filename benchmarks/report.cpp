@@ -20,6 +20,7 @@ std::string rates(const Measurement& m) {
   std::string text;
   if (m.gflops > 0) text += fmt::format("{:7.1f} GFLOP/s", m.gflops);
   if (m.gigabytes > 0) text += fmt::format(" {:5.1f} GB/s", m.gigabytes);
+  if (m.of_bound > 0) text += fmt::format(" {:3.0f} % of the bound", 100 * m.of_bound);
   return text;
 }
 
@@ -32,17 +33,18 @@ void print_header() {
 
 void print(const Measurement& m) {
   const auto target = m.target == 0 ? "" : fmt::format("{:.2f}x", m.target);
-  fmt::print("{:<58} {:>7} {:>10.3f} {:>10.3f} {:>7.2f}x {:>7}  {:<16} {}\n", m.name, m.threads,
-             m.times.ours_ms, m.times.theirs_ms, m.times.ratio, target, verdict(m), rates(m));
+  fmt::print("{:<58} {:>7} {:>10.3f} {:>10.3f} {:>7.2f}x {:>7}  {:<16} {}\n", m.name, m.threads, m.times.ours,
+             m.times.theirs, m.times.ratio, target, verdict(m), rates(m));
   std::fflush(stdout);
 }
 
 void write_csv(const std::string& file, const std::vector<Measurement>& measurements) {
   std::ofstream stream(file);
-  stream << "name,threads,ours_ms,theirs_ms,ratio,target,ours_gflops,ours_gb_per_s\n";
+  stream << "name,threads,ours_ms,theirs_ms,ratio,target,ours_gflops,ours_gb_per_s,of_bound\n";
   for (const auto& m : measurements) {
-    stream << fmt::format("\"{}\",{},{:.4f},{:.4f},{:.3f},{:.3f},{:.1f},{:.1f}\n", m.name, m.threads,
-                          m.times.ours_ms, m.times.theirs_ms, m.times.ratio, m.target, m.gflops, m.gigabytes);
+    stream << fmt::format("\"{}\",{},{:.4f},{:.4f},{:.3f},{:.3f},{:.1f},{:.1f},{:.3f}\n", m.name, m.threads,
+                          m.times.ours, m.times.theirs, m.times.ratio, m.target, m.gflops, m.gigabytes,
+                          m.of_bound);
   }
   if (!stream.flush()) throw std::runtime_error(fmt::format("{} can't be written", file));
 }

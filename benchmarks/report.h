@@ -13,6 +13,7 @@ struct Measurement {
   Comparison times;
   double target;             ///< 0 where there is none
   double gflops, gigabytes;  ///< of ours, per second; 0 where nobody counts them
+  double of_bound;           ///< the shortest time that the machine could do it in, over ours; 0 likewise
 
   bool meets_target() const { return times.ratio >= target; }
 };

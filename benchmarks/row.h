@@ -16,7 +16,8 @@ struct Sides {
   Side ours, theirs;
   /// What ours must give; theirs where empty.
   Side expected = {};
-  /// Floating-point operations and bytes read by one run of ours; 0 where nobody counts them.
+  /// Floating-point operations and bytes read by one run of ours, those that can't be done without; 0 where
+  /// nobody counts them.
   double flops = 0, bytes = 0;
 };
 
@@ -37,5 +38,6 @@ std::vector<Row> bias_rows();
 std::vector<Row> half_rows();
 std::vector<Row> decode_rows();
 std::vector<Row> short_rows();
+std::vector<Row> window_rows();
 
 }  // namespace attend::benchmarks

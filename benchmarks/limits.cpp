@@ -1,0 +1,77 @@
+#include "limits.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+
+#include "compare.h"
+#include "limits_kernel.h"
+
+namespace attend::benchmarks {
+
+LimitKernels limits_kernels_default();
+#ifdef ATTEND_X86
+LimitKernels limits_kernels_avx2();
+LimitKernels limits_kernels_avx512();
+#endif
+
+namespace {
+
+LimitKernels detected_kernels() {
+#ifdef ATTEND_X86
+  const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return limits_kernels_avx512();
+  if (capability == "AVX2") return limits_kernels_avx2();
+#endif
+  return limits_kernels_default();
+}
+
+const LimitKernels& kernels() {
+  static const LimitKernels detected = detected_kernels();
+  return detected;
+}
+
+/// Results go here, so that the compiler can't leave their computation out.
+std::atomic<float> sink;
+
+double median_of_runs(const std::function<void()>& run) {
+  run();
+  std::vector<double> times(5);
+  for (auto& time : times) time = milliseconds(run);
+  return median(times);
+}
+
+}  // namespace
+
+void multiply_add(double flops) {
+  const int threads = at::get_num_threads();
+  const auto steps = static_cast<int64_t>(flops / static_cast<double>(threads * kernels().flops_per_step));
+  at::parallel_for(0, threads, 1, [steps](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) sink = kernels().multiply_add(steps);
+  });
+}
+
+void read(const torch::Tensor& tensor) {
+  TORCH_CHECK(tensor.is_contiguous(), "a contiguous tensor was expected");
+  const auto* numbers = static_cast<const float*>(tensor.const_data_ptr());
+  const auto count = static_cast<int64_t>(tensor.nbytes() / sizeof(float));
+  at::parallel_for(0, count, 1, [numbers](int64_t begin, int64_t end) {
+    sink = kernels().sum(numbers + begin, end - begin);
+  });
+}
+
+double Limits::milliseconds(double flops, double bytes) const {
+  return std::max(flops / gflops, bytes / gigabytes) / 1e6;
+}
+
+Limits measure_limits() {
+  constexpr double kFlops = 1e9;
+  const auto beyond_caches = torch::ones({int64_t{1} << 26});  // 256 MiB
+  return {kFlops / 1e6 / median_of_runs([] { multiply_add(kFlops); }),
+          static_cast<double>(beyond_caches.nbytes()) / 1e6 / median_of_runs([&] { read(beyond_caches); })};
+}
+
+}  // namespace attend::benchmarks

@@ -1,0 +1,51 @@
+// Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
+#include "limits_kernel.h"
+
+#include "../src/cpu/vec.h"
+
+namespace attend::benchmarks {
+namespace {
+
+using cpu::Vec;
+
+/// More independent chains than a processor has multiply-adds in flight, and few enough for its registers.
+constexpr int kChains = 12;
+constexpr int64_t kLanes = cpu::kLanes<float>;
+
+float lanes_and_chains(const Vec<float>* chains) {
+  Vec<float> total = chains[0];
+  for (int chain = 1; chain < kChains; ++chain) total += chains[chain];
+  float sum = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) sum += total[lane];
+  return sum;
+}
+
+float multiply_add(int64_t steps) {
+  Vec<float> chains[kChains] = {};
+  Vec<float> factor = cpu::all(0.999F), summand = cpu::all(0.001F);
+  asm volatile("" : "+m"(factor), "+m"(summand));  // numbers that the compiler doesn't know
+  for (int64_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 12
+    for (int chain = 0; chain < kChains; ++chain) chains[chain] = chains[chain] * factor + summand;
+  }
+  return lanes_and_chains(chains);
+}
+
+float sum(const float* numbers, int64_t n) {
+  Vec<float> chains[kChains] = {};
+  int64_t i = 0;
+  for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+#pragma GCC unroll 12
+    for (int chain = 0; chain < kChains; ++chain) chains[chain] += cpu::load(numbers + i + chain * kLanes);
+  }
+  float rest = 0;
+  for (; i < n; ++i) rest += numbers[i];
+  return rest + lanes_and_chains(chains);
+}
+
+}  // namespace
+
+LimitKernels ATTEND_KERNELS();
+LimitKernels ATTEND_KERNELS() { return {multiply_add, 2 * kChains * kLanes, sum}; }
+
+}  // namespace attend::benchmarks
