@@ -139,6 +139,13 @@ KeyTile<Compute<Element>> load_tile(const AttentionArgs& args, const Block& bloc
                   keys, args.d_v, value_copy, often)};
 }
 
+/// Asks for a row that is read soon.
+template <typename T>
+void prefetch_row(const T* row, int64_t columns) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t column = 0; column < columns; column += kLine) __builtin_prefetch(row + column, 0, 2);
+}
+
 /// S^T = K (scale Q)^T
 template <typename T>
 void score_block(const AttentionArgs& args, const Block& block, const KeyTile<T>& tile, const T* query,
@@ -146,7 +153,12 @@ void score_block(const AttentionArgs& args, const Block& block, const KeyTile<T>
   if constexpr (kLanes<T> >= kFewRows) {
     if (is_narrow<T>(block)) {
       const int64_t width = padded<T>(args.d);
-      return dots<T>(tile.keys, block.rows, width, tile.key_rows, {query, width}, {scores, kBlockQueries});
+      const auto prefetch = [&](int64_t row) {
+        prefetch_row(tile.value_rows.data + row * tile.value_rows.stride, args.d_v);
+        prefetch_row(tile.key_rows.data + (row + kTileKeys) * tile.key_rows.stride, args.d);
+      };
+      return dots<T>(tile.keys, block.rows, width, tile.key_rows, {query, width}, {scores, kBlockQueries},
+                     prefetch);
     }
   }
   gemm_dots<T>(tile.keys, padded<T>(block.rows), args.d, {tile.key_rows.data, tile.key_rows.stride, 1},

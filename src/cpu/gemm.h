@@ -16,9 +16,8 @@ constexpr int kTileRows = 12;
 constexpr int kTileRows = 6;
 #endif
 
-/// Up to so many rows, a product reads B in strips of kWideVectors: it is over soon, and B comes from memory.
+/// Up to so many rows a product is over soon, and B comes from memory: it is read in wide strips.
 constexpr int kFewRows = 4;
-constexpr int kWideVectors = kTileRows == 12 ? 4 : 2;
 
 /// A matrix whose element (row, column) is data[row * row_stride + column * column_stride].
 template <typename T>
@@ -51,24 +50,24 @@ template <typename T, Update update, int kRows, int kVectors>
   Vec<T> sums[kRows][kVectors];
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) sums[row][v] = Vec<T>{};
   }
   for (int64_t k = 0; k < depth; ++k) {
     Vec<T> b_row[kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) b_row[v] = load(b.data + k * b.stride + v * W);
     const T* a_column = a.data + k * a.column_stride;
 #pragma GCC unroll 12
     for (int row = 0; row < kRows; ++row) {
       const auto element = all(a_column[row * a.row_stride]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sums[row][v] += element * b_row[v];
     }
   }
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       T* place = c.data + row * c.stride + v * W;
       if constexpr (update == Update::set) store(place, sums[row][v]);
@@ -101,16 +100,31 @@ inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T
                                                 update == Update::scale_add ? factor + row : nullptr);
 }
 
+/// Whole strips of kVectors, for at most kMostRows rows; returns the column after them.
+template <typename T, Update update, int kMostRows, int kVectors>
+inline int64_t gemm_strips(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
+                           Rows<T> c, const T* factor) {
+  constexpr int64_t kStrip = kVectors * kLanes<T>;
+  int64_t column = 0;
+  for (; column + kStrip <= columns; column += kStrip) {
+    gemm_rest<T, update, kMostRows, kVectors>(rows, depth, a, {b.data + column, b.stride},
+                                              {c.data + column, c.stride}, factor);
+  }
+  return column;
+}
+
 /// C [rows, columns] = A [rows, depth] B [depth, columns]; columns is a multiple of the vector length. Each
 /// element is summed in the order of k, whatever the sizes.
 template <typename T, Update update>
 inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
                  const T* factor = nullptr) {
   constexpr int64_t W = kLanes<T>;
+  constexpr int kWide = kTileRows / 3;  // with kFewRows rows, fits the registers
   int64_t column = 0;
-  for (; rows <= kFewRows && column + kWideVectors * W <= columns; column += kWideVectors * W) {
-    gemm_rest<T, update, kFewRows, kWideVectors>(rows, depth, a, {b.data + column, b.stride},
-                                                 {c.data + column, c.stride}, factor);
+  if (rows <= kFewRows / 2) {
+    column = gemm_strips<T, update, kFewRows / 2, 2 * kWide>(rows, columns, depth, a, b, c, factor);
+  } else if (rows <= kFewRows) {
+    column = gemm_strips<T, update, kFewRows, kWide>(rows, columns, depth, a, b, c, factor);
   }
   for (; column + 2 * W <= columns; column += 2 * W) {
     gemm_columns<T, update, 2>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
@@ -122,17 +136,22 @@ inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Row
   }
 }
 
-template <typename T, int kRows>
-inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c) {
+template <typename T, int kRows, typename Prefetch>
+inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c,
+                    Prefetch prefetch) {
   constexpr int kTogether = kFewRows / kRows;  // rows of A
   for (int64_t row = 0; row < rows; row += kTogether) {
     const int64_t last = rows - 1 - row;
+    for (int n = 0; n < kTogether && n <= last; ++n) prefetch(row + n);
     Vec<T> sums[kFewRows] = {};
-    for (int64_t k = 0; k < depth; k += kLanes<T>) {
 #pragma GCC unroll 4
-      for (int n = 0; n < kFewRows; ++n) {
-        const int64_t a_row = row + (n / kRows < last ? n / kRows : last);
-        sums[n] += load(a.data + a_row * a.stride + k) * load(b.data + n % kRows * b.stride + k);
+    for (int together = 0; together < kTogether; ++together) {
+      const T* a_row = a.data + (row + (together < last ? together : last)) * a.stride;
+      for (int64_t k = 0; k < depth; k += kLanes<T>) {
+        const auto element = load(a_row + k);
+#pragma GCC unroll 4
+        for (int n = 0; n < kRows; ++n)
+          sums[together * kRows + n] += element * load(b.data + n * b.stride + k);
       }
     }
     const auto all_sums = four_sums<T>(sums[0], sums[1], sums[2], sums[3]);
@@ -145,12 +164,14 @@ inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> 
 }
 
 /// C = A B^T for up to kFewRows rows of B, zeros after them, with a whole vector of every row of C written;
-/// depth is a multiple of the vector length. For vectors of at least four.
-template <typename T>
-inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c) {
-  if (columns == 1) return dots_of<T, 1>(rows, depth, a, b, c);
-  if (columns == 2) return dots_of<T, 2>(rows, depth, a, b, c);
-  return dots_of<T, 4>(rows, depth, a, b, c);
+/// depth is a multiple of the vector length. For vectors of at least four. Before each row of A,
+/// prefetch(row) is called for what is read later.
+template <typename T, typename Prefetch>
+inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c,
+                 Prefetch prefetch) {
+  if (columns == 1) return dots_of<T, 1>(rows, depth, a, b, c, prefetch);
+  if (columns == 2) return dots_of<T, 2>(rows, depth, a, b, c, prefetch);
+  return dots_of<T, 4>(rows, depth, a, b, c, prefetch);
 }
 
 /// Terms of a dot product that are added up in a row: sums of such sums have a smaller error than one long

@@ -90,8 +90,8 @@ inline Vec<T> interleave(Vec<T> a, Vec<T> b) {
 }
 
 /// The lanes moved down by `count`, those that fall out put on top.
-template <typename T>
-inline Vec<T> rotate(Vec<T> a, int64_t count) {
+template <typename T, int64_t count>
+inline Vec<T> rotate(Vec<T> a) {
   VecBits<T> places;
   for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
     places[lane] = static_cast<typename VecOf<T>::Bits>((lane + count) % kLanes<T>);
@@ -99,15 +99,22 @@ inline Vec<T> rotate(Vec<T> a, int64_t count) {
   return shuffle<T>(a, a, places);
 }
 
+/// Adds up lanes `half` apart, then half of that, down to four.
+template <typename T, int64_t half>
+inline Vec<T> fold(Vec<T> sums) {
+  if constexpr (half < 4) {
+    return sums;
+  } else {
+    return fold<T, half / 2>(sums + rotate<T, half>(sums));
+  }
+}
+
 /// The sums over the lanes of four vectors, in the first four lanes and in every four after them.
 template <typename T>
 inline Vec<T> four_sums(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
   const Vec<T> of_ac = interleave<T, false>(a, c) + interleave<T, true>(a, c);
   const Vec<T> of_bd = interleave<T, false>(b, d) + interleave<T, true>(b, d);
-  Vec<T> sums = interleave<T, false>(of_ac, of_bd) + interleave<T, true>(of_ac, of_bd);
-#pragma GCC unroll 4
-  for (int64_t half = kLanes<T> / 2; half >= 4; half /= 2) sums += rotate<T>(sums, half);
-  return sums;
+  return fold<T, kLanes<T> / 2>(interleave<T, false>(of_ac, of_bd) + interleave<T, true>(of_ac, of_bd));
 }
 
 /// 2^n value, for n of -126 ... 127; `shifted` is n + 1.5 * 2^23.
