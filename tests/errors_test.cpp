@@ -169,5 +169,15 @@ TEST(Errors, Slopes) {
             "attend::attention: slopes: expected the query's dtype or float32, got float64 [3]");
 }
 
+TEST(Errors, Softcap) {
+  for (const double cap : {0.0, -1.0, 1e-40, 1e39}) {
+    EXPECT_EQ(
+        error_of([=] { softcap(cap); }),
+        c10::str("attend::softcap: cap: expected a positive number in the range of float32, got ", cap));
+  }
+  EXPECT_EQ(error_of([] { softcap(NAN); }),
+            "attend::softcap: cap: expected a positive number in the range of float32, got nan");
+}
+
 }  // namespace
 }  // namespace attend::testing

@@ -36,4 +36,8 @@ ATTEND_API ScoreMod bias(const at::Tensor& values);
 /// or [B, H]. Differentiable in `slopes`.
 ATTEND_API ScoreMod alibi(const at::Tensor& slopes);
 
+/// score -> cap * tanh(score / cap): keeps scores within -cap ... cap (Gemma Team 2024, Bello 2016). Error: a
+/// cap that is not a positive number in the range of float32.
+ATTEND_API ScoreMod softcap(double cap);
+
 }  // namespace attend

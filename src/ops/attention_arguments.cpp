@@ -1,6 +1,7 @@
 #include "attention_arguments.h"
 
 #include <cmath>
+#include <limits>
 
 #include "../inputs.h"
 
@@ -62,7 +63,10 @@ void check_numbers(const char* function, const AttentionArguments& in) {
            c10::str(at::IntArrayRef(window)));
     }
   }
-  if (in.softcap != 0) fail(function, "softcap", "0, as there is no softcap yet", c10::str(in.softcap));
+  using Float = std::numeric_limits<float>;
+  if (in.softcap != 0 && !(in.softcap >= Float::min() && in.softcap <= Float::max())) {
+    fail(function, "softcap", "0 (none) or a positive number in the range of float32", c10::str(in.softcap));
+  }
 }
 
 Mask mask_of(const AttentionArguments& in) {
@@ -77,6 +81,7 @@ Mask mask_of(const AttentionArguments& in) {
 
 ScoreMod score_mod_of(const AttentionArguments& in) {
   ScoreMod mod;
+  if (in.softcap != 0) mod = mod.then(softcap(in.softcap));
   if (in.alibi_slopes.defined()) mod = mod.then(alibi(in.alibi_slopes));
   if (in.has_bias()) mod = mod.then(bias(in.attn_mask));
   return mod;

@@ -71,9 +71,10 @@ def cases(dtype=torch.float64):
         "key_lengths of 0": {"key_lengths": torch.tensor([0, 4])},
         "alibi_slopes [H]": {"alibi_slopes": slopes},
         "alibi_slopes [B, H]": {"alibi_slopes": torch.stack([slopes, 2 * slopes])},
+        "softcap": {"softcap": 0.8},
         "scale": {"scale": 0.3},
         "all": {"attn_mask": bias, "is_causal": True, "window": [4, 0], "key_lengths": torch.tensor([KEYS, 5]),
-                "alibi_slopes": slopes, "scale": 0.3},
+                "alibi_slopes": slopes, "softcap": 1.5, "scale": 0.3},
     }
 
 
@@ -321,7 +322,7 @@ class Errors(unittest.TestCase):
         self.fails("key_lengths: expected int64 or int32 [B] = [2], got int64 [3]", key_lengths=torch.ones(3).long())
         self.fails("alibi_slopes: expected [H] = [4] or [B, H] = [2, 4], got float64 [2]",
                    alibi_slopes=torch.ones(2, dtype=torch.float64))
-        self.fails("softcap: expected 0, as there is no softcap yet, got 2", softcap=2.0)
+        self.fails("softcap: expected 0 (none) or a positive number in the range of float32, got -2", softcap=-2.0)
         self.fails("dropout_p: expected a probability in [0, 1], got 1.5", dropout_p=1.5)
         self.fails("scale: expected a finite number, got inf", scale=math.inf)
 
