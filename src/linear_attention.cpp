@@ -1,6 +1,7 @@
 #include "reference/linear_attention.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/matmul.h>
 #include <attend/linear_attention.h>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/linear_attention.h"
 #include "inputs.h"
 #include "linear_attention_call.h"
 #include "random_features.h"
@@ -181,10 +183,26 @@ CheckedCall checked(const at::Tensor& query, const at::Tensor& key, const at::Te
 
 // ---- who computes a call
 
+/// Why the fused kernels can't serve a call; empty where they can.
+std::string fused_refusal(const LinearAttentionCall& call) {
+  if (!call.query.device().is_cpu()) return "the tensors are not on the CPU";
+  if (call.beta.defined()) return "the delta rule has no kernel";
+  for (const auto& tensor :
+       {call.query, call.key, call.value, call.log_decay, call.beta, call.initial_state}) {
+    if (!tensor.defined()) continue;
+    if (tensor._fw_grad(/*level=*/0).defined()) return "a tensor carries a forward-mode tangent";
+    if (at::isTensorSubclassLike(tensor)) return "a tensor is of a subclass or under a functional transform";
+  }
+  return {};
+}
+
 LinearAttentionResult run(const LinearAttentionCall& call, LinearForm form) {
   if (form == LinearForm::recurrent) return reference::linear_attention_recurrent(call);
+  if (form == LinearForm::chunked) return reference::linear_attention_chunked(call);
+  const auto refusal = fused_refusal(call);
+  if (refusal.empty()) return autograd::linear_attention(call);
   if (form == LinearForm::fused) {
-    fail(kFunction, "form", "one that can serve the call", "fused, which can't: it has no kernel yet");
+    fail(kFunction, "form", "one that can serve the call", c10::str("fused, which can't: ", refusal));
   }
   return reference::linear_attention_chunked(call);
 }

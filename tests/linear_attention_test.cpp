@@ -150,10 +150,10 @@ TEST_F(LinearAttention, TwoAndThreeDimensionsAreOneHead) {
     const auto four = run([](const torch::Tensor& x) { return x; }, decay);
     const auto three = run([](const torch::Tensor& x) { return x.squeeze(1); }, decay);
     const auto two = run([](const torch::Tensor& x) { return x[1].squeeze(0); }, decay);
-    expect_close(three.output, four.output.squeeze(1), 0);
-    expect_close(three.final_state, four.final_state.squeeze(1), 0);
-    expect_close(two.output, four.output[1][0], 0);
-    expect_close(two.final_state, four.final_state[1][0], 0);
+    expect_close(three.output, four.output.squeeze(1), 1e-15);
+    expect_close(three.final_state, four.final_state.squeeze(1), 1e-15);
+    expect_close(two.output, four.output[1][0], 1e-15);
+    expect_close(two.final_state, four.final_state[1][0], 1e-15);
   }
 }
 

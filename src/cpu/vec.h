@@ -99,6 +99,16 @@ inline Vec<T> rotate(Vec<T> a) {
   return shuffle<T>(a, a, places);
 }
 
+/// The sum of the lanes.
+template <typename T, int64_t half = kLanes<T> / 2>
+inline T sum(Vec<T> a) {
+  if constexpr (half == 0) {
+    return a[0];
+  } else {
+    return sum<T, half / 2>(a + rotate<T, half>(a));
+  }
+}
+
 /// Adds up lanes `half` apart, then half of that, down to four.
 template <typename T, int64_t half>
 inline Vec<T> fold(Vec<T> sums) {

@@ -1,0 +1,202 @@
+#include "linear_attention.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "bind.h"
+#include "linear_attention_kernel.h"
+#include "tasks.h"
+
+namespace attend::cpu {
+namespace {
+
+/// What the states of the heads that are worked on at once may take: they stay in the caches.
+constexpr int64_t kStateBytes = int64_t{8} << 20;
+
+KernelFeatureMap kernel_map(FeatureMap map) {
+  switch (map) {
+    case FeatureMap::elu_plus_one:
+      return KernelFeatureMap::elu_plus_one;
+    case FeatureMap::relu:
+      return KernelFeatureMap::relu;
+    default:
+      return KernelFeatureMap::identity;
+  }
+}
+
+/// [B, H, Lk, 1 or D], rows contiguous.
+at::Tensor decay_of_steps(const LinearAttentionCall& call) {
+  const auto& decay = call.log_decay;
+  if (!decay.defined() || decay.dim() == 4) return decay.defined() ? with_contiguous_rows(decay) : decay;
+  if (decay.dim() == 3) return decay.unsqueeze(-1);
+  return decay.view({1, -1, 1, 1}).expand({call.query.size(0), decay.size(0), call.key.size(2), 1});
+}
+
+/// The call with every tensor's rows contiguous, and memory for the states.
+struct Bound {
+  at::Tensor query, key, value, log_decay, initial_state, lengths;
+  at::TensorOptions options;  ///< of sums and states
+  const LinearAttentionKernels& kernels;
+
+  explicit Bound(const LinearAttentionCall& call)
+      : query(with_contiguous_rows(call.query)),
+        key(with_contiguous_rows(call.key)),
+        value(with_contiguous_rows(call.value)),
+        log_decay(decay_of_steps(call)),
+        initial_state(call.initial_state.defined() ? call.initial_state.contiguous() : call.initial_state),
+        lengths(call.key_lengths),
+        options(query.options().dtype(compute_type(query))),
+        kernels(linear_attention_kernels(element_type(query))) {}
+
+  void describe(const LinearAttentionCall& call, LinearArgs& args) const {
+    args.query = heads_of(query);
+    args.key = heads_of(key);
+    args.value = heads_of(value);
+    args.decay_width = log_decay.defined() ? log_decay.size(3) : 0;
+    if (log_decay.defined()) args.log_decay = heads_of(log_decay);
+    args.key_lengths = lengths.defined() ? lengths.const_data_ptr<int64_t>() : nullptr;
+    args.batch = query.size(0);
+    args.heads = query.size(1);
+    args.kv_heads = key.size(1);
+    args.queries = query.size(2);
+    args.keys = key.size(2);
+    args.d = query.size(3);
+    args.d_v = value.size(3);
+    args.feature_map = kernel_map(call.feature_map);
+    args.normalize = call.normalize;
+    args.scale = call.scale;
+  }
+
+  at::Tensor states(const LinearArgs& args, int64_t heads) const {
+    return at::empty({heads, args.chunks() + 1, args.d, padded(args.state_width(), kernels.lanes)}, options);
+  }
+  at::Tensor chunk_decays(const LinearArgs& args, int64_t heads) const {
+    return at::empty({heads, args.chunks(), padded(args.decay_width, kernels.lanes)}, options);
+  }
+};
+
+int64_t heads_at_once(const LinearArgs& args, int64_t lanes, int64_t bytes) {
+  const int64_t of_head = (args.chunks() + 1) * args.d * padded(args.state_width(), lanes) * bytes;
+  return std::clamp<int64_t>(kStateBytes / std::max<int64_t>(of_head, 1), 1, args.batch * args.heads);
+}
+
+/// Calls action(number of heads) for as many heads as are worked on at once, and the next.
+template <typename Action>
+void for_heads(LinearArgs& args, int64_t at_once, Action action) {
+  const int64_t heads = args.batch * args.heads;
+  for (args.first_head = 0; args.first_head < heads; args.first_head += at_once) {
+    action(std::min(at_once, heads - args.first_head));
+  }
+}
+
+void run_states(const LinearAttentionKernels& kernels, const LinearArgs& args, int64_t heads) {
+  run_tasks(heads * args.chunks(), kernels.scratch(args),
+            [&](int64_t task, void* scratch) { kernels.add_to_state(args, task, scratch); });
+  run_tasks(heads * kernels.row_blocks(args), 0,
+            [&](int64_t task, void*) { kernels.join_states(args, args.states, task); });
+}
+
+void run_backward(const LinearAttentionKernels& kernels, const LinearBackwardArgs& args, int64_t heads) {
+  run_states(kernels, args, heads);
+  run_tasks(heads * args.chunks(), kernels.scratch(args),
+            [&](int64_t task, void* scratch) { kernels.add_to_grad_state(args, task, scratch); });
+  run_tasks(heads * kernels.row_blocks(args), 0,
+            [&](int64_t task, void*) { kernels.join_states(args, args.grad_states, task); });
+  run_tasks(heads * args.chunks(), kernels.backward_scratch(args),
+            [&](int64_t task, void* scratch) { kernels.gradients(args, task, scratch); });
+}
+
+/// Sums those of the heads that share a key.
+at::Tensor sum_groups(const at::Tensor& of_heads, const at::Tensor& like) {
+  const int64_t heads = of_heads.size(1), kv_heads = like.size(1);
+  if (heads == kv_heads) return of_heads.to(like.scalar_type());
+  const auto grouped = of_heads.view({like.size(0), kv_heads, heads / kv_heads, like.size(2), like.size(3)});
+  return grouped.sum(2).to(like.scalar_type());
+}
+
+/// In the shape that the decay was given in.
+at::Tensor of_decay_shape(const at::Tensor& of_steps, const at::Tensor& decay) {
+  return decay.dim() == 1 ? of_steps.sum(at::IntArrayRef({0, 2, 3})) : of_steps.view(decay.sizes());
+}
+
+}  // namespace
+
+LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward) {
+  const Bound bound(call);
+  LinearForwardArgs args{};
+  bound.describe(call, args);
+  LinearAttentionOutputs outputs{
+      at::empty({args.batch, args.heads, args.queries, args.d_v}, call.query.options()),
+      at::empty({args.batch, args.heads, args.d, args.state_width()}, bound.options),
+      {},
+      {}};
+  if (for_backward && call.normalize) {
+    outputs.normaliser = at::empty({args.batch, args.heads, args.queries}, bound.options);
+    outputs.unrounded = outputs.output.scalar_type() == call.compute_type()
+                            ? outputs.output
+                            : at::empty(outputs.output.sizes(), bound.options);
+  }
+  if (args.batch * args.heads == 0) return outputs;
+
+  const auto& kernels = bound.kernels;
+  const int64_t at_once =
+      heads_at_once(args, kernels.lanes, static_cast<int64_t>(bound.options.dtype().itemsize()));
+  const auto states = bound.states(args, at_once), decays = bound.chunk_decays(args, at_once);
+  args.states = {states.data_ptr(), data_of(bound.initial_state), outputs.final_state.data_ptr(), false};
+  args.chunk_decays = decays.data_ptr();
+  args.output = heads_of(outputs.output);
+  args.normaliser = data_of(outputs.normaliser);
+  if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
+  for_heads(args, at_once, [&](int64_t heads) {
+    run_states(kernels, args, heads);
+    if (args.queries == 0) return;
+    run_tasks(heads * args.chunks(), kernels.scratch(args),
+              [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
+  });
+  return outputs;
+}
+
+LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& call,
+                                                   const LinearAttentionOutputs& outputs,
+                                                   const at::Tensor& grad_output,
+                                                   const at::Tensor& grad_final_state) {
+  const Bound bound(call);
+  LinearBackwardArgs args{};
+  bound.describe(call, args);
+  const auto grad = grad_output.defined()
+                        ? with_contiguous_rows(grad_output)
+                        : at::zeros({args.batch, args.heads, args.queries, args.d_v}, call.query.options());
+  const auto grad_final = grad_final_state.defined() ? grad_final_state.contiguous() : at::Tensor();
+  const auto of_heads = [&](int64_t length, int64_t width) {
+    return at::empty({args.batch, args.heads, length, width}, bound.options);
+  };
+  const auto query = of_heads(args.queries, args.d), key = of_heads(args.keys, args.d),
+             value = of_heads(args.keys, args.d_v), log_decay = of_heads(args.keys, args.decay_width),
+             initial_state = of_heads(args.d, args.state_width());
+  if (args.batch * args.heads > 0) {
+    const auto& kernels = bound.kernels;
+    // Two states: a chunk's, and its gradient.
+    const int64_t at_once =
+        heads_at_once(args, kernels.lanes, 2 * static_cast<int64_t>(bound.options.dtype().itemsize()));
+    const auto states = bound.states(args, at_once), grad_states = bound.states(args, at_once),
+               decays = bound.chunk_decays(args, at_once);
+    args.states = {states.data_ptr(), data_of(bound.initial_state), nullptr, false};
+    args.grad_states = {grad_states.data_ptr(), data_of(grad_final), initial_state.data_ptr(), true};
+    args.chunk_decays = decays.data_ptr();
+    if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
+    args.grad_output = heads_of(grad);
+    args.normaliser = data_of(outputs.normaliser);
+    args.grad_query = heads_of(query);
+    args.grad_key = heads_of(key);
+    args.grad_value = heads_of(value);
+    args.grad_log_decay = log_decay.data_ptr();
+    for_heads(args, at_once, [&](int64_t heads) { run_backward(kernels, args, heads); });
+  }
+  return {query.to(call.query.scalar_type()), sum_groups(key, call.key), sum_groups(value, call.value),
+          call.log_decay.defined() ? of_decay_shape(log_decay, call.log_decay) : at::Tensor(),
+          call.initial_state.defined() ? initial_state : at::Tensor()};
+}
+
+}  // namespace attend::cpu

@@ -1,0 +1,81 @@
+#pragma once
+
+// The outputs of a chunk from the state at its start and its own keys and values.
+
+#include "linear_attention_products.h"
+#include "linear_attention_states.h"
+
+namespace attend::cpu {
+namespace {
+
+template <typename T>
+struct OutputScratch {
+  StateScratch<T> state;
+  ProductScratch<T> product;
+  T* query;     ///< [kChunk, padded d]
+  T* products;  ///< [kChunk, kChunk]
+  T* read;      ///< [kChunk, padded state width]
+
+  OutputScratch(Scratch& scratch, const LinearArgs& args)
+      : state(scratch, args), product(scratch, args.d, args.decay_width) {
+    query = scratch.take<T>(kChunk * padded<T>(args.d));
+    products = scratch.take<T>(kChunk * kChunk);
+    read = scratch.take<T>(kChunk * padded<T>(args.state_width()));
+  }
+};
+
+template <typename Element>
+int64_t forward_scratch(const LinearArgs& args) {
+  Scratch scratch(nullptr);
+  const OutputScratch<Compute<Element>> own(scratch, args);
+  return scratch.used();
+}
+
+/// o_t = scale * read_t, over the normaliser.
+template <typename Element>
+void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<Element>* read) {
+  using T = Compute<Element>;
+  const int64_t width = padded<T>(args.state_width()), first = first_query_step(args);
+  for (int64_t t = chunk.queries.begin; t < chunk.queries.end; ++t) {
+    T* row = read + t * width;
+    const T scale = static_cast<T>(args.scale), normaliser = args.normalize ? row[args.d_v] : T{1};
+    auto* to = row_at<Element>(args.output, chunk.head, chunk, t, first);
+    T* unrounded =
+        args.unrounded.data == nullptr ? row : row_at<T>(args.unrounded, chunk.head, chunk, t, first);
+    for (int64_t w = 0; w < args.d_v; ++w) {
+      unrounded[w] = normaliser == 0 ? T{0} : row[w] * scale / normaliser;
+    }
+    for (int64_t w = 0; w < args.d_v; ++w) narrow(unrounded[w], to[w]);
+    if (args.normaliser == nullptr) continue;
+    const int64_t query = (chunk.batch * args.heads + chunk.head) * args.queries + chunk.step + t - first;
+    static_cast<T*>(args.normaliser)[query] = normaliser;
+  }
+}
+
+template <typename Element>
+void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
+  using T = Compute<Element>;
+  const auto chunk = chunk_at(args, task);
+  if (chunk.queries.is_empty()) return;
+  Scratch scratch(memory);
+  const OutputScratch<T> own(scratch, args);
+  const int64_t n = chunk.steps, width = padded<T>(args.state_width());
+  const auto log = log_decays<T>(args, chunk, own.state.log_decay);
+  const auto query = query_rows<Element>(args, chunk, own.query);
+  const auto key = key_rows<Element>(args, chunk, own.state.features);
+  const auto value = value_rows<Element>(args, chunk, own.state.values);
+  // A_ts = q_t (decay of the steps after s up to t) k_s
+  decayed_products<T>(log, n, args.d, query, key, own.product, {own.products, kChunk});
+  // read = (decay from the start) Q S + A V
+  if (!log.is_none()) decays_from_start<T>(log, n, own.state.factors);
+  const auto decayed_query =
+      decayed<T>(query, log, own.state.factors, n, padded<T>(args.d), own.state.decayed);
+  const T* state = state_at<T>(args, args.states, chunk.slot, chunk.index);
+  gemm_dots<T>(n, width, args.d, {decayed_query.data, decayed_query.stride, 1}, {state, width},
+               {own.read, width});
+  add_lower<T>(n, width, {own.products, kChunk}, value, {own.read, width});
+  write_outputs<Element>(args, chunk, own.read);
+}
+
+}  // namespace
+}  // namespace attend::cpu

@@ -1,0 +1,39 @@
+// Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
+
+#include "linear_attention_backward.h"
+
+namespace attend::cpu {
+namespace {
+
+template <typename Element>
+LinearAttentionKernels table() {
+  using T = Compute<Element>;
+  return {kLanes<T>,
+          forward_scratch<Element>,
+          backward_scratch<Element>,
+          add_to_state<Element>,
+          add_to_grad_state<Element>,
+          row_blocks,
+          join_states<T>,
+          outputs<Element>,
+          gradients<Element>};
+}
+
+}  // namespace
+
+LinearAttentionKernels ATTEND_KERNELS(ElementType type);
+LinearAttentionKernels ATTEND_KERNELS(ElementType type) {
+  switch (type) {
+    case ElementType::float64:
+      return table<double>();
+    case ElementType::bfloat16:
+      return table<BFloat16>();
+    case ElementType::float16:
+      return table<Half>();
+    case ElementType::float32:
+      break;
+  }
+  return table<float>();
+}
+
+}  // namespace attend::cpu

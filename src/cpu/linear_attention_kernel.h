@@ -1,0 +1,88 @@
+#pragma once
+
+// The linear attention kernels as the rest of the library sees them: plain structures, and a table of
+// functions for each instruction set.
+//
+// A sequence is cut into chunks. What each chunk adds to the state is computed for all chunks at once, then
+// the states at the chunks' starts are put together one after the other, then the outputs of all chunks at
+// once (Yang 2023, section 4). Gradients go the same way, with the gradients of the states from the end to
+// the start.
+
+#include <cstdint>
+
+#include "heads.h"
+
+namespace attend::cpu {
+
+/// Steps of a chunk.
+constexpr int64_t kChunk = 64;
+
+enum class KernelFeatureMap { elu_plus_one, relu, identity };
+
+/// The states at the starts of all chunks of some heads, and after the last: [heads at once, chunks + 1, d,
+/// state width], rows padded to whole vectors. The last of them comes first where it is about gradients.
+struct States {
+  void* data;
+  const void* initial;  ///< [B, H, d, state width]; null: zeros
+  void* final;          ///< the same, or null
+  bool from_end;
+};
+
+/// Step t of max(Lq, Lk) has key t + Lk - steps() and query t + Lq - steps(), where there are such. "T" is
+/// float, double for float64.
+struct LinearArgs {
+  Heads query, key, value;
+  Heads log_decay;             ///< of T, [B, H, Lk, decay_width]
+  int64_t decay_width;         ///< 0: no decay; 1, or d for each channel
+  const int64_t* key_lengths;  ///< [B] or null
+  int64_t batch, heads, kv_heads, queries, keys, d, d_v;
+  KernelFeatureMap feature_map;
+  bool normalize;
+  double scale;
+
+  int64_t first_head;  ///< of B * H: the first of those whose states are held
+  States states;
+  void* chunk_decays;  ///< of T, [heads at once, chunks, decay_width], rows padded: of all steps of a chunk
+
+  int64_t steps() const { return queries > keys ? queries : keys; }
+  int64_t chunks() const { return (steps() + kChunk - 1) / kChunk; }
+  int64_t state_width() const { return d_v + (normalize ? 1 : 0); }
+};
+
+struct LinearForwardArgs : LinearArgs {
+  Heads output;
+  void* normaliser;  ///< of T, [B, H, Lq], or null
+  Heads unrounded;   ///< of T: the output before it is rounded; or null
+};
+
+struct LinearBackwardArgs : LinearArgs {
+  Heads grad_output;
+  Heads unrounded;  ///< as the forward gave them; null unless normalize
+  const void* normaliser;
+  States grad_states;
+  Heads grad_query, grad_key, grad_value;  ///< of T, [B, H, L, ...]: for each head of the query
+  void* grad_log_decay;                    ///< of T, [B, H, Lk, decay_width]
+};
+
+/// The kernels for one element type. Each task can run on any thread, with scratch memory of its own, aligned
+/// to 64 bytes; the result depends neither on the order of the tasks nor on the threads.
+struct LinearAttentionKernels {
+  int64_t lanes;  ///< of a vector of T
+  int64_t (*scratch)(const LinearArgs&);
+  int64_t (*backward_scratch)(const LinearArgs&);
+  /// What a chunk adds to the state, into the state after it; for each head and chunk.
+  void (*add_to_state)(const LinearArgs&, int64_t task, void* scratch);
+  /// The same, of the gradients of the states.
+  void (*add_to_grad_state)(const LinearBackwardArgs&, int64_t task, void* scratch);
+  /// Puts the states together; for each head and block of rows.
+  int64_t (*row_blocks)(const LinearArgs&);
+  void (*join_states)(const LinearArgs&, const States&, int64_t task);
+  /// For each head and chunk.
+  void (*outputs)(const LinearForwardArgs&, int64_t task, void* scratch);
+  void (*gradients)(const LinearBackwardArgs&, int64_t task, void* scratch);
+};
+
+/// The kernels for the instruction set that ATen detected, or was told by ATEN_CPU_CAPABILITY.
+const LinearAttentionKernels& linear_attention_kernels(ElementType type);
+
+}  // namespace attend::cpu

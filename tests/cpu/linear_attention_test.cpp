@@ -1,0 +1,216 @@
+// The fused kernels against the recurrence in float64, and as accurate as the chunked form in plain ATen of
+// their own dtype.
+#include <ATen/Parallel.h>
+#include <attend/linear_attention.h>
+
+#include "support.h"
+
+namespace attend::testing {
+namespace {
+
+struct Sizes {
+  int64_t batch, heads, kv_heads, queries, keys, d, d_v;
+};
+
+enum class Decay { none, of_head, of_step, of_channel };
+
+struct Setting {
+  std::string name;
+  Decay decay = Decay::none;
+  FeatureMap feature_map = FeatureMap::identity;
+  bool normalize = false;
+  bool is_causal = true;
+};
+
+std::vector<Setting> settings() {
+  return {
+      {"linear attention", Decay::none, FeatureMap::elu_plus_one, true},
+      {"linear attention, not causal", Decay::none, FeatureMap::relu, true, false},
+      {"lightning attention", Decay::of_head},
+      {"Mamba-2", Decay::of_step},
+      {"gated linear attention", Decay::of_channel},
+      {"normalised, decay of the head", Decay::of_head, FeatureMap::relu, true},
+      {"normalised, decay of the step", Decay::of_step, FeatureMap::elu_plus_one, true},
+      {"normalised, decay of the channel", Decay::of_channel, FeatureMap::elu_plus_one, true},
+      {"decay of the step, not causal", Decay::of_step, FeatureMap::identity, false, false},
+  };
+}
+
+/// Numbers that every dtype can hold.
+torch::Tensor random(at::IntArrayRef sizes) {
+  return torch::randn(sizes).to(torch::kBFloat16).to(torch::kDouble);
+}
+
+/// Logarithms of decays from 0.5 to 1; some steps forget everything, some nearly so.
+torch::Tensor random_decay(const Sizes& s, Decay decay) {
+  if (decay == Decay::none) return {};
+  const auto draw = [](at::IntArrayRef sizes) {
+    return (0.5 + 0.5 * torch::rand(sizes)).log().to(torch::kDouble);
+  };
+  if (decay == Decay::of_head) return draw({s.heads});
+  auto g = decay == Decay::of_step ? draw({s.batch, s.heads, s.keys}) : draw({s.batch, s.heads, s.keys, s.d});
+  if (s.keys > 20) {
+    g.select(2, 9).fill_(-std::numeric_limits<double>::infinity());
+    g.slice(2, 15, 17).fill_(-1e4);
+    g.select(2, 18).fill_(0);
+  }
+  return g;
+}
+
+struct Inputs {
+  torch::Tensor query, key, value, log_decay, initial_state, key_lengths;
+
+  static Inputs random(const Sizes& s, const Setting& setting) {
+    Inputs in{testing::random({s.batch, s.heads, s.queries, s.d}),
+              testing::random({s.batch, s.kv_heads, s.keys, s.d}) / std::sqrt(static_cast<double>(s.d)),
+              testing::random({s.batch, s.kv_heads, s.keys, s.d_v}),
+              random_decay(s, setting.decay),
+              testing::random({s.batch, s.heads, s.d, s.d_v + (setting.normalize ? 1 : 0)}),
+              {}};
+    in.key = in.key.to(torch::kBFloat16).to(torch::kDouble);
+    if (setting.normalize) {  // normalisers far from 0
+      in.query = in.query.abs();
+      in.key = in.key.abs();
+      in.initial_state = in.initial_state.abs();
+    }
+    if (s.batch > 1) in.key_lengths = torch::tensor({s.keys / 2, s.keys});
+    return in;
+  }
+
+  /// Leaves of their own: states and decays in the type that they are computed in.
+  Inputs leaves(torch::ScalarType dtype) const {
+    const auto state = dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
+    const auto leaf = [](const torch::Tensor& tensor, torch::ScalarType type) {
+      return tensor.defined() ? tensor.detach().to(type).clone().requires_grad_() : tensor;
+    };
+    return {leaf(query, dtype),     leaf(key, dtype),           leaf(value, dtype),
+            leaf(log_decay, state), leaf(initial_state, state), key_lengths};
+  }
+};
+
+/// Output, final state and the gradients of a fixed function of both.
+std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, LinearForm form) {
+  const auto [output, final_state] = linear_attention(leaves.query, leaves.key, leaves.value,
+                                                      {.feature_map = setting.feature_map,
+                                                       .normalize = setting.normalize,
+                                                       .is_causal = setting.is_causal,
+                                                       .log_decay = leaves.log_decay,
+                                                       .initial_state = leaves.initial_state,
+                                                       .key_lengths = leaves.key_lengths,
+                                                       .form = form});
+  const auto weigh = [](const torch::Tensor& tensor) {
+    const auto weights = torch::linspace(-1, 1, tensor.numel(), torch::kDouble).cos().view(tensor.sizes());
+    return (tensor * weights.to(tensor.scalar_type())).sum().to(torch::kDouble);
+  };
+  (weigh(output) + weigh(final_state)).backward();
+  std::vector<torch::Tensor> results = {output.detach(), final_state.detach()};
+  for (const auto& leaf : {leaves.query, leaves.key, leaves.value, leaves.log_decay, leaves.initial_state}) {
+    if (leaf.defined()) results.push_back(leaf.grad().defined() ? leaf.grad() : torch::zeros_like(leaf));
+  }
+  return results;
+}
+
+std::vector<double> errors(const std::vector<torch::Tensor>& results,
+                           const std::vector<torch::Tensor>& exact) {
+  std::vector<double> all;
+  for (size_t n = 0; n < exact.size(); ++n) all.push_back(max_difference(results[n], exact[n]));
+  return all;
+}
+
+/// Nothing is more exact than float64. What plain code errs there is what it errs in float32, scaled by the
+/// ratio of their roundoffs, and what the oracle errs itself, in which two plain forms differ.
+std::vector<double> plain_errors(const Inputs& in, const Setting& setting, torch::ScalarType dtype,
+                                 const std::vector<torch::Tensor>& exact) {
+  if (dtype != torch::kDouble) return errors(run(in.leaves(dtype), setting, LinearForm::chunked), exact);
+  auto all = plain_errors(in, setting, torch::kFloat, exact);
+  const auto of_oracle = errors(run(in.leaves(dtype), setting, LinearForm::chunked), exact);
+  for (size_t n = 0; n < all.size(); ++n) {
+    all[n] = all[n] * unit_roundoff(torch::kDouble) / unit_roundoff(torch::kFloat) + of_oracle[n];
+  }
+  return all;
+}
+
+void expect_accurate(const Inputs& in, const Setting& setting, const std::string& what) {
+  const auto exact = run(in.leaves(torch::kDouble), setting, LinearForm::recurrent);
+  for (const auto dtype : {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf}) {
+    const auto plain = plain_errors(in, setting, dtype, exact);
+    const auto ours = run(in.leaves(dtype), setting, LinearForm::fused);
+    for (size_t n = 0; n < exact.size(); ++n) {
+      expect_as_accurate(ours[n], plain[n], exact[n], n < 2 ? 2 : 3,
+                         c10::str(what, ", ", c10::toString(dtype), ", result ", n));
+    }
+  }
+}
+
+class FusedLinearAttention : public ::testing::Test {
+ protected:
+  void SetUp() override { torch::manual_seed(0); }
+};
+
+TEST_F(FusedLinearAttention, IsAsAccurateAsPlainCodeInEveryDtype) {
+  const std::vector<Sizes> sizes = {
+      {2, 4, 2, 1, 1, 8, 59},        {1, 4, 4, 7, 7, 1, 8},     {2, 4, 2, 63, 63, 59, 64},
+      {1, 4, 4, 64, 64, 64, 128},    {1, 4, 1, 65, 65, 128, 1}, {2, 4, 4, 130, 130, 8, 8},
+      {1, 4, 4, 1025, 1025, 16, 16},
+  };
+  for (const auto& s : sizes) {
+    for (const auto& setting : settings()) {
+      expect_accurate(Inputs::random(s, setting), setting,
+                      c10::str(setting.name, ", ", s.keys, " x ", s.d, " x ", s.d_v));
+    }
+  }
+}
+
+TEST_F(FusedLinearAttention, QueriesAreAlignedWithTheLastKey) {
+  for (const auto& s : std::vector<Sizes>{
+           {2, 2, 1, 3, 70, 5, 4}, {2, 2, 1, 70, 3, 5, 4}, {2, 2, 2, 5, 0, 5, 4}, {2, 2, 2, 0, 5, 5, 4}}) {
+    for (const auto& setting : settings()) {
+      expect_accurate(Inputs::random(s, setting), setting,
+                      c10::str(setting.name, ", ", s.queries, " queries, ", s.keys, " keys"));
+    }
+  }
+}
+
+TEST_F(FusedLinearAttention, AnyStridesDo) {
+  const auto q = torch::randn({2, 70, 3, 8}).transpose(1, 2), k = torch::randn({2, 3, 8, 70}).transpose(2, 3),
+             v = torch::randn({2, 1, 70, 5}).expand({2, 3, 70, 5});
+  const auto g = (torch::rand({2, 70, 3}).log() / 2).transpose(1, 2);
+  const LinearAttentionParams params{.feature_map = FeatureMap::identity,
+                                     .normalize = false,
+                                     .is_causal = true,
+                                     .log_decay = g,
+                                     .form = LinearForm::fused};
+  const auto strided = linear_attention(q, k, v, params);
+  const auto contiguous = linear_attention(q.contiguous(), k.contiguous(), v.contiguous(), params);
+  expect_close(strided.output, contiguous.output, 0);
+  expect_close(strided.final_state, contiguous.final_state, 0);
+}
+
+TEST_F(FusedLinearAttention, GivesTheSameBitsForEveryNumberOfThreads) {
+  const int threads = at::get_num_threads();
+  for (const auto& setting : settings()) {
+    const auto in = Inputs::random({1, 3, 1, 700, 700, 24, 20}, setting);
+    at::set_num_threads(1);
+    const auto expected = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
+    for (const int count : {2, 3, 5}) {
+      at::set_num_threads(count);
+      const auto results = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
+      for (size_t n = 0; n < expected.size(); ++n) {
+        EXPECT_TRUE(same_bits(results[n], expected[n]))
+            << setting.name << ", " << count << " threads, result " << n;
+      }
+    }
+    at::set_num_threads(threads);
+  }
+}
+
+TEST_F(FusedLinearAttention, SaysWhyItCantServeACall) {
+  const auto x = torch::randn({1, 1, 3, 4}).to(torch::kMeta);
+  EXPECT_EQ(
+      error_of([&] { linear_attention(x, x, x, {.is_causal = true, .form = LinearForm::fused}); }),
+      "attend::linear_attention: form: expected one that can serve the call, got fused, which can't: the "
+      "tensors are not on the CPU");
+}
+
+}  // namespace
+}  // namespace attend::testing
