@@ -2,121 +2,139 @@
 // alternately.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/torch.h>
 
 #include <CLI/CLI.hpp>
-#include <map>
+#include <filesystem>
 #include <optional>
-#include <set>
 
-#include "limits.h"
+#include "charts.h"
+#include "lengths.h"
+#include "measure.h"
+#include "memory.h"
 #include "report.h"
 #include "row.h"
-#include "verify.h"
 
 namespace attend::benchmarks {
 namespace {
 
+constexpr auto kLengthsName = "time over the length";
+
 struct Options {
   bool quick = false, list = false;
-  std::string filter, csv;
+  std::string filter, output, markdown;
   int pairs = 9;
-  int threads = 0;  ///< 0: one, and all
+  int threads = 0;            ///< 0: one, and all
+  int64_t memory_length = 0;  ///< of the process that measures memory
+  std::string command;        ///< as it was given
+
+  bool selects(const std::string& name) const { return name.find(filter) != std::string::npos; }
 };
 
 std::vector<Row> rows_for(const Options& options) {
   std::vector<Row> selected;
-  for (const auto& rows :
-       {dense_rows(), dropout_rows(), bias_rows(), half_rows(), window_rows(), decode_rows(), short_rows()}) {
+  for (const auto& rows : {dense_rows(), dropout_rows(), bias_rows(), half_rows(), window_rows(), flex_rows(),
+                           decode_rows(), short_rows(), memory_rows()}) {
     for (const auto& row : rows) {
-      if (row.name.find(options.filter) != std::string::npos) selected.push_back(row);
+      if (options.selects(row.name) && (row.in_quick || !options.quick)) selected.push_back(row);
     }
   }
   return selected;
 }
 
-std::vector<int> thread_counts(const Row& row, const Options& options) {
+std::vector<int> thread_counts(const Options& options, Threads wanted = Threads::one_and_all) {
   if (options.threads > 0) return {options.threads};
   const int all = at::get_num_threads();
-  if (row.threads == Threads::one || all == 1) return {1};
-  if (row.threads == Threads::all || options.quick) return {all};
+  if (wanted == Threads::one || all == 1) return {1};
+  if (wanted == Threads::all || options.quick) return {all};
   return {1, all};
 }
 
-/// Of ATen's number of threads.
-const Limits& limits() {
-  static std::map<int, Limits> known;
-  auto& limits = known[at::get_num_threads()];
-  if (limits.gflops == 0) limits = measure_limits();
-  return limits;
-}
+struct Results {
+  std::vector<Bound> bounds;
+  std::vector<Measurement> measurements;
+  std::vector<Series> lengths;
+  bool all_right = true;
+};
 
-void print_limits(const std::set<int>& thread_counts) {
-  for (const int threads : thread_counts) {
-    at::set_num_threads(threads);
-    fmt::print(
-        "The machine's bound with {} thread{}: {:.0f} GFLOP/s of multiply-adds, {:.1f} GB/s of plain "
-        "reads\n",
-        threads, threads == 1 ? "" : "s", limits().gflops, limits().gigabytes);
+void measure_row(const Row& row, const Options& options, Results& results) {
+  const auto counts = thread_counts(options, row.threads);
+  torch::manual_seed(0);
+  const auto sides = row.elsewhere ? Sides() : row.make();
+  for (const int threads : counts) {
+    const auto measurement = row.elsewhere ? measure_elsewhere(row, threads, options.pairs)
+                                           : measure(row, sides, threads, options.pairs);
+    results.all_right &= measurement.has_value();
+    if (!measurement) continue;
+    print(*measurement);
+    results.measurements.push_back(*measurement);
   }
 }
 
-/// Nothing where the result is wrong.
-std::optional<Measurement> measure(const Row& row, const Sides& sides, int threads, int pairs) {
-  at::set_num_threads(threads);
-  const auto wrong = verify(sides);
-  if (!wrong.empty()) {
-    fmt::print(stderr, "bench: {}: {}, so it is not timed\n", row.name, wrong);
-    return {};
-  }
-  const auto times = compare([&] { sides.ours(); }, [&] { sides.theirs(); }, pairs);
-  return Measurement{row.name,
-                     threads,
-                     times,
-                     row.target,
-                     sides.flops / times.ours / 1e6,
-                     sides.bytes / times.ours / 1e6,
-                     limits().milliseconds(sides.flops, sides.bytes) / times.ours};
-}
-
-/// Whether every result was right.
-bool run(const std::vector<Row>& rows, const Options& options) {
+Results run(const std::vector<Row>& rows, const Options& options) {
   const int all_threads = at::get_num_threads();
   const torch::NoGradGuard no_grad;
-  bool all_right = true;
-  std::vector<Measurement> measurements;
-  ProgressLine progress(rows.size());
-  print_limits(options.threads > 0 ? std::set<int>{options.threads} : std::set<int>{1, all_threads});
+  Results results;
+  ProgressLine progress(rows.size() + 1);
+  results.bounds = bounds_of(thread_counts(options));
+  for (const auto& bound : results.bounds) print(bound);
   print_header();
   for (const auto& row : rows) {
     progress.step(row.name);
     at::set_num_threads(all_threads);
-    torch::manual_seed(0);
-    const auto sides = row.make();
-    for (const int threads : thread_counts(row, options)) {
-      const auto measurement = measure(row, sides, threads, options.pairs);
-      progress.clear();
-      all_right &= measurement.has_value();
-      if (!measurement) continue;
-      print(*measurement);
-      measurements.push_back(*measurement);
-    }
+    measure_row(row, options, results);
+    progress.clear();
   }
-  if (!options.csv.empty()) write_csv(options.csv, measurements);
-  return all_right;
+  if (options.selects(kLengthsName)) {
+    progress.step(kLengthsName);
+    at::set_num_threads(options.threads > 0 ? options.threads : all_threads);
+    results.lengths = measure_lengths(options.quick ? 2048 : 8192, options.pairs);
+    results.all_right &= !results.lengths.empty();
+    progress.clear();
+  }
+  return results;
+}
+
+void write(const Results& results, const Options& options) {
+  const auto folder = std::filesystem::path(options.output);
+  std::filesystem::create_directories(folder);
+  std::vector<std::string> written;
+  const auto file = [&](const char* name) { return written.emplace_back(folder / name); };
+  if (!results.measurements.empty()) {
+    write_csv(file("ratios.csv"), results.measurements);
+    draw_ratios(file("ratios.svg"), results.measurements);
+  }
+  if (!results.lengths.empty()) {
+    write_csv(file("lengths.csv"), results.lengths);
+    draw_lengths(file("lengths.svg"), results.lengths);
+  }
+  if (!options.markdown.empty()) {
+    write_markdown(options.markdown, options.command, results.bounds, results.measurements);
+    written.push_back(options.markdown);
+  }
+  fmt::print("Written: {}\n", fmt::join(written, ", "));
+}
+
+void add_options(CLI::App& app, Options& options) {
+  app.add_option("--pairs", options.pairs, "Measured pairs (default: 9, with --quick 3)")
+      ->check(CLI::Range(1, 10000));
+  app.add_option("--threads", options.threads, "Threads (default: one, and all)")->check(CLI::Range(1, 1024));
+  app.add_option("--filter", options.filter, "Only the rows whose name contains this");
+  app.add_option("--output", options.output, "Folder of the CSV and SVG files (default: the program's)");
+  app.add_option("--markdown", options.markdown,
+                 "Write the table to this file, between its marks where it has them");
+  app.add_flag("--quick", options.quick, "Fewer pairs, on all threads alone, no FlexAttention: two minutes");
+  app.add_flag("--list", options.list, "Print the rows' names and measure nothing");
+  app.add_option("--memory", options.memory_length)->group("");  // what a row calls
 }
 
 int main(int argc, char** argv) {
   Options options;
+  options.command = fmt::format("./dev bench {}", fmt::join(argv + 1, argv + argc, " "));
   CLI::App app(
       "Times attend against what a user would pick instead; a ratio above 1 means that attend is faster.");
-  const auto* pairs = app.add_option("--pairs", options.pairs, "Measured pairs (default: 9, with --quick 3)")
-                          ->check(CLI::Range(1, 10000));
-  app.add_option("--threads", options.threads, "Threads (default: one, and all)")->check(CLI::Range(1, 1024));
-  app.add_option("--filter", options.filter, "Only the rows whose name contains this");
-  app.add_option("--csv", options.csv, "Write the measurements to this file");
-  app.add_flag("--quick", options.quick, "Fewer pairs, on all threads alone: two minutes");
-  app.add_flag("--list", options.list, "Print the rows' names and measure nothing");
+  add_options(app, options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
@@ -125,18 +143,23 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "bench: {}\n", error.what());
     return 2;
   }
-  if (options.quick && pairs->count() == 0) options.pairs = 3;
+  if (options.memory_length > 0) return print_extra_memory(options.memory_length);
+  if (options.quick && app.count("--pairs") == 0) options.pairs = 3;
+  if (options.output.empty()) options.output = std::filesystem::canonical("/proc/self/exe").parent_path();
   const auto rows = rows_for(options);
-  if (rows.empty()) {
+  if (rows.empty() && !options.selects(kLengthsName)) {
     fmt::print(stderr, "bench: filter: expected a part of a row's name (--list prints them), got {}\n",
                options.filter);
     return 2;
   }
   if (options.list) {
     for (const auto& row : rows) fmt::print("{}\n", row.name);
+    if (options.selects(kLengthsName)) fmt::print("{}\n", kLengthsName);
     return 0;
   }
-  return run(rows, options) ? 0 : 1;
+  const auto results = run(rows, options);
+  write(results, options);
+  return results.all_right ? 0 : 1;
 }
 
 }  // namespace

@@ -1,14 +1,23 @@
 #include "report.h"
 
+#include <ATen/Version.h>
+#include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <torch/version.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
-#include <stdexcept>
+#include <thread>
+
+#include "files.h"
 
 namespace attend::benchmarks {
 namespace {
+
+std::string target_text(const Measurement& m) {
+  return m.target == 0 ? "" : fmt::format("{:.2f}x", m.target);
+}
 
 std::string verdict(const Measurement& m) {
   if (m.target == 0) return "";
@@ -24,29 +33,93 @@ std::string rates(const Measurement& m) {
   return text;
 }
 
+std::string amount(double number, const std::string& unit) {
+  return fmt::format("{:.{}f} {}", number, number < 10 ? 3 : 1, unit);
+}
+
+std::string bound_text(const Bound& bound) {
+  return fmt::format("{:.0f} GFLOP/s of multiply-adds and {:.1f} GB/s of plain reads with {}",
+                     bound.limits.gflops, bound.limits.gigabytes, threads_text(bound.threads));
+}
+
+/// "AMD EPYC, 2 cores, AVX2, LibTorch 2.13.0"
+std::string machine() {
+  std::ifstream stream("/proc/cpuinfo");
+  std::string line, model = "unknown processor";
+  while (std::getline(stream, line)) {
+    if (line.starts_with("model name")) model = line.substr(line.find(':') + 2);
+  }
+  return fmt::format("{}, {} cores, {}, LibTorch {}", model, std::thread::hardware_concurrency(),
+                     at::get_cpu_capability(), TORCH_VERSION);
+}
+
+std::string markdown_table(const std::vector<Measurement>& measurements) {
+  std::string table =
+      "| attend / other side | threads | attend | other | ratio | target | of the bound |\n"
+      "| --- | --- | --- | --- | --- | --- | --- |\n";
+  for (const auto& m : measurements) {
+    const auto judged = m.target == 0 ? "" : fmt::format("{} {}", target_text(m), verdict(m));
+    table += fmt::format("| {} | {} | {} | {} | {:.2f}x | {} | {} |\n", m.name, m.threads,
+                         amount(m.times.ours, m.unit), amount(m.times.theirs, m.unit), m.times.ratio, judged,
+                         m.of_bound > 0 ? fmt::format("{:.0f} %", 100 * m.of_bound) : "");
+  }
+  return table;
+}
+
 }  // namespace
 
+std::string threads_text(int threads) {
+  return threads == 1 ? "1 thread" : fmt::format("{} threads", threads);
+}
+
+void print(const Bound& bound) { fmt::print("The machine's bound: {}\n", bound_text(bound)); }
+
 void print_header() {
-  fmt::print("{:<58} {:>7} {:>10} {:>10} {:>8} {:>7}  {:<16} {}\n", "ours / theirs", "threads", "ours ms",
-             "theirs ms", "ratio", "target", "", "ours");
+  fmt::print("{:<66} {:>7} {:>12} {:>12} {:>8} {:>7}  {:<16} {}\n", "ours / theirs", "threads", "ours",
+             "theirs", "ratio", "target", "", "ours");
 }
 
 void print(const Measurement& m) {
-  const auto target = m.target == 0 ? "" : fmt::format("{:.2f}x", m.target);
-  fmt::print("{:<58} {:>7} {:>10.3f} {:>10.3f} {:>7.2f}x {:>7}  {:<16} {}\n", m.name, m.threads, m.times.ours,
-             m.times.theirs, m.times.ratio, target, verdict(m), rates(m));
+  fmt::print("{:<66} {:>7} {:>12} {:>12} {:>7.2f}x {:>7}  {:<16} {}\n", m.name, m.threads,
+             amount(m.times.ours, m.unit), amount(m.times.theirs, m.unit), m.times.ratio, target_text(m),
+             verdict(m), rates(m));
   std::fflush(stdout);
 }
 
 void write_csv(const std::string& file, const std::vector<Measurement>& measurements) {
-  std::ofstream stream(file);
-  stream << "name,threads,ours_ms,theirs_ms,ratio,target,ours_gflops,ours_gb_per_s,of_bound\n";
+  std::string csv = "name,threads,unit,ours,theirs,ratio,target,ours_gflops,ours_gb_per_s,of_bound\n";
   for (const auto& m : measurements) {
-    stream << fmt::format("\"{}\",{},{:.4f},{:.4f},{:.3f},{:.3f},{:.1f},{:.1f},{:.3f}\n", m.name, m.threads,
-                          m.times.ours, m.times.theirs, m.times.ratio, m.target, m.gflops, m.gigabytes,
-                          m.of_bound);
+    csv += fmt::format("\"{}\",{},{},{:.4f},{:.4f},{:.3f},{:.3f},{:.1f},{:.1f},{:.3f}\n", m.name, m.threads,
+                       m.unit, m.times.ours, m.times.theirs, m.times.ratio, m.target, m.gflops, m.gigabytes,
+                       m.of_bound);
   }
-  if (!stream.flush()) throw std::runtime_error(fmt::format("{} can't be written", file));
+  write_file(file, csv);
+}
+
+void write_csv(const std::string& file, const std::vector<Series>& lengths) {
+  std::string csv = "name,length,ms\n";
+  for (const auto& series : lengths) {
+    for (const auto& [length, time] : series.times)
+      csv += fmt::format("\"{}\",{},{:.4f}\n", series.name, length, time);
+  }
+  write_file(file, csv);
+}
+
+void write_markdown(const std::string& file, const std::string& command, const std::vector<Bound>& bounds,
+                    const std::vector<Measurement>& measurements) {
+  const std::string begin = "<!-- measured, written by ./dev bench --markdown -->\n", end = "<!-- end -->\n";
+  auto text = fmt::format("Measured on {:%Y-%m-%d} by `{}`: {}.", fmt::gmtime(std::time(nullptr)), command,
+                          machine());
+  for (const auto& bound : bounds) text += fmt::format(" The bound: {}.", bound_text(bound));
+  text += "\n\n" + markdown_table(measurements);
+  auto content = read_file(file);
+  const auto first = content.find(begin), last = content.find(end);
+  if (first == std::string::npos || last == std::string::npos) {
+    content = begin + text + end;
+  } else {
+    content.replace(first + begin.size(), last - first - begin.size(), text);
+  }
+  write_file(file, content);
 }
 
 ProgressLine::ProgressLine(size_t steps) : steps_(steps), on_terminal_(isatty(STDERR_FILENO) == 1) {}

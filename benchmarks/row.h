@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "compare.h"
+
 namespace attend::benchmarks {
 
 using Tensors = std::vector<torch::Tensor>;
@@ -30,6 +32,11 @@ struct Row {
   /// Makes the inputs: called when the row's turn comes.
   std::function<Sides()> make;
   Threads threads = Threads::one_and_all;
+  bool in_quick = true;
+  /// Instead of `make`, where the sides run in a process of their own: verifies and times them there. Throws
+  /// std::runtime_error where that fails.
+  std::function<Comparison(int threads, int pairs)> elsewhere = {};
+  const char* unit = "ms";
 };
 
 std::vector<Row> dense_rows();
@@ -39,5 +46,7 @@ std::vector<Row> half_rows();
 std::vector<Row> decode_rows();
 std::vector<Row> short_rows();
 std::vector<Row> window_rows();
+std::vector<Row> flex_rows();
+std::vector<Row> memory_rows();
 
 }  // namespace attend::benchmarks
