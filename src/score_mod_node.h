@@ -16,8 +16,9 @@ class BoundScoreMod : public cpu::ScoreTiles {
   /// True where batch elements (heads) add to the same gradients, so that they must not run at once.
   virtual bool shares_gradients_over_batch() const { return false; }
   virtual bool shares_gradients_over_heads() const { return false; }
-  /// Sets the gradients to zero; `splits`: the number of tasks that the keys of a head are split into.
-  virtual void begin_backward(int64_t /*splits*/) {}
+  /// Sets the gradients to zero; `splits`: the number of tasks that the keys of a head are split into;
+  /// `visits_all`: whether `backward` will be called for every score.
+  virtual void begin_backward(int64_t /*splits*/, bool /*visits_all*/) {}
   /// For each tensor of the node, in its shape and dtype.
   virtual std::vector<at::Tensor> gradients() const { return {}; }
 };

@@ -176,12 +176,11 @@ AttentionResult attention(const AttentionCall& call) {
 AttentionGradients attention_backward(const AttentionCall& call, const AttentionResult& result,
                                       const at::Tensor& grad_output, const at::Tensor& grad_logsumexp) {
   const Bound bound(call);
-  const int64_t score_mod_splits = 1;
   if (is_empty(call)) {
     AttentionGradients none{
         at::zeros_like(call.query), at::zeros_like(call.key), at::zeros_like(call.value), {}};
     if (bound.score_mod != nullptr) {
-      bound.score_mod->begin_backward(score_mod_splits);
+      bound.score_mod->begin_backward(/*splits=*/1, /*visits_all=*/false);
       none.score_mod = bound.score_mod->gradients();
     }
     return none;
@@ -208,7 +207,7 @@ AttentionGradients attention_backward(const AttentionCall& call, const Attention
   args.grad_key = grad_key.data_ptr();
   args.grad_value = grad_value.data_ptr();
 
-  if (bound.score_mod != nullptr) bound.score_mod->begin_backward(args.splits);
+  if (bound.score_mod != nullptr) bound.score_mod->begin_backward(args.splits, bound.mask == nullptr);
   run_backward(kernels, args, bound.score_mod.get());
   return {trimmed(sum_splits(grad_query), call.query), trimmed(grad_key, call.key),
           trimmed(grad_value, call.value),

@@ -19,6 +19,11 @@ struct BackwardBlock {
   bool has_grad_query;  ///< false until the first tile that is not empty
 };
 
+/// Whether the way back needs the scores as they were before the score modification.
+inline bool keeps_raw_scores(const AttentionArgs& args) {
+  return args.score_mod != nullptr && args.score_mod->reads_scores();
+}
+
 template <typename Element>
 struct BackwardScratch {
   using T = Compute<Element>;
@@ -43,7 +48,7 @@ struct BackwardScratch {
     }
     const int64_t tile = kTileKeys * kBlockQueries;
     scores = scratch.take<T>(tile);
-    raw_scores = scratch.take<T>(args.score_mod != nullptr ? tile : 0);
+    raw_scores = scratch.take<T>(keeps_raw_scores(args) ? tile : 0);
     grad_scores = scratch.take<T>(tile);
     kept = scratch.take<T>(args.dropout_p > 0 ? tile : 0);
     key = scratch.take<T>(kTileKeys * padded<T>(args.d));
@@ -191,11 +196,12 @@ void backward_scores(const BackwardArgs& args, const BackwardBlock<Compute<Eleme
   const auto& block = own.block;
   const int64_t key = tile.key, keys = tile.keys;
   score_block<T>(args, block, tile, own.query_t, scratch.scores);
-  if (args.score_mod != nullptr) {
+  const T* raw_scores = keeps_raw_scores(args) ? scratch.raw_scores : scratch.scores;
+  if (keeps_raw_scores(args)) {
     __builtin_memcpy(scratch.raw_scores, scratch.scores,
                      static_cast<uint64_t>(keys * kBlockQueries) * sizeof(T));
-    modify_scores(args, block, key, keys, scratch.scores);
   }
+  modify_scores(args, block, key, keys, scratch.scores);
   if (state == TileState::partial) hide_masked(args, block, key, keys, scratch.scores, scratch.allowed);
 
   // dP^T = V dO^T
@@ -209,7 +215,7 @@ void backward_scores(const BackwardArgs& args, const BackwardBlock<Compute<Eleme
     differentiate_tile<Element, false>(args.weighting, scratch, own, keys, factor);
   }
   if (args.score_mod != nullptr) {
-    unmodify_gradients(args, block, task, key, keys, scratch.raw_scores, scratch.grad_scores);
+    unmodify_gradients(args, block, task, key, keys, raw_scores, scratch.grad_scores);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "scratch.h"
 #include "tanh.h"
+#include "transposed_sum.h"
 
 namespace attend::cpu {
 namespace {
@@ -50,7 +51,8 @@ void softcap_backward(const Tile& tile, T cap, const T* scores, T* gradients, in
 
 template <typename T>
 ScoreKernels<T> table() {
-  return {softcap<T>, softcap_backward<T>};
+  return {softcap<T>, softcap_backward<T>, add_transposed<T>, sum_transposed<T, true>,
+          sum_transposed<T, false>};
 }
 
 }  // namespace

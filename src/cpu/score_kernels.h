@@ -13,6 +13,13 @@ struct ScoreKernels {
   void (*softcap)(const Tile& tile, T cap, T* scores, int64_t stride);
   /// gradient -> gradient (1 - tanh(score / cap)^2)
   void (*softcap_backward)(const Tile& tile, T cap, const T* scores, T* gradients, int64_t stride);
+  /// Adds a bias whose value for the tile's query i and key j stands at [i * row_stride + j].
+  void (*add_bias)(const Tile& tile, const T* values, int64_t row_stride, T* scores, int64_t stride);
+  /// Adds the gradients to those of such a bias; or writes them there.
+  void (*add_bias_gradients)(const Tile& tile, const T* gradients, int64_t stride, T* sums,
+                             int64_t row_stride);
+  void (*set_bias_gradients)(const Tile& tile, const T* gradients, int64_t stride, T* sums,
+                             int64_t row_stride);
 };
 
 /// Those for the instruction set that ATen detected, or was told by ATEN_CPU_CAPABILITY.

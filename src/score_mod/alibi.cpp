@@ -19,8 +19,9 @@ class BoundAlibi final : public BoundScoreMod {
   BoundAlibi(at::Tensor original, at::Tensor slopes, const ScoreShape& shape)
       : original_(std::move(original)), slopes_(std::move(slopes)), offset_(shape.keys - shape.queries) {}
 
+  bool reads_scores() const override { return false; }
   /// Each task adds up its own.
-  void begin_backward(int64_t splits) override {
+  void begin_backward(int64_t splits, bool) override {
     splits_ = splits;
     gradients_ = at::zeros({splits, slopes_.size(0), slopes_.size(1)}, slopes_.options().dtype(at::kDouble));
   }

@@ -1,11 +1,12 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/empty.h>
 #include <attend/score_mod.h>
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
+#include "../cpu/score_kernels.h"
 #include "../score_mod_node.h"
 
 namespace attend {
@@ -22,16 +23,21 @@ class BoundBias final : public BoundScoreMod {
         expanded_(values.expand({shape.batch, shape.heads, shape.queries, shape.keys})),
         shape_(shape) {}
 
+  bool reads_scores() const override { return false; }
   bool shares_gradients_over_batch() const override { return values_.size(0) == 1 && shape_.batch > 1; }
   bool shares_gradients_over_heads() const override { return values_.size(1) == 1 && shape_.heads > 1; }
 
   /// A bias that does not depend on the key gets gradients from every split: each adds up its own.
-  void begin_backward(int64_t splits) override {
+  void begin_backward(int64_t splits, bool visits_all) override {
     const bool shares_over_keys = values_.size(3) == 1;
     auto sizes = values_.sizes().vec();
     sizes.insert(sizes.begin(), shares_over_keys ? splits : 1);
     splits_ = splits;
-    gradients_ = at::zeros(sizes, is_long_sum() ? values_.options().dtype(at::kDouble) : values_.options());
+    is_written_once_ = visits_all &&
+                       values_.sizes().equals({shape_.batch, shape_.heads, shape_.queries, shape_.keys}) &&
+                       !is_long_sum();
+    gradients_ = at::empty(sizes, is_long_sum() ? values_.options().dtype(at::kDouble) : values_.options());
+    if (!is_written_once_) gradients_.zero_();
     expanded_gradients_ =
         gradients_.expand({gradients_.size(0), shape_.batch, shape_.heads, shape_.queries, shape_.keys});
   }
@@ -75,6 +81,7 @@ class BoundBias final : public BoundScoreMod {
     const int64_t row = strides[2], column = strides[3];
     const T* values = expanded_.const_data_ptr<T>() + tile.batch * strides[0] + tile.head * strides[1] +
                       tile.query * row + tile.key * column;
+    if (column == 1) return cpu::score_kernels<T>().add_bias(tile, values, row, scores, stride);
     for_each_square(tile, [&](int64_t key, int64_t key_end, int64_t query, int64_t query_end) {
       for (int64_t i = query; i < query_end; ++i) {
         for (int64_t j = key; j < key_end; ++j) scores[j * stride + i] += values[i * row + j * column];
@@ -101,13 +108,10 @@ class BoundBias final : public BoundScoreMod {
 
   template <typename T>
   void accumulate_each(const Tile& tile, int64_t task, const T* gradients, int64_t stride) const {
-    const int64_t row = expanded_gradients_.stride(3), column = expanded_gradients_.stride(4);
-    T* sums = sums_of<T>(tile, task);
-    for_each_square(tile, [&](int64_t key, int64_t key_end, int64_t query, int64_t query_end) {
-      for (int64_t i = query; i < query_end; ++i) {
-        for (int64_t j = key; j < key_end; ++j) sums[i * row + j * column] += gradients[j * stride + i];
-      }
-    });
+    const int64_t row = expanded_gradients_.stride(3);
+    const auto& kernels = cpu::score_kernels<T>();
+    const auto sum = is_written_once_ ? kernels.set_bias_gradients : kernels.add_bias_gradients;
+    sum(tile, gradients, stride, sums_of<T>(tile, task), row);
   }
 
   /// Where the bias does not depend on the query or the key: sums over a tile first, then over the tiles.
@@ -138,6 +142,7 @@ class BoundBias final : public BoundScoreMod {
   at::Tensor original_, values_, expanded_, gradients_, expanded_gradients_;
   ScoreShape shape_;
   int64_t splits_ = 1;
+  bool is_written_once_ = false;
 };
 
 class Bias final : public ScoreModNode {

@@ -21,9 +21,10 @@ class BoundThen final : public BoundScoreMod {
   bool shares_gradients_over_heads() const override {
     return first_->shares_gradients_over_heads() || second_->shares_gradients_over_heads();
   }
-  void begin_backward(int64_t splits) override {
-    first_->begin_backward(splits);
-    second_->begin_backward(splits);
+  bool reads_scores() const override { return first_->reads_scores() || second_->reads_scores(); }
+  void begin_backward(int64_t splits, bool visits_all) override {
+    first_->begin_backward(splits, visits_all);
+    second_->begin_backward(splits, visits_all);
   }
   std::vector<at::Tensor> gradients() const override {
     auto all = first_->gradients();
@@ -53,16 +54,25 @@ class BoundThen final : public BoundScoreMod {
     second_->forward(tile, scores, stride);
   }
 
-  /// The scores between the two are computed again.
   template <typename T>
   void reverse(const Tile& tile, int64_t task, const T* scores, T* gradients, int64_t stride) const {
-    std::vector<T> between(static_cast<size_t>(tile.keys * stride));
-    for (int64_t j = 0; j < tile.keys; ++j) {
-      std::copy_n(scores + j * stride, tile.queries, between.data() + j * stride);
+    if (second_->reads_scores()) {
+      second_->backward(tile, task, between(tile, scores, stride).data(), gradients, stride);
+    } else {
+      second_->backward(tile, task, scores, gradients, stride);
     }
-    first_->forward(tile, between.data(), stride);
-    second_->backward(tile, task, between.data(), gradients, stride);
     first_->backward(tile, task, scores, gradients, stride);
+  }
+
+  /// The scores between the two, computed again.
+  template <typename T>
+  std::vector<T> between(const Tile& tile, const T* scores, int64_t stride) const {
+    std::vector<T> copy(static_cast<size_t>(tile.keys * stride));
+    for (int64_t j = 0; j < tile.keys; ++j) {
+      std::copy_n(scores + j * stride, tile.queries, copy.data() + j * stride);
+    }
+    first_->forward(tile, copy.data(), stride);
+    return copy;
   }
 
   std::unique_ptr<BoundScoreMod> first_, second_;
