@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <string>
@@ -10,6 +11,24 @@
 #include "support.h"
 
 namespace attend::testing {
+
+inline double size_of(const torch::Tensor& exact) { return std::max(1.0, exact.abs().max().item<double>()); }
+
+inline bool is_gradient(const std::string& name) { return name.starts_with("grad."); }
+
+/// The largest error that Python made in a dtype, relative to the result's size, of all outputs of a case or
+/// of all its gradients: of one result alone, a handful of numbers, it would be a matter of luck.
+inline double plain_error(const Recorded& recorded, bool of_gradients, int64_t dtype) {
+  const std::string prefix = "error.";
+  double largest = 0;
+  for (const auto& [name, errors] : recorded) {
+    if (!name.starts_with(prefix)) continue;
+    const auto result = name.substr(prefix.size());
+    if (is_gradient(result) != of_gradients) continue;
+    largest = std::max(largest, errors[dtype].item<double>() / size_of(recorded.at(result)));
+  }
+  return largest;
+}
 
 /// Compares a module, in each dtype, with what Python's module of the same state computed in float64: what
 /// `call` returns, and the gradients of the parameters and of every input that the record has one for.
@@ -40,15 +59,15 @@ inline void expect_as_recorded(torch::nn::Module& module, const Recorded& record
       if (recorded.contains(gradient) && !results.contains(gradient)) results[gradient] = tensor.grad();
     }
     for (const auto& [name, result] : results) {
-      const auto& errors = recorded.at("error." + name);
-      const double factor = name.starts_with("grad.") ? 3 : 2;
+      const bool of_gradients = is_gradient(name);
+      const double factor = of_gradients ? 3 : 2, size = size_of(recorded.at(name));
       if (dtype == torch::kDouble) {
-        // Python's roundings are those of float32 by 2^-29, and the record itself has them here.
-        const double plain_error = 0x1p-29 * errors[0].item<double>();
-        expect_as_accurate(result, plain_error, recorded.at(name), factor + 1, name);
+        // Roundings of float32 by 2^-29, on our side and in the record.
+        const double error = 0x1p-29 * plain_error(recorded, of_gradients, /*dtype=*/0);
+        expect_as_accurate(result, error * size, recorded.at(name), factor + 1, name);
       } else {
-        const double plain_error = errors[static_cast<int64_t>(n)].item<double>();
-        expect_as_accurate(result, plain_error, recorded.at(name), factor, name);
+        const double error = plain_error(recorded, of_gradients, static_cast<int64_t>(n));
+        expect_as_accurate(result, error * size, recorded.at(name), factor, name);
       }
     }
   }

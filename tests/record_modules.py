@@ -1,4 +1,5 @@
-"""Records what Python computes, for tests/position_test.cpp and tests/nn/multi_head_attention_test.cpp.
+"""Records what Python computes, for tests/position_test.cpp, tests/nn/multi_head_attention_test.cpp and
+tests/nn/transformer_test.cpp.
 
 Run: python tests/record_modules.py   (needs torch, transformers and safetensors; writes
 tests/data/modules.safetensors, tensors named case/name)
@@ -83,12 +84,13 @@ MULTI_HEAD = {  # name: sizes and options of torch.nn.MultiheadAttention, and th
     "mha_mixed": {"key_padding_mask": "bool", "attn_mask": "float 2"},
 }
 
+INPUTS = ("query", "key", "value", "src", "tgt", "memory")
 NARROWER = (torch.float32, torch.bfloat16, torch.float16)  # the order of the recorded errors
 
 
-def coarse(*sizes, step=1 / 16):
+def coarse(*sizes):
     """Random numbers that every dtype holds exactly."""
-    return (torch.randn(*sizes, dtype=torch.float64) / step).round() * step
+    return (torch.randn(*sizes, dtype=torch.float64) * 16).round() / 16
 
 
 def masks(batch, heads, queries, keys, key_padding_mask=None, attn_mask=None):
@@ -116,22 +118,41 @@ def results(module, call, inputs, dtype):
     """Outputs, and the gradients of the inputs and parameters."""
     module.to(dtype).zero_grad()
     inputs = to_dtype(inputs, dtype)
-    leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items() if name in ("query", "key", "value", "src", "tgt")}
+    leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items() if name in INPUTS}
     outputs = call(module, inputs)
     outputs["output"].backward(inputs["grad_output"])
     gradients = leaves | dict(module.named_parameters())
     return to_dtype(outputs | {f"grad.{name}": tensor.grad for name, tensor in gradients.items()}, torch.float64)
 
 
+@torch.no_grad()
+def draw_parameters(module):
+    for parameter in module.parameters():
+        parameter.copy_(coarse(*parameter.shape) / 2)
+
+
+@torch.no_grad()
+def near_the_kink(module, call, inputs):
+    """Whether a relu's argument is so small that roundings, Python's or others', may change its sign."""
+    arguments = []
+    layer_has_relu = getattr(module, "activation", None) is nn.functional.relu
+    hook = module.linear1.register_forward_hook(lambda *call: arguments.append(call[-1])) if layer_has_relu else None
+    call(module, to_dtype(inputs, torch.float64))
+    if hook is not None:
+        hook.remove()
+    return any(argument.abs().min() < 0.1 for argument in arguments)
+
+
 def record_module(module, call, inputs):
     """Inputs, parameters, exact results, and the errors that Python makes in narrower dtypes."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(coarse(*parameter.shape, step=1 / 64) / 2)
+    draw_parameters(module)
+    while near_the_kink(module, call, inputs):
+        draw_parameters(module)
+    recorded = to_dtype(inputs | dict(module.named_parameters()), torch.float32)
     exact = results(module, call, inputs, torch.float64)
     plain = [results(module, call, inputs, dtype) for dtype in NARROWER]
     errors = {f"error.{name}": torch.stack([(of_dtype[name] - tensor).abs().max() for of_dtype in plain]) for name, tensor in exact.items()}
-    return to_dtype(inputs | dict(module.named_parameters()), torch.float32) | exact | errors
+    return recorded | exact | errors
 
 
 def record_multi_head(is_self=False, batch=2, kdim=None, vdim=None, bias=True, **mask_kinds):
@@ -156,10 +177,82 @@ def record_multi_head(is_self=False, batch=2, kdim=None, vdim=None, bias=True, *
     return record_module(module, call, inputs)
 
 
+LAYERS = {  # name: options of torch.nn.TransformerEncoderLayer and -DecoderLayer, and the masks
+    "plain": {},
+    "norm_first": {"norm_first": True},
+    "gelu": {"activation": "gelu", "layer_norm_eps": 1e-3},
+    "no_bias": {"bias": False, "norm_first": True, "activation": "gelu"},
+    "masked": {"key_padding_mask": "bool", "attn_mask": "bool 2"},
+    "norm_first_masked": {"norm_first": True, "key_padding_mask": "bool", "attn_mask": "float 2"},
+    "gelu_mask_3d": {"attn_mask": "float 3", "activation": "gelu", "layer_norm_eps": 1e-3},
+}
+STACKS = {
+    "gelu_masked": {"key_padding_mask": "bool", "attn_mask": "bool 2", "activation": "gelu", "layer_norm_eps": 1e-3},
+    "gelu_norm_first": {"norm_first": True, "key_padding_mask": "bool", "attn_mask": "float 2", "activation": "gelu", "layer_norm_eps": 1e-3},
+}
+WIDTH, HEADS, FEED_FORWARD, BATCH, TARGETS, SOURCES = 4, 2, 6, 2, 3, 5
+STRUCTURE = {"d_model": WIDTH, "nhead": HEADS, "dim_feedforward": FEED_FORWARD, "dropout": 0.0, "batch_first": True, "dtype": torch.float64}
+
+
+def options_of(options):
+    kinds = {name: options[name] for name in ("key_padding_mask", "attn_mask") if name in options}
+    return {name: value for name, value in options.items() if name not in kinds}, kinds
+
+
+def encoder_inputs(kinds):
+    inputs = {"src": coarse(BATCH, SOURCES, WIDTH), "grad_output": coarse(BATCH, SOURCES, WIDTH)}
+    return inputs | {f"src_{name}": mask for name, mask in masks(BATCH, HEADS, SOURCES, SOURCES, **kinds).items()}
+
+
+def decoder_inputs(kinds, memory="memory"):
+    inputs = {name: coarse(BATCH, TARGETS, WIDTH) for name in ("tgt", "grad_output")}
+    inputs[memory] = coarse(BATCH, SOURCES, WIDTH)
+    inputs |= {f"tgt_{name}": mask for name, mask in masks(BATCH, HEADS, TARGETS, TARGETS, **kinds).items()}
+    return inputs | {f"memory_{name}": mask for name, mask in masks(BATCH, HEADS, TARGETS, SOURCES, **kinds).items()}
+
+
+def python_masks(inputs, *parts):
+    """attn_mask is called mask in these modules."""
+    named = {name.replace("attn_mask", "mask"): tensor for name, tensor in inputs.items() if "mask" in name}
+    return {name: tensor for name, tensor in named.items() if name.startswith(parts)}
+
+
+def call_encoder(module, inputs):
+    given = {name.replace("src_mask", "mask") if isinstance(module, nn.TransformerEncoder) else name: mask for name, mask in python_masks(inputs, "src").items()}
+    return {"output": module(inputs["src"], **given)}
+
+
+def call_decoder(module, inputs):
+    return {"output": module(inputs["tgt"], inputs["memory"], **python_masks(inputs, "tgt", "memory"))}
+
+
+def call_transformer(module, inputs):
+    return {"output": module(inputs["src"], inputs["tgt"], **python_masks(inputs, "src", "tgt", "memory"))}
+
+
+def record_transformers():
+    cases = {}
+    for name, case in LAYERS.items():
+        options, kinds = options_of(case)
+        encoder, decoder = nn.TransformerEncoderLayer(**STRUCTURE, **options), nn.TransformerDecoderLayer(**STRUCTURE, **options)
+        cases[f"encoder_layer_{name}"] = record_module(encoder, call_encoder, encoder_inputs(kinds))
+        cases[f"decoder_layer_{name}"] = record_module(decoder, call_decoder, decoder_inputs(kinds))
+    for name, case in STACKS.items():
+        options, kinds = options_of(case)
+        encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(**STRUCTURE, **options), 2, enable_nested_tensor=False)
+        decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**STRUCTURE, **options), 2, norm=nn.LayerNorm(WIDTH, options["layer_norm_eps"], dtype=torch.float64))
+        both = nn.Transformer(**STRUCTURE, **options, num_encoder_layers=1, num_decoder_layers=1)
+        cases[f"encoder_{name}"] = record_module(encoder, call_encoder, encoder_inputs(kinds))
+        cases[f"decoder_{name}"] = record_module(decoder, call_decoder, decoder_inputs(kinds))
+        cases[f"transformer_{name}"] = record_module(both, call_transformer, encoder_inputs(kinds) | decoder_inputs(kinds, memory="src"))
+    return cases
+
+
 def record_all():
     cases = {name: record_yarn(*case) for name, case in YARN.items()}
     cases |= {name: record_multi_head(**case) for name, case in MULTI_HEAD.items()}
     cases |= {name: record_buckets(*case) for name, case in BUCKETS.items()}
+    cases |= record_transformers()
     cases["alibi"] = {str(n): torch.tensor(alibi_slopes(n)) for n in (1, 2, 3, 6, 8, 12, 20, 32)}
     return {f"{case}/{name}": tensor for case, tensors in cases.items() for name, tensor in tensors.items()}
 

@@ -8,6 +8,7 @@
 #include <attend/mask.h>
 #include <attend/nn/attention.h>
 #include <attend/nn/multi_head_attention.h>
+#include <attend/nn/transformer.h>
 #include <attend/position.h>
 #include <attend/score_mod.h>
 #include <attend/version.h>

@@ -143,8 +143,7 @@ class MultiHeadAttention : public torch::nn::ModuleHolder<MultiHeadAttentionImpl
   using Impl = MultiHeadAttentionImpl;
 
   torch::Tensor operator()(const torch::Tensor& query, const torch::Tensor& key = {},
-                           const torch::Tensor& value = {},
-                           const MultiHeadAttentionInputs& inputs = {}) {
+                           const torch::Tensor& value = {}, const MultiHeadAttentionInputs& inputs = {}) {
     return get()->forward(query, key, value, inputs);
   }
 };

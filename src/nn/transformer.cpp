@@ -1,0 +1,223 @@
+#include <attend/nn/transformer.h>
+#include <torch/nn/init.h>
+
+#include <ostream>
+
+#include "../autograd/recompute.h"
+#include "../checks.h"
+
+namespace attend::nn {
+namespace {
+
+using checks::describe;
+using checks::fail;
+
+void check_stack(const char* name, const TransformerStackOptions& options) {
+  if (options.num_layers() < 0) fail(name, "num_layers", "at least 0", c10::str(options.num_layers()));
+}
+
+template <typename Layer, typename Stack>
+void register_layers(Stack& stack) {
+  stack.layers = stack.register_module("layers", torch::nn::ModuleList());
+  for (int64_t n = 0; n < stack.options.num_layers(); ++n)
+    stack.layers->push_back(Layer(stack.options.layer()));
+  if (stack.options.final_norm()) stack.norm = stack.register_module("norm", Norm(stack.options.layer()));
+}
+
+void print_stack(std::ostream& stream, const char* name, const TransformerStackOptions& options) {
+  stream << "attend::nn::" << name << "(num_layers=" << options.num_layers()
+         << ", checkpointing=" << (options.checkpointing() ? "true" : "false") << ")";
+}
+
+/// A cache belongs to a layer, so that a stack takes all of them together.
+void check_inputs(const char* name, const char* argument, const MultiHeadAttentionInputs& inputs) {
+  if (inputs.cache != nullptr) {
+    fail(name, argument, "no cache of one layer, but a TransformerCache", "a KVCache");
+  }
+}
+
+void check_caches(const char* name, const char* argument, const std::vector<KVCache>& caches, size_t layers) {
+  if (caches.size() != layers) {
+    fail(name, argument, c10::str("a cache for each of the ", layers, " layers"), c10::str(caches.size()));
+  }
+}
+
+/// `inputs`, with other masks of the same kind.
+MultiHeadAttentionInputs with_masks(MultiHeadAttentionInputs inputs, const torch::Tensor& key_padding_mask,
+                                    const torch::Tensor& attn_mask) {
+  inputs.key_padding_mask = key_padding_mask;
+  inputs.attn_mask = attn_mask;
+  return inputs;
+}
+
+/// `inputs`, with a layer's cache.
+MultiHeadAttentionInputs with_cache(MultiHeadAttentionInputs inputs, KVCache& cache, bool appends = true) {
+  inputs.cache = &cache;
+  inputs.appends = appends;
+  return inputs;
+}
+
+}  // namespace
+
+// ---- the cache
+
+void TransformerCache::truncate(int64_t length) {
+  for (auto& cache : self) cache.truncate(length);
+}
+
+void TransformerCache::select(const torch::Tensor& sequences) {
+  for (auto* caches : {&self, &memory}) {
+    for (auto& cache : *caches) cache.select(sequences);
+  }
+  auto& mask = memory_key_padding_mask;
+  if (mask.defined()) mask = mask.index_select(0, sequences.to(mask.device()));
+}
+
+// ---- the encoder
+
+TransformerEncoderImpl::TransformerEncoderImpl(const TransformerStackOptions& options_) : options(options_) {
+  reset();
+}
+
+void TransformerEncoderImpl::reset() {
+  check_stack("nn::TransformerEncoder", options);
+  register_layers<TransformerEncoderLayer>(*this);
+}
+
+void TransformerEncoderImpl::pretty_print(std::ostream& stream) const {
+  print_stack(stream, "TransformerEncoder", options);
+}
+
+torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
+                                              const MultiHeadAttentionInputs& inputs,
+                                              TransformerCache* cache) {
+  constexpr auto kName = "nn::TransformerEncoder";
+  check_inputs(kName, "inputs", inputs);
+  if (cache != nullptr) check_caches(kName, "cache", cache->self, layers->size());
+  auto x = src;
+  for (size_t n = 0; n < layers->size(); ++n) {
+    const auto layer = layers->ptr<TransformerEncoderLayerImpl>(n);
+    if (cache != nullptr) {
+      x = layer->forward(x, with_cache(inputs, cache->self[n]));
+    } else if (options.checkpointing()) {
+      const auto run = [=](const std::vector<at::Tensor>& of) {
+        return layer->forward(of[0], with_masks(inputs, of[1], of[2]));
+      };
+      x = autograd::recompute(run, {x, inputs.key_padding_mask, inputs.attn_mask}, layer->parameters());
+    } else {
+      x = layer->forward(x, inputs);
+    }
+  }
+  return norm.is_empty() ? x : norm(x);
+}
+
+TransformerCache TransformerEncoderImpl::make_cache(int64_t batch, int64_t capacity) const {
+  TransformerCache cache;
+  for (size_t n = 0; n < layers->size(); ++n) {
+    cache.self.push_back(layers->ptr<TransformerEncoderLayerImpl>(n)->self_attn->make_cache(batch, capacity));
+  }
+  return cache;
+}
+
+// ---- the decoder
+
+TransformerDecoderImpl::TransformerDecoderImpl(const TransformerStackOptions& options_) : options(options_) {
+  reset();
+}
+
+void TransformerDecoderImpl::reset() {
+  check_stack("nn::TransformerDecoder", options);
+  register_layers<TransformerDecoderLayer>(*this);
+}
+
+void TransformerDecoderImpl::pretty_print(std::ostream& stream) const {
+  print_stack(stream, "TransformerDecoder", options);
+}
+
+torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const torch::Tensor& memory,
+                                              const MultiHeadAttentionInputs& self,
+                                              const MultiHeadAttentionInputs& cross,
+                                              TransformerCache* cache) {
+  constexpr auto kName = "nn::TransformerDecoder";
+  check_inputs(kName, "self", self);
+  check_inputs(kName, "cross", cross);
+  auto of_memory = cross;
+  if (cache != nullptr) {
+    check_caches(kName, "cache", cache->self, layers->size());
+    check_caches(kName, "cache", cache->memory, layers->size());
+    if (memory.defined()) fail(kName, "memory", "none beside a cache, which holds it", describe(memory));
+    if (!of_memory.key_padding_mask.defined()) of_memory.key_padding_mask = cache->memory_key_padding_mask;
+  }
+  auto x = tgt;
+  for (size_t n = 0; n < layers->size(); ++n) {
+    const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
+    if (cache != nullptr) {
+      x = layer->forward(x, {}, with_cache(self, cache->self[n]),
+                         with_cache(of_memory, cache->memory[n], /*appends=*/false));
+    } else if (options.checkpointing()) {
+      const auto run = [=](const std::vector<at::Tensor>& of) {
+        return layer->forward(of[0], of[1], with_masks(self, of[2], of[3]), with_masks(cross, of[4], of[5]));
+      };
+      x = autograd::recompute(
+          run, {x, memory, self.key_padding_mask, self.attn_mask, cross.key_padding_mask, cross.attn_mask},
+          layer->parameters());
+    } else {
+      x = layer->forward(x, memory, self, cross);
+    }
+  }
+  return norm.is_empty() ? x : norm(x);
+}
+
+TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory, int64_t capacity,
+                                                    const torch::Tensor& memory_key_padding_mask) {
+  checks::is_strided("nn::TransformerDecoder", "memory", memory);
+  const bool is_other = memory.dim() == 3 && !options.layer().batch_first();
+  const auto keys = is_other ? memory.transpose(0, 1) : memory;
+  const int64_t batch = keys.dim() == 3 ? keys.size(0) : 1;
+  TransformerCache cache;
+  cache.memory_key_padding_mask = memory_key_padding_mask;
+  for (size_t n = 0; n < layers->size(); ++n) {
+    const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
+    cache.self.push_back(layer->self_attn->make_cache(batch, capacity));
+    cache.memory.push_back(layer->multihead_attn->make_cache(batch, std::max<int64_t>(keys.size(-2), 1)));
+    layer->multihead_attn->append(cache.memory.back(), keys);
+  }
+  return cache;
+}
+
+// ---- both
+
+TransformerImpl::TransformerImpl(const TransformerOptions& options_) : options(options_) { reset(); }
+
+void TransformerImpl::reset() {
+  const auto stack = [this](int64_t num_layers) {
+    return TransformerStackOptions(options.layer(), num_layers)
+        .final_norm(true)
+        .checkpointing(options.checkpointing());
+  };
+  encoder = register_module("encoder", TransformerEncoder(stack(options.num_encoder_layers())));
+  decoder = register_module("decoder", TransformerDecoder(stack(options.num_decoder_layers())));
+  reset_parameters();
+}
+
+void TransformerImpl::reset_parameters() {
+  for (auto& parameter : parameters()) {
+    if (parameter.dim() > 1) torch::nn::init::xavier_uniform_(parameter);
+  }
+}
+
+void TransformerImpl::pretty_print(std::ostream& stream) const { stream << "attend::nn::Transformer"; }
+
+torch::Tensor TransformerImpl::forward(const torch::Tensor& src, const torch::Tensor& tgt,
+                                       const TransformerMasks& masks) {
+  const MultiHeadAttentionInputs of_source{.key_padding_mask = masks.src_key_padding_mask,
+                                           .attn_mask = masks.src_mask};
+  const MultiHeadAttentionInputs of_target{.key_padding_mask = masks.tgt_key_padding_mask,
+                                           .attn_mask = masks.tgt_mask,
+                                           .mask = masks.tgt_is_causal ? causal() : Mask()};
+  const MultiHeadAttentionInputs of_memory{.key_padding_mask = masks.memory_key_padding_mask,
+                                           .attn_mask = masks.memory_mask};
+  return decoder(tgt, encoder(src, of_source), of_target, of_memory);
+}
+
+}  // namespace attend::nn

@@ -1,0 +1,189 @@
+#include <ATen/ops/dropout.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/rms_norm.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/zeros.h>
+#include <attend/nn/transformer.h>
+
+#include <ostream>
+
+#include "../checks.h"
+
+namespace attend::nn {
+namespace {
+
+using checks::fail;
+
+void check_options(const char* name, const TransformerLayerOptions& options) {
+  if (options.dim_feedforward() < 1) {
+    fail(name, "dim_feedforward", "at least 1", c10::str(options.dim_feedforward()));
+  }
+  if (!(options.layer_norm_eps() >= 0)) {
+    fail(name, "layer_norm_eps", "a number of at least 0", c10::str(options.layer_norm_eps()));
+  }
+}
+
+/// The options of the self-attention, with those of the layer.
+MultiHeadAttentionOptions self_options(const TransformerLayerOptions& options) {
+  auto attention = options.attention();
+  return attention.embed_dim(options.d_model())
+      .num_heads(options.nhead())
+      .dropout(options.dropout())
+      .bias(options.bias());
+}
+
+MultiHeadAttentionOptions cross_options(const TransformerLayerOptions& options) {
+  return MultiHeadAttentionOptions(options.d_model(), options.nhead())
+      .dropout(options.dropout())
+      .bias(options.bias());
+}
+
+torch::nn::Linear linear(const TransformerLayerOptions& options, int64_t in, int64_t out) {
+  return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(options.bias()));
+}
+
+/// Registers what an encoder's and a decoder's layer have in common.
+template <typename Layer>
+void register_common(Layer& layer) {
+  const auto& options = layer.options;
+  layer.self_attn = layer.register_module("self_attn", MultiHeadAttention(self_options(options)));
+  layer.linear1 =
+      layer.register_module("linear1", linear(options, options.d_model(), options.dim_feedforward()));
+  layer.linear2 =
+      layer.register_module("linear2", linear(options, options.dim_feedforward(), options.d_model()));
+  if (options.activation() == Activation::swiglu) {
+    layer.linear_gate =
+        layer.register_module("linear_gate", linear(options, options.d_model(), options.dim_feedforward()));
+  }
+  layer.norm1 = layer.register_module("norm1", Norm(options));
+  layer.norm2 = layer.register_module("norm2", Norm(options));
+}
+
+/// Dropout of the layer's probability, while training.
+template <typename Layer>
+torch::Tensor dropped(const Layer& layer, const torch::Tensor& x) {
+  return at::dropout(x, layer.options.dropout(), layer.is_training());
+}
+
+template <typename Layer>
+torch::Tensor activated(Layer& layer, const torch::Tensor& x) {
+  switch (layer.options.activation()) {
+    case Activation::relu:
+      return at::relu(layer.linear1(x));
+    case Activation::gelu:
+      return at::gelu(layer.linear1(x));
+    default:
+      return at::silu(layer.linear_gate(x)) * layer.linear1(x);
+  }
+}
+
+template <typename Layer>
+torch::Tensor feed_forward(Layer& layer, const torch::Tensor& x) {
+  return layer.linear2(dropped(layer, activated(layer, x)));
+}
+
+/// x and a part of the layer, with dropout, a residual and a norm.
+template <typename Layer, typename Part>
+torch::Tensor with_residual(const Layer& layer, Norm& norm, const torch::Tensor& x, Part part) {
+  return layer.options.norm_first() ? x + dropped(layer, part(norm(x))) : norm(x + dropped(layer, part(x)));
+}
+
+/// Between [B, L, E] and what the options say.
+torch::Tensor batch_first(const TransformerLayerOptions& options, const torch::Tensor& tensor) {
+  const bool is_other = tensor.defined() && tensor.dim() == 3 && !options.batch_first();
+  return is_other ? tensor.transpose(0, 1) : tensor;
+}
+
+void print_options(std::ostream& stream, const char* name, const TransformerLayerOptions& options) {
+  stream << "attend::nn::" << name << "(d_model=" << options.d_model() << ", nhead=" << options.nhead()
+         << ", dim_feedforward=" << options.dim_feedforward() << ", dropout=" << options.dropout()
+         << ", norm_first=" << (options.norm_first() ? "true" : "false") << ")";
+}
+
+}  // namespace
+
+// ---- the norm
+
+NormImpl::NormImpl(const TransformerLayerOptions& options)
+    : width_(options.d_model()),
+      kind_(options.norm()),
+      eps_(options.layer_norm_eps()),
+      has_bias_(options.bias() && options.norm() == NormKind::layer_norm) {
+  reset();
+}
+
+void NormImpl::reset() {
+  weight = register_parameter("weight", at::ones({width_}));
+  if (has_bias_) bias = register_parameter("bias", at::zeros({width_}));
+}
+
+void NormImpl::pretty_print(std::ostream& stream) const {
+  stream << "attend::nn::Norm(" << (kind_ == NormKind::rms_norm ? "rms_norm" : "layer_norm") << ", " << width_
+         << ", eps=" << eps_ << ")";
+}
+
+torch::Tensor NormImpl::forward(const torch::Tensor& x) {
+  return kind_ == NormKind::rms_norm ? at::rms_norm(x, {width_}, weight, eps_)
+                                     : at::layer_norm(x, {width_}, weight, bias, eps_);
+}
+
+// ---- the encoder's layer
+
+TransformerEncoderLayerImpl::TransformerEncoderLayerImpl(const TransformerLayerOptions& options_)
+    : options(options_) {
+  reset();
+}
+
+void TransformerEncoderLayerImpl::reset() {
+  check_options("nn::TransformerEncoderLayer", options);
+  register_common(*this);
+}
+
+void TransformerEncoderLayerImpl::pretty_print(std::ostream& stream) const {
+  print_options(stream, "TransformerEncoderLayer", options);
+}
+
+torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
+                                                   const MultiHeadAttentionInputs& inputs) {
+  auto x = batch_first(options, src);
+  x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) { return self_attn(y, {}, {}, inputs); });
+  x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
+  return batch_first(options, x);
+}
+
+// ---- the decoder's layer
+
+TransformerDecoderLayerImpl::TransformerDecoderLayerImpl(const TransformerLayerOptions& options_)
+    : options(options_) {
+  reset();
+}
+
+void TransformerDecoderLayerImpl::reset() {
+  check_options("nn::TransformerDecoderLayer", options);
+  register_common(*this);
+  multihead_attn = register_module("multihead_attn", MultiHeadAttention(cross_options(options)));
+  norm3 = register_module("norm3", Norm(options));
+}
+
+void TransformerDecoderLayerImpl::pretty_print(std::ostream& stream) const {
+  print_options(stream, "TransformerDecoderLayer", options);
+}
+
+torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& tgt, const torch::Tensor& memory,
+                                                   const MultiHeadAttentionInputs& self,
+                                                   const MultiHeadAttentionInputs& cross) {
+  const bool is_cached = cross.cache != nullptr && !cross.appends;
+  if (!is_cached) checks::is_strided("nn::TransformerDecoderLayer", "memory", memory);
+  auto x = batch_first(options, tgt);
+  const auto attended = batch_first(options, memory);
+  x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) { return self_attn(y, {}, {}, self); });
+  x = with_residual(*this, norm2, x,
+                    [&](const torch::Tensor& y) { return multihead_attn(y, attended, attended, cross); });
+  x = with_residual(*this, norm3, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
+  return batch_first(options, x);
+}
+
+}  // namespace attend::nn

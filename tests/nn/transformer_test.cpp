@@ -1,0 +1,351 @@
+// The modules against torch.nn.Transformer* of Python (recorded by tests/record_modules.py), and what Python
+// has not against attention and norms that are put together by hand.
+#include <attend/nn/transformer.h>
+
+#include <sstream>
+
+#include "module_cases.h"
+#include "support.h"
+
+namespace attend::testing {
+namespace {
+
+using nn::Activation;
+using nn::MultiHeadAttentionInputs;
+using nn::MultiHeadAttentionOptions;
+using nn::NormKind;
+using nn::Transformer;
+using nn::TransformerCache;
+using nn::TransformerDecoder;
+using nn::TransformerDecoderLayer;
+using nn::TransformerEncoder;
+using nn::TransformerEncoderLayer;
+using nn::TransformerLayerOptions;
+using nn::TransformerMasks;
+using nn::TransformerOptions;
+using nn::TransformerStackOptions;
+
+class TransformerModules : public ::testing::Test {
+ protected:
+  void SetUp() override { torch::manual_seed(0); }
+};
+
+torch::Tensor random(at::IntArrayRef sizes) { return torch::randn(sizes, torch::kDouble); }
+
+/// In float64, with parameters that are not what they start as, and without dropout.
+template <typename Module>
+Module random_module(Module module) {
+  module->to(torch::kDouble);
+  module->eval();
+  const torch::NoGradGuard no_grad;
+  for (auto& parameter : module->parameters()) parameter.normal_(0, 0.4);
+  return module;
+}
+
+TransformerLayerOptions small_layer() { return TransformerLayerOptions(8, 2).dim_feedforward(12).dropout(0); }
+
+// ---- against Python
+
+/// The options that Python had in the case of this name.
+TransformerLayerOptions recorded_options(const std::string& name) {
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+  auto options = TransformerLayerOptions(4, 2).dim_feedforward(6).dropout(0);
+  options.norm_first(has("norm_first") || has("no_bias")).bias(!has("no_bias"));
+  if (has("gelu") || has("no_bias")) options.activation(Activation::gelu);
+  if (has("gelu")) options.layer_norm_eps(1e-3);
+  return options;
+}
+
+torch::Tensor optional(const Recorded& inputs, const std::string& name) {
+  return inputs.contains(name) ? inputs.at(name) : torch::Tensor();
+}
+
+MultiHeadAttentionInputs masks_of(const Recorded& inputs, const std::string& part) {
+  return {.key_padding_mask = optional(inputs, part + "_key_padding_mask"),
+          .attn_mask = optional(inputs, part + "_attn_mask")};
+}
+
+/// Runs `check` on each recorded case whose name begins so; the number of them.
+int for_each_recorded(const std::string& prefix,
+                      const std::function<void(const std::string& name, const Recorded& recorded)>& check) {
+  int count = 0;
+  for (const auto& [name, recorded] : recorded_cases("modules.safetensors")) {
+    if (!name.starts_with(prefix)) continue;
+    SCOPED_TRACE(name);
+    check(name, recorded);
+    ++count;
+  }
+  return count;
+}
+
+Recorded output(const torch::Tensor& tensor) { return {{"output", tensor}}; }
+
+TEST_F(TransformerModules, EncoderLayerAgreesWithPython) {
+  const auto check = [](const std::string& name, const Recorded& recorded) {
+    TransformerEncoderLayer layer(recorded_options(name));
+    expect_as_recorded(*layer, recorded, [&](const Recorded& inputs) {
+      return output(layer(inputs.at("src"), masks_of(inputs, "src")));
+    });
+  };
+  EXPECT_EQ(for_each_recorded("encoder_layer_", check), 7);
+}
+
+TEST_F(TransformerModules, DecoderLayerAgreesWithPython) {
+  const auto check = [](const std::string& name, const Recorded& recorded) {
+    TransformerDecoderLayer layer(recorded_options(name));
+    expect_as_recorded(*layer, recorded, [&](const Recorded& inputs) {
+      return output(
+          layer(inputs.at("tgt"), inputs.at("memory"), masks_of(inputs, "tgt"), masks_of(inputs, "memory")));
+    });
+  };
+  EXPECT_EQ(for_each_recorded("decoder_layer_", check), 7);
+}
+
+TEST_F(TransformerModules, StacksAgreeWithPython) {
+  for (const bool checkpointing : {false, true}) {
+    const auto check_encoder = [&](const std::string& name, const Recorded& recorded) {
+      TransformerEncoder stack(
+          TransformerStackOptions(recorded_options(name), 2).checkpointing(checkpointing));
+      expect_as_recorded(*stack, recorded, [&](const Recorded& inputs) {
+        return output(stack(inputs.at("src"), masks_of(inputs, "src")));
+      });
+    };
+    const auto check_decoder = [&](const std::string& name, const Recorded& recorded) {
+      TransformerDecoder stack(
+          TransformerStackOptions(recorded_options(name), 2).final_norm(true).checkpointing(checkpointing));
+      expect_as_recorded(*stack, recorded, [&](const Recorded& inputs) {
+        return output(stack(inputs.at("tgt"), inputs.at("memory"), masks_of(inputs, "tgt"),
+                            masks_of(inputs, "memory")));
+      });
+    };
+    EXPECT_EQ(for_each_recorded("encoder_gelu", check_encoder), 2);
+    EXPECT_EQ(for_each_recorded("decoder_gelu", check_decoder), 2);
+  }
+}
+
+TEST_F(TransformerModules, TransformerAgreesWithPython) {
+  const auto check = [](const std::string& name, const Recorded& recorded) {
+    Transformer transformer(
+        TransformerOptions(4, 2).layer(recorded_options(name)).num_encoder_layers(1).num_decoder_layers(1));
+    expect_as_recorded(*transformer, recorded, [&](const Recorded& inputs) {
+      const TransformerMasks masks{.src_mask = optional(inputs, "src_attn_mask"),
+                                   .tgt_mask = optional(inputs, "tgt_attn_mask"),
+                                   .memory_mask = optional(inputs, "memory_attn_mask"),
+                                   .src_key_padding_mask = optional(inputs, "src_key_padding_mask"),
+                                   .tgt_key_padding_mask = optional(inputs, "tgt_key_padding_mask"),
+                                   .memory_key_padding_mask = optional(inputs, "memory_key_padding_mask")};
+      return output(transformer(inputs.at("src"), inputs.at("tgt"), masks));
+    });
+  };
+  EXPECT_EQ(for_each_recorded("transformer_", check), 2);
+}
+
+// ---- what Python has not
+
+TEST_F(TransformerModules, SwigluAndRmsNorm) {
+  auto layer = random_module(TransformerEncoderLayer(
+      small_layer().activation(Activation::swiglu).norm(NormKind::rms_norm).norm_first(true)));
+  const auto x = random({2, 5, 8});
+  const auto rms_norm = [](const torch::Tensor& y, const torch::Tensor& weight) {
+    return y / (y.square().mean(-1, true) + 1e-5).sqrt() * weight;
+  };
+  auto expected = x + layer->self_attn(rms_norm(x, layer->norm1->weight));
+  const auto y = rms_norm(expected, layer->norm2->weight);
+  const auto gate = torch::linear(y, layer->linear_gate->weight, layer->linear_gate->bias);
+  expected = expected + layer->linear2(gate * torch::sigmoid(gate) * layer->linear1(y));
+  expect_close(layer(x), expected, 1e-12);
+  EXPECT_FALSE(layer->named_parameters().contains("norm1.bias"));
+}
+
+TEST_F(TransformerModules, TheAttentionsOptionsAreTheUsers) {
+  auto attention = MultiHeadAttentionOptions(1, 1).num_kv_heads(1).is_causal(true).rotary(RotaryParams{});
+  auto layer = random_module(TransformerEncoderLayer(small_layer().attention(attention).bias(false)));
+  EXPECT_EQ(layer->self_attn->in_proj_weight.sizes(), (std::vector<int64_t>{16, 8}));
+  EXPECT_FALSE(layer->self_attn->in_proj_bias.defined());
+  // A causal layer's first outputs are those of a shorter input.
+  const auto x = random({2, 5, 8});
+  expect_close(layer(x).slice(1, 0, 3), layer(x.slice(1, 0, 3)), 1e-13);
+}
+
+TEST_F(TransformerModules, BatchSecondAndNoBatch) {
+  auto first = random_module(TransformerDecoderLayer(small_layer()));
+  auto second = random_module(TransformerDecoderLayer(small_layer().batch_first(false)));
+  const torch::NoGradGuard no_grad;
+  for (const auto& parameter : first->named_parameters())
+    second->named_parameters()[parameter.key()].copy_(parameter.value());
+  const auto tgt = random({3, 4, 8}), memory = random({3, 5, 8});
+  expect_close(second(tgt.transpose(0, 1), memory.transpose(0, 1)).transpose(0, 1), first(tgt, memory),
+               1e-13);
+  expect_close(first(tgt[1], memory[1]), first(tgt, memory)[1], 1e-13);
+}
+
+TEST_F(TransformerModules, TargetsMayBeCausal) {
+  auto transformer = random_module(
+      Transformer(TransformerOptions(8, 2).layer(small_layer()).num_encoder_layers(1).num_decoder_layers(2)));
+  const auto src = random({2, 5, 8}), tgt = random({2, 4, 8});
+  const auto later = torch::ones({4, 4}, torch::kBool).triu(1);
+  expect_close(transformer(src, tgt, {.tgt_is_causal = true}), transformer(src, tgt, {.tgt_mask = later}),
+               1e-13);
+}
+
+TEST_F(TransformerModules, DropsOutWhileTraining) {
+  auto layer = random_module(TransformerEncoderLayer(small_layer().dropout(0.5)));
+  const auto x = random({2, 5, 8});
+  EXPECT_TRUE(same_bits(layer(x), layer(x)));
+  layer->train();
+  EXPECT_GT(max_difference(layer(x), layer(x)), 1e-3);
+}
+
+TEST_F(TransformerModules, MatricesStartByGlorot) {
+  Transformer transformer(TransformerOptions(32, 2).num_encoder_layers(1).num_decoder_layers(1));
+  // Uniform up to sqrt(6 / (fan in + fan out)).
+  const double bound = std::sqrt(6.0 / (32 + 2048));
+  const auto& weight = transformer->named_parameters()["decoder.layers.0.linear1.weight"];
+  EXPECT_LE(weight.abs().max().item<double>(), bound);
+  EXPECT_GT(weight.abs().max().item<double>(), 0.99 * bound);
+}
+
+// ---- activation checkpointing
+
+/// All gradients of a loss with and without checkpointing, from the same random numbers.
+TEST_F(TransformerModules, CheckpointingChangesNoGradient) {
+  auto stack = random_module(
+      TransformerEncoder(TransformerStackOptions(small_layer().dropout(0.3), 3).checkpointing(true)));
+  stack->train();
+  const auto x = random({2, 5, 8}).requires_grad_(), mask = random({5, 5}).requires_grad_();
+  const auto gradients = [&](bool checkpointing) {
+    stack->options.checkpointing(checkpointing);
+    torch::manual_seed(1);
+    auto inputs = stack->parameters();
+    inputs.insert(inputs.end(), {x, mask});
+    const auto loss = stack(x, {.attn_mask = mask}).sin().sum();
+    const auto next = torch::rand({1});  // the same too: computing again leaves no trace in the generator
+    auto found = torch::autograd::grad({loss}, inputs);
+    EXPECT_FALSE(torch::equal(torch::rand({1}), next));
+    found.insert(found.end(), {loss.detach(), next});
+    return found;
+  };
+  const auto plain = gradients(false), checkpointed = gradients(true);
+  for (size_t n = 0; n < plain.size(); ++n) EXPECT_TRUE(same_bits(checkpointed[n], plain[n])) << n;
+}
+
+TEST_F(TransformerModules, CheckpointingIsTwiceDifferentiable) {
+  auto stack = random_module(TransformerEncoder(TransformerStackOptions(small_layer(), 2)));
+  const auto x = random({1, 3, 8}).requires_grad_();
+  const auto penalty = [&](bool checkpointing) {
+    stack->options.checkpointing(checkpointing);
+    const auto gradient = torch::autograd::grad({stack(x).sin().sum()}, {x}, {}, true, /*create_graph=*/true);
+    auto inputs = stack->parameters();
+    inputs.push_back(x);
+    return torch::autograd::grad({gradient[0].square().sum()}, inputs, {}, {}, false, /*allow_unused=*/true);
+  };
+  const auto plain = penalty(false), checkpointed = penalty(true);
+  for (size_t n = 0; n < plain.size(); ++n) {
+    ASSERT_EQ(plain[n].defined(), checkpointed[n].defined()) << n;
+    if (plain[n].defined()) {
+      expect_close(checkpointed[n], plain[n], 1e-10 * std::max(1.0, plain[n].abs().max().item<double>()));
+    }
+  }
+}
+
+// ---- a step at a time
+
+TEST_F(TransformerModules, EncoderStepsEqualTheWhole) {
+  auto attention = MultiHeadAttentionOptions(1, 1).is_causal(true).rotary(RotaryParams{});
+  auto stack = random_module(TransformerEncoder(
+      TransformerStackOptions(small_layer().attention(attention).norm_first(true), 2).final_norm(true)));
+  const auto x = random({2, 9, 8});
+  const auto whole = stack(x);
+  auto cache = stack->make_cache(2, 9);
+  int64_t first = 0;
+  for (const int64_t tokens : {4, 1, 1, 3}) {
+    expect_close(stack(x.slice(1, first, first + tokens), {}, &cache), whole.slice(1, first, first + tokens),
+                 1e-12);
+    first += tokens;
+  }
+  cache.truncate(2);
+  expect_close(stack(x.slice(1, 2), {}, &cache), whole.slice(1, 2), 1e-12);
+}
+
+TEST_F(TransformerModules, DecoderStepsEqualTheWhole) {
+  for (const bool batch_first : {true, false}) {
+    auto stack = random_module(TransformerDecoder(
+        TransformerStackOptions(small_layer().batch_first(batch_first), 2).final_norm(true)));
+    const int64_t length = batch_first ? 1 : 0;
+    const auto laid_out = [&](const torch::Tensor& x) { return batch_first ? x : x.transpose(0, 1); };
+    const auto tgt = laid_out(random({3, 7, 8})), memory = laid_out(random({3, 5, 8}));
+    const auto ignored = torch::rand({3, 5}) < 0.3;
+    const auto whole = stack(tgt, memory, {.mask = causal()}, {.key_padding_mask = ignored});
+    auto cache = stack->make_cache(memory, 7, ignored);
+    const auto step = [&](const torch::Tensor& x) { return stack(x, {}, {}, {}, &cache); };
+    expect_close(step(tgt.slice(length, 0, 3)), whole.slice(length, 0, 3), 1e-12);
+    expect_close(step(tgt.slice(length, 3, 4)), whole.slice(length, 3, 4), 1e-12);
+    // Two beams of the last sequence, one of the first.
+    const auto beams = torch::tensor({2, 2, 0});
+    cache.select(beams);
+    expect_close(step(tgt.index_select(1 - length, beams).slice(length, 4)),
+                 whole.index_select(1 - length, beams).slice(length, 4), 1e-12);
+  }
+}
+
+// ---- as modules of torch::nn
+
+TEST_F(TransformerModules, SaveLoadAndClone) {
+  const auto options = TransformerOptions(8, 2)
+                           .layer(small_layer().activation(Activation::swiglu))
+                           .num_encoder_layers(1)
+                           .num_decoder_layers(1);
+  auto transformer = random_module(Transformer(options)), loaded = random_module(Transformer(options));
+  std::stringstream stream;
+  torch::save(transformer, stream);
+  torch::load(loaded, stream);
+  const auto src = random({2, 5, 8}), tgt = random({2, 4, 8});
+  EXPECT_TRUE(same_bits(loaded(src, tgt), transformer(src, tgt)));
+  Transformer copy(std::dynamic_pointer_cast<nn::TransformerImpl>(transformer->clone()));
+  EXPECT_TRUE(same_bits(copy(src, tgt), transformer(src, tgt)));
+  EXPECT_NE(copy->parameters()[0].data_ptr(), transformer->parameters()[0].data_ptr());
+  auto layer = random_module(TransformerEncoderLayer(small_layer()));
+  torch::nn::Sequential sequential(layer, layer);
+  EXPECT_TRUE(same_bits(sequential->forward(src), layer(layer(src))));
+}
+
+TEST_F(TransformerModules, PrettyPrint) {
+  std::ostringstream text;
+  text << TransformerEncoder(TransformerStackOptions(small_layer(), 1).final_norm(true));
+  EXPECT_NE(text.str().find("attend::nn::TransformerEncoder(num_layers=1, checkpointing=false)"),
+            std::string::npos);
+  EXPECT_NE(text.str().find("attend::nn::TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=12, "
+                            "dropout=0, norm_first=false)"),
+            std::string::npos);
+  EXPECT_NE(text.str().find("(norm): attend::nn::Norm(layer_norm, 8, eps=1e-05)"), std::string::npos);
+}
+
+// ---- wrong input
+
+TEST_F(TransformerModules, ErrorsNameTheArgument) {
+  EXPECT_EQ(error_of([] { TransformerEncoderLayer(small_layer().dim_feedforward(0)); }),
+            "attend::nn::TransformerEncoderLayer: dim_feedforward: expected at least 1, got 0");
+  EXPECT_EQ(error_of([] { TransformerDecoderLayer(small_layer().layer_norm_eps(-1)); }),
+            "attend::nn::TransformerDecoderLayer: layer_norm_eps: expected a number of at least 0, got -1");
+  EXPECT_EQ(error_of([] { TransformerEncoder(TransformerStackOptions(small_layer(), -1)); }),
+            "attend::nn::TransformerEncoder: num_layers: expected at least 0, got -1");
+  auto decoder = random_module(TransformerDecoder(TransformerStackOptions(small_layer(), 2)));
+  const auto x = random({2, 3, 8});
+  EXPECT_EQ(error_of([&] { decoder(x, torch::Tensor()); }),
+            "attend::nn::TransformerDecoderLayer: memory: expected a tensor, got an undefined tensor");
+  auto cache = decoder->make_cache(x, 4);
+  EXPECT_EQ(
+      error_of([&] { decoder(x, x, {}, {}, &cache); }),
+      "attend::nn::TransformerDecoder: memory: expected none beside a cache, which holds it, got float64 "
+      "[2, 3, 8]");
+  EXPECT_EQ(
+      error_of([&] { decoder(x, x, {.cache = &cache.self[0]}); }),
+      "attend::nn::TransformerDecoder: self: expected no cache of one layer, but a TransformerCache, got a "
+      "KVCache");
+  cache.self.pop_back();
+  EXPECT_EQ(error_of([&] { decoder(x, {}, {}, {}, &cache); }),
+            "attend::nn::TransformerDecoder: cache: expected a cache for each of the 2 layers, got 1");
+}
+
+}  // namespace
+}  // namespace attend::testing
