@@ -169,6 +169,17 @@ TEST(Errors, Slopes) {
             "attend::attention: slopes: expected the query's dtype or float32, got float64 [3]");
 }
 
+TEST(Errors, LambdasOnTooManyPositions) {
+  const auto many = zeros({1, 1, 1, 1}).expand({1, 1, int64_t{1} << 31, 1});
+  for (const AttentionParams& params :
+       {AttentionParams{.score_mod = score_mod([](auto score, Position) { return score; })},
+        AttentionParams{.mask = mask_mod([](Position) { return true; })}}) {
+    EXPECT_EQ(attention_error(zeros({1, 1, 3, 1}), many, many, params),
+              c10::str("attend::attention: ", params.mask.defined() ? "mask_mod" : "score_mod",
+                       ": expected at most 2147483647 queries and keys, got 3 and 2147483648"));
+  }
+}
+
 TEST(Errors, Softcap) {
   for (const double cap : {0.0, -1.0, 1e-40, 1e39}) {
     EXPECT_EQ(

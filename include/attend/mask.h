@@ -2,9 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <attend/export.h>
+#include <attend/mask_lambda.h>
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 namespace attend {
 
@@ -70,5 +72,23 @@ ATTEND_API Mask documents(const at::Tensor& numbers);
 /// for a query of three dimensions also to [B, Lq, Lk], for one of two to [Lq, Lk]. An additive mask is a
 /// score modification: `attend::bias`.
 ATTEND_API Mask dense(const at::Tensor& allowed);
+
+namespace detail {
+ATTEND_API Mask mask_mod_of(std::shared_ptr<const MaskFunction> function);
+}
+
+/// Any mask, as a lambda of where a score stands, that returns whether it counts:
+///
+///     attend::mask_mod([=](attend::Position at) { return at.key <= at.query || at.key < prefix; })
+///
+/// The lambda is a function of its argument alone, and is called from several threads at once. Nothing is
+/// stored: the fused kernel asks it about each tile of scores, skips those where nothing counts, and asks
+/// again about those where only some do. What it costs is a call per score and direction, a part of what is
+/// skipped; in `causal() & mask_mod(lambda)` tiles that the first hides are not asked about. Error: a call
+/// with 2^31 queries or keys.
+template <typename Function>
+Mask mask_mod(Function function) {
+  return detail::mask_mod_of(std::make_shared<const detail::LambdaMask<Function>>(std::move(function)));
+}
 
 }  // namespace attend

@@ -2,8 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 #include <attend/export.h>
+#include <attend/score_lambda.h>
 
 #include <memory>
+#include <utility>
 
 namespace attend {
 
@@ -39,5 +41,30 @@ ATTEND_API ScoreMod alibi(const at::Tensor& slopes);
 /// score -> cap * tanh(score / cap): keeps scores within -cap ... cap (Gemma Team 2024, Bello 2016). Error: a
 /// cap that is not a positive number in the range of float32.
 ATTEND_API ScoreMod softcap(double cap);
+
+namespace detail {
+ATTEND_API ScoreMod score_mod_of(std::shared_ptr<const ScoreFunction> function);
+}
+
+/// Any modification, as a lambda of the score and of where it stands (after FlexAttention, Dong 2024),
+/// compiled where it is written:
+///
+///     attend::score_mod([=](auto score, attend::Position at) {
+///       return score - slope * std::abs(at.query - at.key);
+///     })
+///
+/// The score is taken as `auto`: it is a `Dual` number, of float or double by the query's dtype, from which
+/// the gradient follows. Arithmetic and comparison work on it, and `attend::exp`, `log`, `tanh` and `abs`.
+/// Only the score has a gradient: what the lambda captures is constant. Double backward and forward mode
+/// work, too; derivatives beyond the second are taken to be 0.
+///
+/// The lambda is a function of its arguments alone; it is called from several threads at once, and for scores
+/// that a mask hides, too. With -O2 or -O3 arithmetic, the four functions above and choices that depend on
+/// positions become vectors; what is read from memory for each score does not. Error: a call with 2^31
+/// queries or keys.
+template <typename Function>
+ScoreMod score_mod(Function function) {
+  return detail::score_mod_of(std::make_shared<const detail::LambdaScores<Function>>(std::move(function)));
+}
 
 }  // namespace attend

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <attend/export.h>
+#include <attend/score_position.h>
+
+#include <cstdint>
+#include <utility>
+
+namespace attend::detail {
+
+/// What the library knows of a lambda on positions.
+class ATTEND_API MaskFunction {
+ public:
+  virtual ~MaskFunction() = default;
+  /// Sets allowed[j * stride + i] to 1 or 0 for the tile's query i and key j.
+  virtual void fill(const PositionTile& tile, uint8_t* allowed, int64_t stride) const = 0;
+};
+
+template <typename Function>
+class LambdaMask final : public MaskFunction {
+ public:
+  explicit LambdaMask(Function function) : function_(std::move(function)) {}
+
+  void fill(const PositionTile& tile, uint8_t* allowed, int64_t stride) const override {
+    Position start = tile.first;
+    for (int j = 0; j < tile.keys; ++j, ++start.key) {
+      evaluate_row(start, tile.queries, allowed + j * stride,
+                   [&](int, const Position& at) { return static_cast<uint8_t>(function_(at) ? 1 : 0); });
+    }
+  }
+
+ private:
+  Function function_;
+};
+
+}  // namespace attend::detail

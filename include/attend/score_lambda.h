@@ -1,0 +1,98 @@
+#pragma once
+
+#include <attend/dual.h>
+#include <attend/export.h>
+#include <attend/score_position.h>
+
+#include <concepts>
+#include <cstdint>
+#include <utility>
+
+namespace attend::detail {
+
+/// What the library knows of a lambda on scores: a function of a tile. The score of the tile's query i and
+/// key j stands at [j * stride + i].
+class ATTEND_API ScoreFunction {
+ public:
+  virtual ~ScoreFunction() = default;
+  virtual void forward(const PositionTile& tile, float* scores, int64_t stride) const = 0;
+  virtual void forward(const PositionTile& tile, double* scores, int64_t stride) const = 0;
+  /// Multiplies the gradients by the derivatives at the scores.
+  virtual void backward(const PositionTile& tile, const float* scores, float* gradients,
+                        int64_t stride) const = 0;
+  virtual void backward(const PositionTile& tile, const double* scores, double* gradients,
+                        int64_t stride) const = 0;
+  /// Turns the scores into the function's values, and gives its first and second derivatives.
+  virtual void expand(const PositionTile& tile, double* scores, double* first, double* second,
+                      int64_t stride) const = 0;
+};
+
+template <typename Function>
+class LambdaScores final : public ScoreFunction {
+ public:
+  explicit LambdaScores(Function function) : function_(std::move(function)) {}
+
+  void forward(const PositionTile& tile, float* scores, int64_t stride) const override {
+    apply(tile, scores, stride);
+  }
+  void forward(const PositionTile& tile, double* scores, int64_t stride) const override {
+    apply(tile, scores, stride);
+  }
+  void backward(const PositionTile& tile, const float* scores, float* gradients,
+                int64_t stride) const override {
+    differentiate(tile, scores, gradients, stride);
+  }
+  void backward(const PositionTile& tile, const double* scores, double* gradients,
+                int64_t stride) const override {
+    differentiate(tile, scores, gradients, stride);
+  }
+
+  void expand(const PositionTile& tile, double* scores, double* first, double* second,
+              int64_t stride) const override {
+    for_each_row(tile, [&](const Position& start, int64_t j) {
+      for (int i = 0; i < tile.queries; ++i) {
+        const auto place = j * stride + i;
+        const Dual<double> score(scores[place], 1.0);
+        const Position at{start.batch, start.head, start.query + i, start.key};
+        const Dual<Dual<double>> result = function_(Dual<Dual<double>>(score, 1), at);
+        scores[place] = result.value.value;
+        first[place] = result.derivative.value;
+        second[place] = result.derivative.derivative;
+      }
+    });
+  }
+
+ private:
+  template <typename Action>
+  static void for_each_row(const PositionTile& tile, const Action& action) {
+    Position start = tile.first;
+    for (int j = 0; j < tile.keys; ++j, ++start.key) action(start, j);
+  }
+
+  template <typename T>
+  void apply(const PositionTile& tile, T* scores, int64_t stride) const {
+    for_each_row(tile, [&](const Position& start, int64_t j) {
+      T* row = scores + j * stride;
+      evaluate_row(start, tile.queries, row, [&](int n, const Position& at) {
+        const Dual<T> result = function_(Dual<T>(row[n]), at);
+        return result.value;
+      });
+    });
+  }
+
+  template <typename T>
+  void differentiate(const PositionTile& tile, const T* scores, T* gradients, int64_t stride) const {
+    for_each_row(tile, [&](const Position& start, int64_t j) {
+      const T* row = scores + j * stride;
+      T* gradient = gradients + j * stride;
+      evaluate_row(start, tile.queries, gradient, [&](int n, const Position& at) {
+        const Dual<T> result = function_(Dual<T>(row[n], T{1}), at);
+        return gradient[n] * result.derivative;
+      });
+    });
+  }
+
+  Function function_;
+};
+
+}  // namespace attend::detail
