@@ -1,9 +1,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <attend/kv_cache.h>
 
 #include <algorithm>
@@ -111,13 +111,14 @@ void join(const at::Tensor& from, const Counts& kept, int64_t from_end, const at
 
 }  // namespace
 
+// Padding is masked, but not unread: memory that was never written could hold a NaN there.
 KVCache::KVCache(const KVCacheOptions& options)
     : options_(checked(options)),
       lengths_(static_cast<size_t>(options.batch), 0),
       kept_(static_cast<size_t>(options.batch), 0) {
   const int64_t slots = options_.window > 0 ? 2 * options_.capacity : options_.capacity;
   const auto allocate = [&](int64_t channels) {
-    return at::empty({options_.batch, options_.num_kv_heads, slots, channels}, options_.tensors);
+    return at::zeros({options_.batch, options_.num_kv_heads, slots, channels}, options_.tensors);
   };
   key_ = allocate(options_.head_dim);
   value_ = allocate(options_.value_dim);
@@ -167,7 +168,7 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
   kept_ = at_most(after, options_.capacity);
   const auto outside = [&](const at::Tensor& buffer, const at::Tensor& tensor) {
     const int64_t length = largest(after);
-    auto joined = at::empty({buffer.size(0), buffer.size(1), length, buffer.size(3)}, buffer.options());
+    auto joined = at::zeros({buffer.size(0), buffer.size(1), length, buffer.size(3)}, buffer.options());
     join(buffer, kept, end, tensor, added, joined);
     buffer.slice(2, 0, options_.capacity).copy_(joined.slice(2, length - options_.capacity));
     return joined;
@@ -246,7 +247,7 @@ void KVCache::select(const at::Tensor& sequences) {
   const auto select_in = [&](at::Tensor& buffer) {
     const auto used = at::index_select(buffer.slice(2, end - new_end, end), 0, on_cpu.to(buffer.device()));
     if (batch != options_.batch) {
-      buffer = at::empty({batch, buffer.size(1), buffer.size(2), buffer.size(3)}, buffer.options());
+      buffer = at::zeros({batch, buffer.size(1), buffer.size(2), buffer.size(3)}, buffer.options());
     }
     buffer.slice(2, 0, new_end).copy_(used);
   };

@@ -12,7 +12,12 @@ constexpr int64_t kHeads = 4, kKvHeads = 2, kDim = 3, kValueDim = 5;
 
 class KVCacheTest : public ::testing::Test {
  protected:
-  void SetUp() override { torch::manual_seed(0); }
+  /// Memory that was never written holds NaN.
+  void SetUp() override {
+    torch::manual_seed(0);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  }
+  void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false); }
 };
 
 KVCacheOptions options_of(int64_t batch, int64_t capacity, int64_t window = 0) {

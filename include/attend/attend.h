@@ -3,6 +3,7 @@
 // Everything that attend offers. Each header can also be included alone.
 #include <attend/attention.h>
 #include <attend/checkpoint.h>
+#include <attend/generation.h>
 #include <attend/kv_cache.h>
 #include <attend/linear_attention.h>
 #include <attend/mask.h>

@@ -49,6 +49,7 @@ MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   at_least("head_dim", options.head_dim(), 1);
   at_least("window.left", options.window().left, -1);
   at_least("window.right", options.window().right, -1);
+  if (options.softcap() != 0) softcap(options.softcap());  // or its error
   if (!(options.dropout() >= 0 && options.dropout() <= 1)) {
     fail(kName, "dropout", "a probability in [0, 1]", c10::str(options.dropout()));
   }
@@ -188,6 +189,11 @@ Mask own_mask(const MultiHeadAttentionOptions& options, const MultiHeadAttention
   return is_bounded && !is_seen_to ? causal & attend::window(window.left, window.right) : causal;
 }
 
+ScoreMod own_score_mod(const MultiHeadAttentionOptions& options, at::Device device) {
+  const auto capped = options.softcap() != 0 ? softcap(options.softcap()) : ScoreMod();
+  return options.alibi() ? capped.then(alibi(alibi_slopes(options.num_heads()).to(device))) : capped;
+}
+
 void check_cache(const MultiHeadAttentionOptions& options, const KVCache& cache) {
   const int64_t window = cache.options().window, needed = options.window().left + 1;
   if (window > 0 && (needed == 0 || needed > window)) {
@@ -287,7 +293,7 @@ Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, c
   params.mask = own_mask(options, inputs) & inputs.mask;
   params.dropout_p = module.is_training() ? options.dropout() : 0;
   if (options.qk_norm()) params.scale = 1;
-  if (options.alibi()) params.score_mod = alibi(alibi_slopes(options.num_heads()).to(query.device()));
+  params.score_mod = own_score_mod(options, query.device());
   if (inputs.cache != nullptr && !inputs.appends) {
     read(module, *inputs.cache, query, call);
   } else {

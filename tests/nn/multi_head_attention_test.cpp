@@ -132,6 +132,13 @@ TEST_F(MultiHead, AlibiTakesItsSlopes) {
   expect_close(module(x), output, 1e-13);
 }
 
+TEST_F(MultiHead, CapsScores) {
+  auto module = random_module(MultiHeadAttentionOptions(12, 6).softcap(0.5).alibi(true));
+  const auto x = random({2, 5, 12});
+  const auto modification = softcap(0.5).then(alibi(alibi_slopes(6)));
+  expect_close(module(x), ByHand(module, x).output(module, {.score_mod = modification}), 1e-13);
+}
+
 TEST_F(MultiHead, RotaryTurnsQueriesAndKeys) {
   const RotaryParams params{.layout = RotaryLayout::interleaved, .dims = 2, .base = 100};
   auto module = random_module(MultiHeadAttentionOptions(8, 2).rotary(params));
@@ -318,6 +325,7 @@ TEST_F(MultiHead, ErrorsNameTheOption) {
             name + "dropout: expected a probability in [0, 1], got 1.5");
   EXPECT_EQ(error(MultiHeadAttentionOptions(8, 4).window({-2, 0})),
             name + "window.left: expected at least -1, got -2");
+  EXPECT_EQ(error(MultiHeadAttentionOptions(8, 4).softcap(-1)).substr(0, 21), "attend::softcap: cap:");
   EXPECT_EQ(error(MultiHeadAttentionOptions(9, 3).rotary(RotaryParams{})),
             "attend::rotary_frequencies: dims: expected an even number of at least 2, got 3");
 }

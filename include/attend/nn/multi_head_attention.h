@@ -50,6 +50,9 @@ struct ATTEND_API MultiHeadAttentionOptions {
   TORCH_ARG(bool, alibi) = false;
   /// Default: unbounded.
   TORCH_ARG(Window, window) = {};
+  /// Scores stay within -softcap ... softcap, see `attend::softcap`; before ALiBi and masks. Default: 0,
+  /// none.
+  TORCH_ARG(double, softcap) = 0.0;
   /// Whether a query sees no key after its own position. Default: false.
   TORCH_ARG(bool, is_causal) = false;
 };
