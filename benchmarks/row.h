@@ -42,6 +42,7 @@ struct Row {
 std::vector<Row> dense_rows();
 std::vector<Row> dropout_rows();
 std::vector<Row> bias_rows();
+std::vector<Row> score_mod_rows();
 std::vector<Row> half_rows();
 std::vector<Row> decode_rows();
 std::vector<Row> short_rows();

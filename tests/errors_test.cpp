@@ -180,6 +180,25 @@ TEST(Errors, LambdasOnTooManyPositions) {
   }
 }
 
+TEST(Errors, RelativeBias) {
+  EXPECT_EQ(error_of([] { relative_bias({}); }),
+            "attend::relative_bias: table: expected a tensor, got an undefined tensor");
+  EXPECT_EQ(error_of([] { relative_bias(zeros({32, 3}, torch::kLong)); }),
+            "attend::relative_bias: table: expected dtype float64, float32, bfloat16 or float16, got int64 "
+            "[32, 3]");
+  EXPECT_EQ(error_of([] { relative_bias(zeros({16, 3})); }),
+            "attend::relative_bias: table: expected [num_buckets, H], of 32 buckets, got float32 [16, 3]");
+  EXPECT_EQ(error_of([] { relative_bias(zeros({32, 3}), {.max_distance = 8}); }),
+            "attend::relative_bucket: max_distance: expected more than the 8 distances that have a bucket "
+            "each, got 8");
+  EXPECT_EQ(params_error({.score_mod = relative_bias(zeros({32, 4}))}),
+            "attend::attention: table: expected one column per head, [32, 3], got float32 [32, 4]");
+  EXPECT_EQ(params_error({.score_mod = relative_bias(zeros({32, 3}, torch::kDouble))}),
+            "attend::attention: table: expected the query's dtype or float32, got float64 [32, 3]");
+  EXPECT_EQ(params_error({.score_mod = relative_bias(zeros({32, 3}).to(torch::kMeta))}),
+            "attend::attention: table: expected a tensor on the query's device cpu, got meta");
+}
+
 TEST(Errors, Softcap) {
   for (const double cap : {0.0, -1.0, 1e-40, 1e39}) {
     EXPECT_EQ(

@@ -1,5 +1,6 @@
 // Score modifications and masks, alone and in pairs, in every backend: against their formulas in plain ATen
 // operations in float64, and as accurate as those are in the same dtype.
+#include <ATen/Parallel.h>
 #include <attend/attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
 
@@ -10,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -213,6 +215,26 @@ ScoreCase bias_case(const Sizes& s) {
       {torch::randn({s.heads, s.queries, s.keys}, torch::kDouble).to(torch::kBFloat16).to(torch::kDouble)}};
 }
 
+/// T5's buckets, as its authors compute them.
+ScoreCase relative_bias_case(const Sizes& s, const RelativeBuckets& buckets) {
+  auto distance = key_positions(s) - query_positions(s);
+  const int64_t count = buckets.bidirectional ? buckets.count / 2 : buckets.count, single = count / 2;
+  const auto first = buckets.bidirectional ? (distance > 0) * count : torch::zeros_like(distance);
+  distance = buckets.bidirectional ? distance.abs() : -distance.clamp_max(0);
+  const double ratio = static_cast<double>(buckets.max_distance) / static_cast<double>(single);
+  const auto logarithm =
+      torch::log(distance.to(torch::kDouble) / static_cast<double>(single)) / std::log(ratio);
+  const auto large =
+      single + (logarithm * static_cast<double>(count - single)).trunc().clamp_min(0).to(torch::kLong);
+  const auto bucket = first + torch::where(distance < single, distance, large.clamp_max(count - 1));
+  return {c10::str("relative_bias, ", buckets.bidirectional ? "both directions" : "one direction"),
+          [=](const Tensors& tensors) { return relative_bias(tensors[0], buckets); },
+          [=](const torch::Tensor& scores, const Tensors& tensors) {
+            return scores + tensors[0].t().index({torch::indexing::Slice(), bucket});
+          },
+          {torch::randn({buckets.count, s.heads}, torch::kDouble).to(torch::kBFloat16).to(torch::kDouble)}};
+}
+
 /// One that calls every function, and for which the position matters.
 ScoreCase lambda_case(const Sizes& s) {
   const auto query = query_positions(s), key = key_positions(s);
@@ -234,7 +256,14 @@ ScoreCase lambda_case(const Sizes& s) {
 }
 
 std::vector<ScoreCase> score_cases(const Sizes& s) {
-  return {{"nothing"}, softcap_case(2), softcap_case(30), alibi_case(s), bias_case(s), lambda_case(s)};
+  return {{"nothing"},
+          softcap_case(2),
+          softcap_case(30),
+          alibi_case(s),
+          bias_case(s),
+          lambda_case(s),
+          relative_bias_case(s, {}),
+          relative_bias_case(s, {.count = 7, .max_distance = 20, .bidirectional = false})};
 }
 
 /// One after the other.
@@ -288,7 +317,7 @@ TEST_F(ScoreMods, LengthsAndHeadSizes) {
     const Sizes sizes{1, heads, heads, length, length, d, d};
     for (const auto& score : score_cases(sizes)) {
       expect_accurate({sizes, score}, torch::kFloat, {Backend::fused},
-                      c10::str(score.name, " L ", length, " D ", d));
+                      c10::str(score.name, " L ", length, " D ", d), length > 1000 ? 1 : 3);
     }
   }
 }
@@ -447,6 +476,97 @@ TEST_F(ScoreMods, DualNumbersCarryDerivatives) {
   const Dual<D> y(x, D(1));  // of x^3: 3 x^2 and 6 x
   EXPECT_DOUBLE_EQ((y * y * y).derivative.value, 3 * 0.49);
   EXPECT_DOUBLE_EQ((y * y * y).derivative.derivative, 6 * 0.7);
+}
+
+TEST_F(ScoreMods, NothingToAttendTo) {
+  for (const auto& sizes :
+       {Sizes{0, 2, 1, 3, 5, 4, 3}, Sizes{2, 2, 1, 0, 5, 4, 3}, Sizes{2, 2, 1, 3, 0, 4, 3}}) {
+    for (const auto& score : score_cases(sizes)) {
+      for (const auto& mask : mask_cases(sizes)) {
+        for (const auto backend : {Backend::fused, Backend::reference}) {
+          SCOPED_TRACE(c10::str(score.name, ", ", mask.name, ", ", sizes.batch, " x ", sizes.queries, " x ",
+                                sizes.keys));
+          const auto results = Call{sizes, score, mask, {}, random_inputs(sizes, torch::kFloat)}.attend(
+              torch::kFloat, backend);
+          EXPECT_EQ(results[0].sizes(), (std::vector<int64_t>{sizes.batch, 2, sizes.queries, 3}));
+          EXPECT_TRUE(results[1].eq(-INFINITY).all().item<bool>());
+          for (size_t n = 0; n < results.size(); ++n)
+            EXPECT_TRUE(n == 1 || results[n].eq(0).all().item<bool>());
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ScoreMods, KeysPastTheirLengthsAreNeverRead) {
+  const Sizes sizes{2, 2, 1, 9, 250, 8, 8};
+  for (const auto& score : score_cases(sizes)) {
+    for (const auto backend : {Backend::fused, Backend::reference}) {
+      auto inputs = random_inputs(sizes, torch::kFloat);
+      for (size_t n : {1, 2}) inputs[n][0].slice(1, 230).fill_(NAN);
+      for (size_t n : {1, 2}) inputs[n][1].fill_(INFINITY);
+      const Call call{sizes, score, {"lengths", key_lengths(torch::tensor({230, 0}))}, {}, inputs};
+      for (const auto& result : call.attend(torch::kFloat, backend)) {
+        EXPECT_FALSE(result.isnan().any().item<bool>())
+            << score.name << ", backend " << static_cast<int>(backend);
+      }
+    }
+  }
+}
+
+bool all_same_bits(const Tensors& left, const Tensors& right) {
+  return std::ranges::equal(left, right, [](const auto& a, const auto& b) { return same_bits(a, b); });
+}
+
+/// Every modification and most masks at once, with dropout.
+Call everything(const Sizes& s) {
+  ScoreCase joined{"nothing"};
+  for (const auto& score : score_cases(s)) joined = both(joined, score);
+  const MaskCase mask{"all", (causal() | prefix(torch::full({s.batch}, 30))) & window(150, -1) &
+                                 mask_mod([](Position at) { return (at.query + at.key) % 5 != 0; })};
+  return {s, joined, mask, {}, random_inputs(s, torch::kFloat)};
+}
+
+TEST_F(ScoreMods, SameBitsForEveryThreadCountAndRun) {
+  const int threads = at::get_num_threads();
+  for (const auto& sizes : {Sizes{1, 1, 1, 200, 900, 8, 8}, Sizes{2, 4, 2, 70, 200, 8, 5}}) {
+    const auto call = everything(sizes);
+    at::set_num_threads(1);
+    const auto first = call.attend(torch::kFloat, Backend::fused);
+    for (const int count : {1, 2, 3, 5}) {
+      at::set_num_threads(count);
+      for (int repeat = 0; repeat < 13; ++repeat) {
+        EXPECT_TRUE(all_same_bits(call.attend(torch::kFloat, Backend::fused), first)) << count << " threads";
+      }
+    }
+  }
+  at::set_num_threads(threads);
+}
+
+TEST_F(ScoreMods, SameBitsFromManyThreadsAtOnce) {
+  const auto call = everything({2, 4, 2, 70, 200, 8, 5});
+  const auto expected = call.attend(torch::kFloat, Backend::fused);
+  std::vector<Tensors> results(8);
+  std::vector<std::thread> callers;
+  for (auto& result : results)
+    callers.emplace_back([&] { result = call.attend(torch::kFloat, Backend::fused); });
+  for (auto& caller : callers) caller.join();
+  for (const auto& result : results) EXPECT_TRUE(all_same_bits(result, expected));
+}
+
+TEST_F(ScoreMods, OffsetsBeyondThirtyTwoBits) {
+  // Four billion elements, all of one row.
+  const auto row = torch::randn({1, 1, 1, 16});
+  const auto keys = row.expand({1, 1, int64_t{1} << 28, 16});
+  const auto everywhere = torch::ones({1, 1, 1, 1}, torch::kBool).expand({1, 1, 2, int64_t{1} << 28});
+  const auto zeros = torch::zeros({1, 1, 1, 1}).expand({1, 1, 2, int64_t{1} << 28});
+  const auto output = attention(
+      torch::randn({1, 1, 2, 16}), keys, keys,
+      {.mask = window(300, 0) & dense(everywhere) & mask_mod([](Position at) { return at.key % 2 == 0; }),
+       .score_mod = bias(zeros).then(alibi(torch::ones({1}))).then(score_mod([](auto score, Position at) {
+         return at.key > (1 << 28) - 400 ? score : 0 * score - INFINITY;
+       }))});
+  expect_close(output, row.expand({1, 1, 2, 16}), 1e-5);
 }
 
 }  // namespace

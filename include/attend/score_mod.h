@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <attend/export.h>
+#include <attend/position.h>
 #include <attend/score_lambda.h>
 
 #include <memory>
@@ -37,6 +38,12 @@ ATTEND_API ScoreMod bias(const at::Tensor& values);
 /// that it serves with and without a causal mask). `slopes`: the query's dtype or float32, on its device, [H]
 /// or [B, H]. Differentiable in `slopes`.
 ATTEND_API ScoreMod alibi(const at::Tensor& slopes);
+
+/// Adds table[bucket, h], where `bucket` is that of the distance j - (i + Lk - Lq) as `relative_bucket` has
+/// it (T5's relative position bias, Raffel 2020). `table`: [buckets.count, H], as T5 stores it, the query's
+/// dtype or float32, on its device. Differentiable in `table`. Takes Lq + Lk values per head, never [H, Lq,
+/// Lk].
+ATTEND_API ScoreMod relative_bias(const at::Tensor& table, const RelativeBuckets& buckets = {});
 
 /// score -> cap * tanh(score / cap): keeps scores within -cap ... cap (Gemma Team 2024, Bello 2016). Error: a
 /// cap that is not a positive number in the range of float32.
