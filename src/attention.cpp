@@ -25,6 +25,32 @@ at::Tensor draw_seed(at::Device device) {
   return at::randint(std::numeric_limits<int64_t>::max(), {1}, options);
 }
 
+namespace {
+
+/// Fails where the scale is not a number of the type that the scores are computed in.
+void check_scale(const char* function, double scale, at::ScalarType dtype) {
+  const bool is_double = dtype == at::kDouble;
+  const double largest = is_double ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  if (!(std::abs(scale) <= largest)) {
+    fail(function, "scale", c10::str("a finite number in the range of ", is_double ? "float64" : "float32"),
+         c10::str(scale));
+  }
+}
+
+const char* name_of(Weighting weighting) {
+  switch (weighting) {
+    case Weighting::sigmoid:
+      return "sigmoid";
+    case Weighting::relu:
+      return "relu";
+    case Weighting::softmax:
+      break;
+  }
+  return "softmax";
+}
+
+}  // namespace
+
 AttentionCall checked_call(const char* function, const at::Tensor& query, const at::Tensor& key,
                            const at::Tensor& value, const AttentionParams& params) {
   check_inputs(function, query, key, value);
@@ -32,7 +58,7 @@ AttentionCall checked_call(const char* function, const at::Tensor& query, const 
     fail(function, "dropout_p", "a probability in [0, 1]", c10::str(params.dropout_p));
   }
   const double scale = params.scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1))));
-  if (!std::isfinite(scale)) fail(function, "scale", "a finite number", c10::str(scale));
+  check_scale(function, scale, query.scalar_type());
 
   AttentionCall call{with_heads(query), with_heads(key), with_heads(value), params.mask, params.score_mod,
                      params.weighting,  scale,           params.dropout_p,  0,           query.dim()};
@@ -73,7 +99,7 @@ AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& k
                                     const AttentionParams& params) {
   constexpr auto kFunction = "attention_with_lse";
   if (params.weighting != Weighting::softmax) {
-    fail(kFunction, "weighting", "softmax, which alone has a logsumexp", "another weighting");
+    fail(kFunction, "weighting", "softmax, which alone has a logsumexp", name_of(params.weighting));
   }
   auto call = checked_call(kFunction, query, key, value, params);
   call.wants_logsumexp = true;

@@ -43,6 +43,13 @@ void on_device(const char* function, const char* argument, const at::Tensor& ten
   }
 }
 
+void holds_numbers(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
+  if (tensor.is_meta() && !device.is_meta()) {
+    fail(function, argument, c10::str("a tensor that holds numbers, as the query on ", device, " does"),
+         c10::str(describe(tensor), " on meta"));
+  }
+}
+
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim) {
   // The scores as the caller sees them: a query of three dimensions has no head dimension, one of two no

@@ -39,6 +39,9 @@ void is_floating(const char* function, const char* argument, const at::Tensor& t
 
 void on_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
 
+/// Fails where the tensor is on the meta device and the query, on `device`, is not.
+void holds_numbers(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
+
 /// Views a mask or bias as four dimensions that broadcast to the scores; a tensor of three dimensions is
 /// [B, Lq, Lk] for a query of three dimensions and [H, Lq, Lk] for one of four. Fails where it does not
 /// broadcast.

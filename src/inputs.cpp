@@ -24,9 +24,15 @@ void check_input(const char* function, const char* argument, const at::Tensor& t
 
 }  // namespace
 
+at::Tensor materialized(const at::Tensor& tensor) {
+  if (tensor._is_zerotensor()) return tensor.clone();
+  return tensor.is_neg() ? tensor.resolve_neg() : tensor;
+}
+
 at::Tensor with_heads(const at::Tensor& tensor) {
-  if (tensor.dim() == 4) return tensor;
-  return tensor.dim() == 3 ? tensor.unsqueeze(1) : tensor.unsqueeze(0).unsqueeze(0);
+  auto values = materialized(tensor);
+  if (values.dim() == 4) return values;
+  return values.dim() == 3 ? values.unsqueeze(1) : values.unsqueeze(0).unsqueeze(0);
 }
 
 at::Tensor without_heads(const at::Tensor& tensor, int64_t query_dim) {

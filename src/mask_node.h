@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <vector>
 
 #include "checks.h"
 #include "cpu/tiles.h"
@@ -29,6 +30,9 @@ class MaskNode {
 
   /// Where the mask hides all keys past a length per batch element: those lengths, int64 [B]; else undefined.
   virtual at::Tensor key_lengths() const { return {}; }
+
+  /// The caller's own tensors, which must not change before the gradients are computed.
+  virtual std::vector<at::Tensor> tensors() const { return {}; }
 
   /// Whether the mask is what ATen calls `is_causal`: j <= i.
   virtual bool is_top_left_causal(const ScoreShape& /*shape*/) const { return false; }

@@ -34,4 +34,9 @@ inline uint32_t dropout_number(uint64_t seed, int64_t b, int64_t h, int64_t i, i
 /// multiple of 2^-16.
 inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(std::lround(p * 65536)); }
 
+/// What the weights that are kept are multiplied by: 1 / (1 - p) of the rounded p; 0 where none is kept.
+inline double dropout_scale(uint32_t threshold) {
+  return threshold < 65536 ? 65536.0 / (65536 - threshold) : 0;
+}
+
 }  // namespace attend

@@ -114,6 +114,106 @@ TEST_F(Backends, ForwardModeIsTheReferences) {
   }
 }
 
+// ---- what every backend does
+
+constexpr std::array kEveryBackend = {Backend::fused, Backend::sdpa, Backend::reference};
+
+/// Gradients of all inputs, with `between` called after the forward pass.
+std::vector<torch::Tensor> gradients(
+    const Inputs& in, const AttentionParams& params, Backend backend,
+    const std::function<void()>& between = [] {}) {
+  const auto leaves = in.leaves();
+  const auto output = leaves.attend(params, backend);
+  between();
+  return torch::autograd::grad({output.sin().sum()}, leaves.all());
+}
+
+TEST_F(Backends, NumbersOfAMaskMayChangeBeforeTheGradients) {
+  const auto in = Inputs::random(2, 2, 5, 7, 8);
+  struct Case {
+    std::string name;
+    torch::Tensor numbers;
+    std::function<Mask(const torch::Tensor& numbers)> mask;
+  };
+  const std::vector<Case> cases = {
+      {"key_lengths", torch::tensor({4, 7}), [](const auto& numbers) { return key_lengths(numbers); }},
+      {"prefix", torch::tensor({4, 7}), [](const auto& numbers) { return causal() | prefix(numbers); }},
+      {"documents", torch::tensor({0, 0, 1, 1, 1, 2, 2}), [](const auto& n) { return documents(n); }}};
+  for (const auto& [name, numbers, mask] : cases) {
+    for (const auto backend : kEveryBackend) {
+      const auto expected = gradients(in, {.mask = mask(numbers.clone())}, backend);
+      const auto own = numbers.clone();
+      // Far past the keys, or another document for each key.
+      const auto change = [&] { own.copy_(torch::arange(own.numel()) * 100000); };
+      const auto got = gradients(in, {.mask = mask(own)}, backend, change);
+      for (size_t n = 0; n < 3; ++n) {
+        EXPECT_TRUE(same_bits(got[n], expected[n])) << name << ", backend " << static_cast<int>(backend);
+      }
+    }
+  }
+}
+
+TEST_F(Backends, AChangeOfADenseMaskIsNoticed) {
+  const auto in = Inputs::random(2, 2, 5, 7, 8);
+  for (const auto backend : {Backend::fused, Backend::sdpa}) {
+    const auto allowed = torch::rand({5, 7}) < 0.5;
+    const auto error = error_of([&] {
+      gradients(in, {.mask = ~(causal() & dense(allowed))}, backend, [&] { allowed.logical_not_(); });
+    });
+    EXPECT_NE(error.find("modified by an inplace operation"), std::string::npos) << error;
+  }
+}
+
+TEST_F(Backends, AutocastChangesNoDtypeAndNoBit) {
+  const auto in = Inputs::random(2, 1, 5, 7, 8, torch::kFloat);
+  const auto everything = [&](Backend backend) {
+    const auto leaves = in.leaves();
+    auto results = torch::autograd::grad({leaves.attend({.mask = causal()}, backend).sin().sum()},
+                                         leaves.all(), {}, /*retain_graph=*/true, /*create_graph=*/true);
+    results.push_back(attention_weights(in.query, in.key.expand({2, 2, 7, 8})));
+    return results;
+  };
+  for (const auto backend : {Backend::fused, Backend::sdpa}) {
+    const auto expected = everything(backend);
+    const Autocast autocast(torch::kBFloat16);
+    const auto got = everything(backend);
+    for (size_t n = 0; n < got.size(); ++n) {
+      EXPECT_TRUE(same_bits(got[n], expected[n]))
+          << "result " << n << ", backend " << static_cast<int>(backend);
+    }
+  }
+}
+
+TEST_F(Backends, NegationsAndZerosThatAreNotInMemoryYet) {
+  const auto in = Inputs::random(2, 2, 5, 7, 8);
+  const auto negated = [](const torch::Tensor& tensor) { return at::_neg_view(tensor.neg()); };
+  const auto zeros = [](const torch::Tensor& tensor) {
+    return at::_efficientzerotensor(tensor.sizes(), tensor.options());
+  };
+  const auto gradients_for = [&](const Inputs& inputs, const torch::Tensor& grad, Backend backend) {
+    const auto output = inputs.attend({.mask = causal()}, backend);
+    return torch::autograd::grad({output}, inputs.all(), {grad});
+  };
+  const auto grad = torch::randn({2, 2, 5, 8}, torch::kDouble);
+  for (const auto backend : kEveryBackend) {
+    SCOPED_TRACE(static_cast<int>(backend));
+    const auto leaves = in.leaves();
+    const auto output = in.attend({}, backend);
+    expect_close(Inputs{negated(in.query), negated(in.key), negated(in.value)}.attend({}, backend), output,
+                 0);
+    expect_close(Inputs{in.query, in.key, zeros(in.value)}.attend({}, backend), torch::zeros_like(output), 0);
+    expect_close(Inputs{zeros(in.query), in.key, in.value}.attend({}, backend),
+                 Inputs{torch::zeros_like(in.query), in.key, in.value}.attend({}, backend), 0);
+    const auto expected = gradients_for(leaves, grad, backend);
+    const auto got = gradients_for(leaves, negated(grad), backend);
+    const auto of_zeros = gradients_for(leaves, zeros(grad), backend);
+    for (size_t n = 0; n < 3; ++n) {
+      expect_close(got[n], expected[n], 0);
+      EXPECT_EQ(of_zeros[n].abs().max().item<double>(), 0);
+    }
+  }
+}
+
 // ---- ATen's attention
 
 struct MaskCase {
@@ -249,6 +349,22 @@ TEST_F(Backends, ChunksOfTheReferenceGiveTheWhole) {
     expect_close(got[n], expected[n], 64 * unit_roundoff(torch::kFloat) * std::max(1.0, largest),
                  c10::str("result ", n));
   }
+}
+
+TEST_F(Backends, ChunksOfTheReferenceSumHalfGradientsInFloat32) {
+  // Equal scores, so that the gradient of every value is the sum of the output's gradients over Lk: of the
+  // two chunks' sums, which cancel to a hundredth, nothing may be lost.
+  const int64_t length = 8209;
+  const auto inputs = [=] { return torch::zeros({1, 1, length, 1}, torch::kBFloat16); };
+  const auto value = inputs().requires_grad_();
+  const auto grad = torch::ones_like(value);
+  grad.slice(2, length / 2).fill_(-127.0 / 128);
+  const auto output = attention(inputs(), inputs(), value, {.backend = Backend::reference});
+  const auto got = torch::autograd::grad({output}, {value}, {grad})[0];
+  const double exact = grad.to(torch::kDouble).sum().item<double>() / static_cast<double>(length);
+  // Rounded once; and sums of thousands of terms of 1 / Lk in float32.
+  const double tolerance = unit_roundoff(torch::kBFloat16) * exact + 64 * unit_roundoff(torch::kFloat);
+  expect_close(got, torch::full_like(got, exact, torch::kDouble), tolerance);
 }
 
 }  // namespace

@@ -62,6 +62,8 @@ TEST(Errors, Key) {
             "attend::attention: key: expected the query's dtype float32, got float64 [2, 2, 5, 8]");
   EXPECT_EQ(attention_error(query, zeros({2, 2, 5, 8}).to(torch::kMeta), value),
             "attend::attention: key: expected a tensor on the query's device cpu, got meta");
+  EXPECT_EQ(attention_error(query, zeros({5, 8}).to_sparse(), value),
+            "attend::attention: key: expected a dense (strided) tensor, got layout Sparse");
 }
 
 TEST(Errors, Value) {
@@ -76,6 +78,10 @@ TEST(Errors, Value) {
             "attend::attention: value: expected the key's number of heads, 2, got float32 [2, 4, 7, 6]");
   EXPECT_EQ(attention_error(query, key, zeros({2, 2, 7, 6}, torch::kHalf)),
             "attend::attention: value: expected the query's dtype float32, got float16 [2, 2, 7, 6]");
+  EXPECT_EQ(attention_error(query, key, zeros({2, 7, 6})),
+            "attend::attention: value: expected the query's number of dimensions, 4, got float32 [2, 7, 6]");
+  EXPECT_EQ(attention_error(query, key, zeros({2, 2, 7, 6}).to(torch::kMeta)),
+            "attend::attention: value: expected a tensor on the query's device cpu, got meta");
 }
 
 TEST(Errors, Numbers) {
@@ -85,7 +91,16 @@ TEST(Errors, Numbers) {
             "attend::attention: dropout_p: expected a probability in [0, 1], got -0.1");
   EXPECT_EQ(params_error({.dropout_p = NAN}),
             "attend::attention: dropout_p: expected a probability in [0, 1], got nan");
-  EXPECT_EQ(params_error({.scale = INFINITY}), "attend::attention: scale: expected a finite number, got inf");
+  const auto scale_error = [](double scale, torch::ScalarType dtype) {
+    return attention_error(zeros({4, 8}, dtype), zeros({5, 8}, dtype), zeros({5, 6}, dtype),
+                           {.scale = scale});
+  };
+  const std::string expected = "attend::attention: scale: expected a finite number in the range of ";
+  EXPECT_EQ(scale_error(INFINITY, torch::kFloat), expected + "float32, got inf");
+  EXPECT_EQ(scale_error(NAN, torch::kFloat), expected + "float32, got nan");
+  EXPECT_EQ(scale_error(1e39, torch::kFloat), expected + "float32, got 1e+39");
+  EXPECT_EQ(scale_error(-1e39, torch::kHalf), expected + "float32, got -1e+39");
+  EXPECT_EQ(scale_error(-INFINITY, torch::kDouble), expected + "float64, got -inf");
 }
 
 TEST(Errors, Masks) {
@@ -102,6 +117,22 @@ TEST(Errors, Masks) {
             "attend::key_lengths: lengths: expected int64 or int32 [B], got float32 [2]");
   EXPECT_EQ(error_of([] { key_lengths(torch::tensor(3)); }),
             "attend::key_lengths: lengths: expected int64 or int32 [B], got int64 []");
+  using Make = Mask (*)(const torch::Tensor& lengths);
+  for (const auto& [name, make] :
+       {std::pair<std::string, Make>("key_lengths", key_lengths), {"prefix", prefix}}) {
+    const auto of_function = c10::str("attend::", name, ": lengths: expected ");
+    EXPECT_EQ(error_of([&] { make({}); }), of_function + "a tensor, got an undefined tensor");
+    EXPECT_EQ(params_error({.mask = make(torch::tensor({5, 4}).to(torch::kMeta))}),
+              c10::str("attend::attention: ", name,
+                       ": expected a tensor that holds numbers, as the query on cpu does, got int64 [2] on "
+                       "meta"));
+  }
+  EXPECT_EQ(error_of([] { documents({}); }),
+            "attend::documents: numbers: expected a tensor, got an undefined tensor");
+  EXPECT_EQ(
+      params_error({.mask = documents(torch::zeros({5}, torch::kInt).to(torch::kMeta))}),
+      "attend::attention: documents: expected a tensor that holds numbers, as the query on cpu does, got "
+      "int64 [5] on meta");
   EXPECT_EQ(params_error({.mask = key_lengths(torch::tensor({5, 5, 5}))}),
             "attend::attention: key_lengths: expected one length per batch element, [2], got int64 [3]");
   EXPECT_EQ(params_error({.mask = causal() & key_lengths(torch::tensor({5, 6}))}),
@@ -151,16 +182,20 @@ TEST(Errors, NameTheFunction) {
             "attend::attention_with_lse: key: expected the query's last dimension, 8, got float32 [5, 7]");
   EXPECT_EQ(error_of([] { attention_weights(zeros({4, 8}), zeros({5, 7})); }),
             "attend::attention_weights: key: expected the query's last dimension, 8, got float32 [5, 7]");
+  EXPECT_EQ(error_of([] {
+              attention_with_lse(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}), {.weighting = Weighting::relu});
+            }),
+            "attend::attention_with_lse: weighting: expected softmax, which alone has a logsumexp, got relu");
   EXPECT_EQ(
       error_of([] {
-        attention_with_lse(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}), {.weighting = Weighting::relu});
+        attention_with_lse(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}), {.weighting = Weighting::sigmoid});
       }),
-      "attend::attention_with_lse: weighting: expected softmax, which alone has a logsumexp, got another "
-      "weighting");
+      "attend::attention_with_lse: weighting: expected softmax, which alone has a logsumexp, got sigmoid");
 }
 
 TEST(Errors, Slopes) {
-  EXPECT_EQ(error_of([] { alibi(torch::tensor({1, 2})); }).substr(0, 24), "attend::alibi: slopes: e");
+  EXPECT_EQ(error_of([] { alibi(torch::tensor({1, 2})); }),
+            "attend::alibi: slopes: expected dtype float64, float32, bfloat16 or float16, got int64 [2]");
   EXPECT_EQ(error_of([] { alibi(zeros({1, 2, 3})); }),
             "attend::alibi: slopes: expected [H] or [B, H], got float32 [1, 2, 3]");
   EXPECT_EQ(params_error({.score_mod = alibi(zeros({4}))}),

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -51,6 +52,25 @@ inline void expect_as_accurate(const torch::Tensor& ours, double plain_error, co
             factor * plain_error + 4 * unit_roundoff(ours.scalar_type()) * largest)
       << what;
 }
+
+/// While it lives, autocast is on for the CPU.
+class Autocast {
+ public:
+  explicit Autocast(torch::ScalarType dtype) : before_(at::autocast::get_autocast_dtype(at::kCPU)) {
+    at::autocast::set_autocast_dtype(at::kCPU, dtype);
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+  ~Autocast() {
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    at::autocast::set_autocast_dtype(at::kCPU, before_);
+    at::autocast::clear_cache();
+  }
+
+ private:
+  torch::ScalarType before_;
+};
 
 /// The message of the c10::Error that the call throws; a failure where it throws none.
 inline std::string error_of(const std::function<void()>& call) {

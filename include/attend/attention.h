@@ -33,9 +33,9 @@ struct AttentionParams {
   ScoreMod score_mod = {};
   /// Multiplies QK^T. Default: 1 / sqrt(D).
   std::optional<double> scale = {};
-  /// Probability in [0, 1], to a multiple of 2^-16, that a weight is set to 0; the others are multiplied by
-  /// 1 / (1 - dropout_p). Which are dropped depends on (seed, b, h, i, j) alone; the seed is drawn from the
-  /// generator of the query's device.
+  /// Probability in [0, 1], rounded to a multiple of 2^-16, that a weight is set to 0; the others are
+  /// multiplied by 1 / (1 - that multiple). Which are dropped depends on (seed, b, h, i, j) alone; the seed
+  /// is drawn from the generator of the query's device.
   double dropout_p = 0.0;
   Weighting weighting = Weighting::softmax;
   /// Error where the backend asked for can't serve the call; see `explain`.
@@ -55,7 +55,8 @@ struct AttentionParams {
 /// Lq != Lk, Dv != D, any strides, and sizes of 0 are fine (D >= 1). dtype: float64, float32, bfloat16 or
 /// float16, the same for all three; sums accumulate in float32 (float64 for float64). Differentiable, twice
 /// and in forward mode too, in query, key, value and the tensors of the score modification. A query that may
-/// attend to nothing has output 0 and gradients 0.
+/// attend to nothing has output 0 and gradients 0. The fused kernels give the same bits on every run and for
+/// every number of threads; the other backends are as deterministic as ATen's operations.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
 /// message names the argument, what was expected and what it got.
@@ -80,19 +81,23 @@ struct Explanation {
     Backend backend;
     std::string reason;
   };
-  Backend chosen;                ///< never `automatic`
-  std::vector<Refusal> refused;  ///< the faster backends that can't serve the call, each with the reason
+  Backend chosen;  ///< never `automatic`
+  std::vector<Refusal>
+      refused;  ///< the backends that were looked at and can't serve the call, with the reason
 };
 
 /// What `attention` would do with the same arguments. `automatic` takes the first that can serve the call:
 /// `fused` on the CPU; on a CUDA device `sdpa`, which serves softmax weighting without dropout or logsumexp,
 /// any mask (other than `causal` it is written out) and no score modification but a bias; then `reference`.
-/// `sdpa` was tested on CPU tensors only. Errors: as `attention`.
+/// `sdpa` was tested on CPU tensors only. Where `params` asks for a backend, that one alone is looked at: if
+/// it can't serve the call, which is an error of `attention`, `refused` says why and `chosen` is `reference`.
+/// Errors: as `attention`, but for this one.
 ATTEND_API Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                const AttentionParams& params = {});
 
 /// The weights P themselves, [B, H, Lq, Lk] in the query's dtype; dropout is not applied to them. For looking
-/// at attention: this builds what `attention` need not.
+/// at attention: this builds what `attention` need not, with the operations of the reference whatever
+/// `params.backend` says. Errors: as `attention`, but for those of a value and of the backend.
 ATTEND_API at::Tensor attention_weights(const at::Tensor& query, const at::Tensor& key,
                                         const AttentionParams& params = {});
 

@@ -54,23 +54,25 @@ ATTEND_API Mask causal(Corner corner = Corner::bottom_right);
 ATTEND_API Mask window(int64_t left, int64_t right);
 
 /// Batch element b sees the keys j < lengths[b]. `lengths`: int64 or int32 [B], each in 0 ... Lk, on any
-/// device. Keys and values past the length are never read where this mask stands alone or is joined by `&`.
+/// device; they are copied. Keys and values past the length are never read where this mask stands alone or is
+/// joined by `&`.
 ATTEND_API Mask key_lengths(const at::Tensor& lengths);
 
 /// Batch element b sees the keys j < lengths[b]; meant for `causal() | prefix(lengths)`, a causal mask whose
 /// first keys every query sees (Raffel 2020, "prefix LM"). `lengths`: int64 or int32 [B], each in 0 ... Lk,
-/// on any device.
+/// on any device; they are copied.
 ATTEND_API Mask prefix(const at::Tensor& lengths);
 
 /// Sequences packed one after the other: a query sees the keys of its own document. `numbers`: int64 or int32
-/// [Lk] or [B, Lk], on any device, the document that each key belongs to; query i belongs to that of key
-/// i + Lk - Lq, and sees nothing where there is no such key. Tiles between documents are skipped where
-/// numbers ascend.
+/// [Lk] or [B, Lk], on any device (they are copied), the document that each key belongs to; query i belongs
+/// to that of key i + Lk - Lq, and sees nothing where there is no such key. Tiles between documents are
+/// skipped where numbers ascend.
 ATTEND_API Mask documents(const at::Tensor& numbers);
 
 /// `allowed`: boolean, on the query's device, true = may attend. It broadcasts to the scores [B, H, Lq, Lk];
 /// for a query of three dimensions also to [B, Lq, Lk], for one of two to [Lq, Lk]. An additive mask is a
-/// score modification: `attend::bias`.
+/// score modification: `attend::bias`. It is not copied: as with ATen's operations, it is an error of the
+/// backward pass where it was changed in place meanwhile.
 ATTEND_API Mask dense(const at::Tensor& allowed);
 
 namespace detail {

@@ -30,8 +30,9 @@ class ATTEND_API ScoreMod {
   std::shared_ptr<const ScoreModNode> node_;
 };
 
-/// Adds `values` to the scaled scores; -inf hides a key. `values`: the query's dtype or float32, on the
-/// query's device; it broadcasts to the scores as a dense mask does. Differentiable in `values`.
+/// Adds `values` to the scaled scores; -inf hides a key, unless a modification after it makes the
+/// score finite again, as `softcap` does: there hide it by a mask. `values`: the query's dtype or float32, on
+/// the query's device; it broadcasts to the scores as a dense mask does. Differentiable in `values`.
 ATTEND_API ScoreMod bias(const at::Tensor& values);
 
 /// Subtracts slope * |i + Lk - Lq - j| from the score of query i and key j (ALiBi, Press 2022; symmetric, so

@@ -3,6 +3,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "../cpu/attention.h"
+#include "../inputs.h"
 #include "graph.h"
 
 namespace attend::autograd {
@@ -13,9 +14,10 @@ using torch::autograd::variable_list;
 
 variable_list fused_backward(const AttentionCall& call, const cpu::AttentionResult& result,
                              const variable_list& grads) {
-  const auto grad_output = grads[0].defined() ? grads[0] : at::zeros_like(result.output);
-  auto gradients =
-      cpu::attention_backward(call, result, grad_output, grads.size() > 1 ? grads[1] : at::Tensor());
+  const auto grad_output = grads[0].defined() ? materialized(grads[0]) : at::zeros_like(result.output);
+  const bool has_grad_logsumexp = grads.size() > 1 && grads[1].defined();
+  auto gradients = cpu::attention_backward(call, result, grad_output,
+                                           has_grad_logsumexp ? materialized(grads[1]) : at::Tensor());
   variable_list all = {gradients.query, gradients.key, gradients.value};
   for (auto& gradient : gradients.score_mod) all.push_back(std::move(gradient));
   return all;

@@ -1,7 +1,9 @@
 #include "graph.h"
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "../mask_node.h"
 #include "../reference/attention.h"
 #include "../score_mod_node.h"
 
@@ -24,7 +26,10 @@ struct CallHolder : torch::CustomClassHolder {
 
 void save_call(AutogradContext* context, const AttentionCall& call, variable_list more) {
   auto saved = inputs_of(call);
-  context->saved_data["inputs"] = static_cast<int64_t>(saved.size());
+  if (call.mask.defined()) {
+    for (auto& tensor : call.mask.node()->tensors()) saved.push_back(std::move(tensor));
+  }
+  context->saved_data["of_call"] = static_cast<int64_t>(saved.size());
   for (auto& tensor : more) saved.push_back(std::move(tensor));
   context->save_for_backward(saved);
   context->set_materialize_grads(false);
@@ -38,7 +43,7 @@ SavedCall saved_call(AutogradContext* context) {
   result.call.query = saved[0];
   result.call.key = saved[1];
   result.call.value = saved[2];
-  result.more.assign(saved.begin() + context->saved_data["inputs"].toInt(), saved.end());
+  result.more.assign(saved.begin() + context->saved_data["of_call"].toInt(), saved.end());
   return result;
 }
 
@@ -76,6 +81,8 @@ variable_list gradients_of(const AttentionCall& call, const AttentionWithLse& re
     outputs.push_back(result.logsumexp);
     output_grads.push_back(grads[1]);
   }
+  // As the forward pass: autocast would round what is summed in float32.
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
   auto found = torch::autograd::grad(outputs, differentiated, output_grads, /*retain_graph=*/true,
                                      create_graph, /*allow_unused=*/true);
   variable_list all;

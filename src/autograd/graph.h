@@ -10,7 +10,7 @@
 
 namespace attend::autograd {
 
-/// Saves the call and its inputs, so that a change in place is noticed, and more tensors.
+/// Saves the call, its inputs and its mask's tensors, so that a change in place is noticed, and more tensors.
 void save_call(torch::autograd::AutogradContext* context, const AttentionCall& call,
                std::vector<at::Tensor> more);
 

@@ -38,14 +38,28 @@ AttentionWithLse forward_in_chunks(const AttentionCall& call) {
   return {at::cat(outputs, 2), call.wants_logsumexp ? at::cat(logsumexps, 2) : at::Tensor()};
 }
 
-/// Of a gradient of the output or of the logsumexp.
+/// The type that sums have.
+at::ScalarType sum_type(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+/// Of a gradient of the output or of the logsumexp, in the type of sums.
 at::Tensor rows_of(const at::Tensor& gradient, int64_t first, int64_t rows) {
-  return gradient.defined() ? gradient.narrow(2, first, rows) : gradient;
+  return gradient.defined() ? gradient.narrow(2, first, rows).to(sum_type(gradient)) : gradient;
+}
+
+/// A leaf of the type of sums, so that a chunk's gradients of it are not rounded either.
+at::Tensor widened(const at::Tensor& tensor) {
+  return tensor.detach().to(sum_type(tensor)).requires_grad_(tensor.requires_grad());
 }
 
 /// Computes each chunk again, with its graph.
-variable_list backward_in_chunks(const AttentionCall& call, const variable_list& grads) {
-  variable_list all(inputs_of(call).size());
+variable_list backward_in_chunks(AttentionCall call, const variable_list& grads) {
+  const auto inputs = inputs_of(call);
+  call.query = widened(call.query);
+  call.key = widened(call.key);
+  call.value = widened(call.value);
+  variable_list all(inputs.size());
   for_each_chunk(call, [&](int64_t first, int64_t rows) {
     const at::AutoGradMode graph(true);
     variable_list of_rows;
@@ -53,9 +67,14 @@ variable_list backward_in_chunks(const AttentionCall& call, const variable_list&
     const auto found = gradients_of(call, reference::attention_rows(call, first, rows), of_rows,
                                     /*create_graph=*/false);
     for (size_t n = 0; n < all.size(); ++n) {
-      if (found[n].defined()) all[n] = all[n].defined() ? all[n].add_(found[n]) : found[n].clone();
+      if (!found[n].defined()) continue;
+      all[n] = all[n].defined() ? all[n].add_(found[n])
+                                : found[n].to(sum_type(found[n]), /*non_blocking=*/false, /*copy=*/true);
     }
   });
+  for (size_t n = 0; n < all.size(); ++n) {
+    if (all[n].defined()) all[n] = all[n].to(inputs[n].scalar_type());
+  }
   return all;
 }
 

@@ -145,7 +145,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
 std::string joined(const std::vector<int64_t>& numbers) {
   std::string text;
-  for (const auto number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
+  for (const auto number : numbers) {
+    if (!text.empty()) text += ',';
+    text += std::to_string(number);
+  }
   return text;
 }
 

@@ -67,9 +67,9 @@ struct Bound {
     args.weighting = kernel_weighting(call.weighting);
     args.mask = mask.get();
     args.score_mod = score_mod.get();
-    args.dropout_p = call.dropout_p;
     args.dropout_seed = call.dropout_seed;
     args.dropout_threshold = dropout_threshold(call.dropout_p);
+    args.dropout_scale = dropout_scale(args.dropout_threshold);
     args.splits = 1;
   }
 };

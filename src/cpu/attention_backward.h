@@ -50,7 +50,7 @@ struct BackwardScratch {
     scores = scratch.take<T>(tile);
     raw_scores = scratch.take<T>(keeps_raw_scores(args) ? tile : 0);
     grad_scores = scratch.take<T>(tile);
-    kept = scratch.take<T>(args.dropout_p > 0 ? tile : 0);
+    kept = scratch.take<T>(args.dropout_threshold > 0 ? tile : 0);
     key = scratch.take<T>(kTileKeys * padded<T>(args.d));
     value = scratch.take<T>(kTileKeys * padded<T>(args.d_v));
     allowed = scratch.take<uint8_t>(args.mask != nullptr ? tile : 0);
@@ -208,7 +208,7 @@ void backward_scores(const BackwardArgs& args, const BackwardBlock<Compute<Eleme
   gemm_dots<T>(keys, padded<T>(block.rows), args.d_v, {tile.value_rows.data, tile.value_rows.stride, 1},
                {own.grad_t, kBlockQueries}, {scratch.grad_scores, kBlockQueries});
   const T factor = args.score_mod != nullptr ? 1 : static_cast<T>(args.scale);
-  if (args.dropout_p > 0) {
+  if (args.dropout_threshold > 0) {
     dropout_factors(args, block, key, keys, scratch.kept);
     differentiate_tile<Element, true>(args.weighting, scratch, own, keys, factor);
   } else {

@@ -122,7 +122,7 @@ void forward_tile(const ForwardArgs& args, ForwardBlock<Compute<Element>>& own, 
   } else {
     weigh_alone(args.weighting, scratch.scores, rows, tile.keys);
   }
-  if (args.dropout_p > 0) drop(args, block, tile.key, tile.keys, scratch.scores);
+  if (args.dropout_threshold > 0) drop(args, block, tile.key, tile.keys, scratch.scores);
 
   const Strided<T> weights{scratch.scores, 1, kBlockQueries};
   const Rows<T> sums{own.sums, width};
@@ -142,7 +142,8 @@ void write_row(const ForwardArgs& args, int64_t b, int64_t h, int64_t i, const C
                Compute<Element> maximum, Compute<Element> denominator) {
   using T = Compute<Element>;
   const bool is_softmax = args.weighting == KernelWeighting::softmax;
-  const T factor = (!is_softmax || denominator == 0 ? 1 : 1 / denominator) * dropout_scale<T>(args);
+  const T factor =
+      (!is_softmax || denominator == 0 ? 1 : 1 / denominator) * static_cast<T>(args.dropout_scale);
   Element* output = row_of<Element>(args.output, b, h, i);
   for (int64_t d = 0; d < args.d_v; ++d) narrow(sums[d] * factor, output[d]);
   if (!is_softmax) return;

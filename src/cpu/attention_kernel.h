@@ -22,9 +22,9 @@ struct AttentionArgs {
   KernelWeighting weighting;
   const MaskTiles* mask;        ///< or null
   const ScoreTiles* score_mod;  ///< or null
-  double dropout_p;
   uint64_t dropout_seed;
-  uint32_t dropout_threshold;  ///< see ../philox.h
+  uint32_t dropout_threshold;  ///< see ../philox.h; 0: no dropout
+  double dropout_scale;        ///< of the weights that are kept
   int64_t splits;              ///< into how many ranges of keys the work on a head is split
   /// How many blocks of queries go over the keys side by side, up to kMostBlocksTogether: each tile of keys
   /// comes from memory once for them all.

@@ -98,12 +98,6 @@ void for_each_drop(const AttentionArgs& args, const Block& block, int64_t key, i
   }
 }
 
-/// What kept weights are multiplied by.
-template <typename T>
-T dropout_scale(const AttentionArgs& args) {
-  return args.dropout_p < 1 ? static_cast<T>(static_cast<float>(1 / (1 - args.dropout_p))) : 0;
-}
-
 /// Sets the weights of a tile to 0 that are dropped.
 template <typename T>
 void drop(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, T* weights) {
@@ -112,10 +106,10 @@ void drop(const AttentionArgs& args, const Block& block, int64_t key, int64_t ke
   });
 }
 
-/// What the weights of a tile are multiplied by: 0 or 1 / (1 - p).
+/// What the weights of a tile are multiplied by.
 template <typename T>
 void dropout_factors(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, T* factors) {
-  const auto kept = all(dropout_scale<T>(args));
+  const auto kept = all(static_cast<T>(args.dropout_scale));
   for_each_drop<T>(args, block, key, keys, [&](int64_t place, VecBits<T> is_kept) {
     store(factors + place, is_kept ? kept : Vec<T>{});
   });

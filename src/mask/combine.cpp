@@ -71,6 +71,12 @@ class Both final : public MaskNode {
     return left.defined() ? left : right;
   }
 
+  std::vector<at::Tensor> tensors() const override {
+    auto tensors = left_->tensors();
+    for (auto& tensor : right_->tensors()) tensors.push_back(std::move(tensor));
+    return tensors;
+  }
+
  private:
   std::shared_ptr<const MaskNode> left_, right_;
 };
@@ -121,6 +127,8 @@ class Not final : public MaskNode {
   std::unique_ptr<MaskTiles> bind(const ScoreShape& shape, int64_t query_dim) const override {
     return std::make_unique<NotTiles>(inner_->bind(shape, query_dim), shape.keys);
   }
+
+  std::vector<at::Tensor> tensors() const override { return inner_->tensors(); }
 
  private:
   std::shared_ptr<const MaskNode> inner_;

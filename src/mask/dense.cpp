@@ -83,6 +83,8 @@ class Dense final : public MaskNode {
         allowed(shape, query_dim, at::kCPU).expand({shape.batch, shape.heads, shape.queries, shape.keys}));
   }
 
+  std::vector<at::Tensor> tensors() const override { return {allowed_}; }
+
  private:
   at::Tensor allowed_;
 };

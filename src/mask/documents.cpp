@@ -60,9 +60,13 @@ class DocumentTiles final : public MaskTiles {
 
 class Documents final : public MaskNode {
  public:
-  explicit Documents(const at::Tensor& documents) : documents_(documents.to(at::kLong)) {}
+  /// A copy: numbers that change between the forward and the backward pass would make gradients of another
+  /// call.
+  explicit Documents(const at::Tensor& documents)
+      : documents_(documents.to(at::kLong, /*non_blocking=*/false, /*copy=*/true)) {}
 
-  void check(const char* function, const ScoreShape& shape, int64_t, at::Device) const override {
+  void check(const char* function, const ScoreShape& shape, int64_t, at::Device device) const override {
+    checks::holds_numbers(function, "documents", documents_, device);
     const bool per_batch = documents_.dim() == 2;
     if (documents_.size(-1) != shape.keys || (per_batch && documents_.size(0) != shape.batch)) {
       checks::fail(

@@ -49,10 +49,14 @@ class LengthTiles final : public MaskTiles {
 /// `key_lengths` and `prefix`: the same keys, but those past a prefix may be visible through another mask.
 class Lengths final : public MaskNode {
  public:
+  /// A copy: lengths that change after they were checked would let the kernels read past the keys.
   Lengths(const char* name, const at::Tensor& lengths, bool reads_past)
-      : name_(name), lengths_(lengths.to(at::kLong)), reads_past_(reads_past) {}
+      : name_(name),
+        lengths_(lengths.to(at::kLong, /*non_blocking=*/false, /*copy=*/true)),
+        reads_past_(reads_past) {}
 
-  void check(const char* function, const ScoreShape& shape, int64_t, at::Device) const override {
+  void check(const char* function, const ScoreShape& shape, int64_t, at::Device device) const override {
+    checks::holds_numbers(function, name_, lengths_, device);
     if (lengths_.size(0) != shape.batch) {
       checks::fail(function, name_, c10::str("one length per batch element, [", shape.batch, "]"),
                    checks::describe(lengths_));

@@ -5,6 +5,16 @@
 #include "../checks.h"
 
 namespace attend::nn {
+namespace {
+
+/// Whether autocast gives the tensor another dtype.
+bool is_cast(const at::Tensor& tensor) {
+  const auto device = tensor.device().type();
+  return at::isFloatingType(tensor.scalar_type()) && tensor.scalar_type() != at::kDouble &&
+         at::autocast::is_autocast_available(device) && at::autocast::is_autocast_enabled(device);
+}
+
+}  // namespace
 
 void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
                  const FirstInput& first, const at::Tensor& parameter) {
@@ -26,8 +36,7 @@ void check_input(const char* module, const char* argument, const at::Tensor& ten
     checks::fail(module, argument, c10::str("a tensor on the parameters' device ", parameter.device()),
                  c10::str(tensor.device()));
   }
-  const bool is_cast = at::autocast::is_autocast_enabled(tensor.device().type());
-  if (tensor.scalar_type() != parameter.scalar_type() && !is_cast) {
+  if (tensor.scalar_type() != parameter.scalar_type() && !(is_cast(tensor) && is_cast(parameter))) {
     checks::fail(module, argument,
                  c10::str("the parameters' dtype ", checks::dtype_name(parameter.scalar_type())),
                  checks::describe(tensor));

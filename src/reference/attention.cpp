@@ -7,6 +7,7 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/where.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <limits>
 
@@ -82,12 +83,15 @@ at::Tensor output(const at::Tensor& scores, const AttentionCall& call, const Sco
 AttentionWithLse attention(const AttentionCall& call) { return attention_rows(call, 0, call.query.size(2)); }
 
 AttentionWithLse attention_rows(const AttentionCall& call, int64_t first, int64_t rows) {
+  // The dtype is the tensors' own, also where a backward pass that runs this again is under autocast.
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
   const auto shape = call.shape().part(first, rows);
   const auto masked_scores = scores(call, shape);
   return {output(masked_scores, call, shape), call.wants_logsumexp ? logsumexp(masked_scores) : at::Tensor()};
 }
 
 at::Tensor attention_weights(const AttentionCall& call) {
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
   return weigh(scores(call, call.shape()), call.weighting).to(call.query.scalar_type());
 }
 

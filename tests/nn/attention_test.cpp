@@ -150,6 +150,36 @@ TEST_F(AttentionModule, ConvertsDtypeAndDevice) {
             torch::kFloat);
 }
 
+TEST_F(AttentionModule, ChecksDtypesOnADeviceThatAutocastDoesNotKnow) {
+  nn::Attention module(AttentionOptions(4, 6, 5));
+  for (auto linear : {module->q_linear, module->k_linear, module->v_linear}) {
+    linear->weight = linear->weight.detach().to(torch::kMeta);
+    linear->bias = linear->bias.detach().to(torch::kMeta);
+  }
+  const auto on_meta = [](at::IntArrayRef sizes, torch::ScalarType dtype = torch::kFloat) {
+    return torch::ones(sizes, torch::dtype(dtype).device(torch::kMeta));
+  };
+  EXPECT_EQ(error_of([&] { module(on_meta({3, 4}), on_meta({7, 6}, torch::kHalf), on_meta({7, 5})); }),
+            "attend::nn::Attention: k: expected the parameters' dtype float32, got float16 [7, 6]");
+}
+
+TEST_F(AttentionModule, AutocastSeesToTheDtypesThatItCasts) {
+  nn::Attention module(AttentionOptions(4, 6, 5));
+  const auto q = torch::randn({3, 4}), k = torch::randn({7, 6}), v = torch::randn({7, 5});
+  const Autocast autocast(torch::kBFloat16);
+  EXPECT_EQ(module(q, k.to(torch::kHalf), v.to(torch::kBFloat16)).scalar_type(), torch::kBFloat16);
+  const auto q_error = [&](torch::ScalarType dtype) { return error_of([&] { module(q.to(dtype), k, v); }); };
+  EXPECT_EQ(q_error(torch::kLong),
+            "attend::nn::Attention: q: expected the parameters' dtype float32, got int64 [3, 4]");
+  EXPECT_EQ(q_error(torch::kDouble),
+            "attend::nn::Attention: q: expected the parameters' dtype float32, got float64 [3, 4]");
+  module->to(torch::kDouble);
+  EXPECT_EQ(q_error(torch::kFloat),
+            "attend::nn::Attention: q: expected the parameters' dtype float64, got float32 [3, 4]");
+  const auto as_double = [](const torch::Tensor& tensor) { return tensor.to(torch::kDouble); };
+  EXPECT_EQ(module(as_double(q), as_double(k), as_double(v)).scalar_type(), torch::kDouble);
+}
+
 TEST_F(AttentionModule, StandsInSequentialAndAnyModule) {
   nn::Attention module(AttentionOptions(4, 6, 5));
   const auto q = torch::randn({2, 3, 4}), k = torch::randn({2, 7, 6}), v = torch::randn({2, 7, 5});
