@@ -7,6 +7,7 @@ install(TARGETS attend EXPORT attend-targets)
 install(DIRECTORY include/attend TYPE INCLUDE)
 install(EXPORT attend-targets NAMESPACE attend:: DESTINATION ${package_folder})
 
+string(REGEX MATCH "^[0-9]+[.][0-9]+" ATTEND_TORCH_SERIES ${Torch_VERSION})
 configure_package_config_file(cmake/attend-config.cmake.in ${PROJECT_BINARY_DIR}/attend-config.cmake
   INSTALL_DESTINATION ${package_folder})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/attend-config-version.cmake COMPATIBILITY SameMinorVersion)

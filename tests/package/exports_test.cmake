@@ -1,4 +1,5 @@
-# Only what is public is exported: every strong symbol that LIBRARY defines belongs to namespace attend.
+# Only what is public is exported: every strong symbol that LIBRARY defines, and every weak one of namespace attend (of
+# others come templates), belongs to attend, to attend::nn or to attend::detail, which public templates call.
 execute_process(COMMAND ${NM} --dynamic --defined-only --demangle ${LIBRARY} OUTPUT_VARIABLE symbols
   COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX MATCHALL "[0-9a-f]+ [TDBR] [^\n]*" strong "${symbols}")
@@ -7,11 +8,14 @@ if(count LESS 10)
   message(FATAL_ERROR "only ${count} strong symbols in ${LIBRARY}: has nm changed its format?")
 endif()
 list(FILTER strong EXCLUDE REGEX " (_init|_fini|_edata|_end|__bss_start)$")  # the linker's own
-foreach(symbol ${strong})
-  if(NOT symbol MATCHES " [TDBR] (vtable for |typeinfo for |typeinfo name for )?attend::")
-    message(FATAL_ERROR "exported, but not attend's: ${symbol}")
+set(kind "(vtable for |VTT for |typeinfo for |typeinfo name for |guard variable for )?")
+string(REGEX MATCHALL "[0-9a-f]+ [VWu] ${kind}attend::[^\n]*" weak "${symbols}")
+foreach(symbol ${strong} ${weak})
+  # A class, whose name has a capital, or a function.
+  if(NOT symbol MATCHES " [A-Zu] ${kind}attend::(nn::|detail::)?([A-Z]|operator|[a-z_0-9]+([(]|[[]abi:))")
+    message(FATAL_ERROR "exported, but not public: ${symbol}")
   endif()
-  if(symbol MATCHES "attend::(checks|reference)::" OR symbol MATCHES "anonymous namespace")
+  if(symbol MATCHES "anonymous namespace")
     message(FATAL_ERROR "exported, but not public: ${symbol}")
   endif()
 endforeach()

@@ -1,7 +1,7 @@
 # Builds and runs the consumer project. MODE is
 #   install: against an attend installed from BUILD into a folder that is then moved, as packages are
 #   add_subdirectory: with attend's SOURCE as a part of it
-# WORK is emptied first. TORCH is the folder of TorchConfig.cmake.
+# WORK is emptied first. TORCH is the folder of TorchConfig.cmake; READELF, the program.
 function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
@@ -19,6 +19,11 @@ if(MODE STREQUAL install)
       message(FATAL_ERROR "${file} holds a path of the machine that built it")
     endif()
   endforeach()
+  file(GLOB_RECURSE library ${WORK}/moved/libattend.so)
+  execute_process(COMMAND ${READELF} -d ${library} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT dynamic MATCHES "R(UN)?PATH[^\n]*\\[[$]ORIGIN\\]")
+    message(FATAL_ERROR "${library} looks for libraries elsewhere than beside it:\n${dynamic}")
+  endif()
   list(APPEND options -DCMAKE_PREFIX_PATH=${WORK}/moved)
 else()
   list(APPEND options -DATTEND_SOURCE=${SOURCE})
@@ -26,3 +31,14 @@ endif()
 run(${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${WORK}/build ${options})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/consumer)
+
+if(MODE STREQUAL install)
+  # The same attend beside a LibTorch of another version must be refused.
+  file(WRITE ${WORK}/torch/TorchConfig.cmake "")
+  file(WRITE ${WORK}/torch/TorchConfigVersion.cmake "set(PACKAGE_VERSION 1.13.0)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n")
+  execute_process(COMMAND ${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${WORK}/other ${options}
+    -DTorch_DIR=${WORK}/torch RESULT_VARIABLE code OUTPUT_QUIET ERROR_VARIABLE error)
+  if(code EQUAL 0 OR NOT error MATCHES "attend was built against LibTorch [0-9.]+;[ \n]+the one in")
+    message(FATAL_ERROR "attend beside another LibTorch: exit code ${code}, printed\n${error}")
+  endif()
+endif()
