@@ -2,12 +2,14 @@
 #include <attend/attend.h>
 #include <fmt/format.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -204,7 +206,18 @@ std::string check_save(const std::string& path) {
   if (path.empty() || fs::is_directory(path, ignored) || !fs::is_directory(folder, ignored)) {
     return fmt::format("expected a file in a folder that exists, got {:?}", path);
   }
+  const auto& written = fs::exists(path, ignored) ? fs::path(path) : folder;
+  if (access(written.c_str(), W_OK) != 0) {
+    return fmt::format("expected a file that can be written, got {:?}", path);
+  }
   return {};
+}
+
+/// In a new folder: the one for temporary files is shared with others.
+std::string default_save() {
+  auto folder = (std::filesystem::temp_directory_path() / "digits-XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) throw std::system_error(errno, std::generic_category(), folder);
+  return folder + "/digits.pt";
 }
 
 void add_options(CLI::App& app, Options& options) {
@@ -217,7 +230,7 @@ void add_options(CLI::App& app, Options& options) {
                              default_epochs, 100 * required_accuracy))
       ->transform(whole_number_from(1, 100000));
   app.add_option("--save", options.save,
-                 "Where to save the model (default: digits.pt in the folder for temporary files)")
+                 "Where to save the model (default: digits.pt in a new folder for temporary files)")
       ->check(check_save);
   app.add_option("--data", options.data, "The digits (default: examples/data/digits.csv)");
 }
@@ -235,7 +248,7 @@ int main(int argc, char** argv) {
   add_options(app, options);
   try {
     app.parse(argc, argv);
-    if (options.save.empty()) options.save = (std::filesystem::temp_directory_path() / "digits.pt").string();
+    if (options.save.empty()) options.save = default_save();
     run(options);
   } catch (const CLI::ParseError& error) {
     return error.get_exit_code() == 0 ? app.exit(error) : report(error.what(), 2);

@@ -1,3 +1,10 @@
+execute_process(COMMAND ${PROGRAM} --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
+foreach(option seed threads epochs save data)
+  if(NOT help MATCHES "\n +--${option} ")
+    message(FATAL_ERROR "digits --help does not list --${option}:\n${help}")
+  endif()
+endforeach()
+
 # Gives PROGRAM wrong arguments: each must end it with exit code 2 and one line that says what was expected.
 function(expect_error message)
   execute_process(COMMAND ${PROGRAM} ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE error)
@@ -11,6 +18,10 @@ expect_error("threads: expected a whole number from 1 to 1024" --threads 0)
 expect_error("epochs: expected a whole number from 1" --epochs 1e3)
 expect_error("epochs: expected a whole number from 1" --epochs 99999999999999999999)
 expect_error("save: expected a file in a folder that exists" --save /no/such/folder/digits.pt)
+execute_process(COMMAND id -u OUTPUT_VARIABLE user OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+if(NOT user EQUAL 0)  # who may write anywhere
+  expect_error("save: expected a file that can be written" --save /digits.pt)
+endif()
 expect_error("No such file" --data /no/such/file)
 expect_error("expected 65 fields" --data ${CMAKE_CURRENT_LIST_FILE})
 expect_error("not expected: --colour" --colour)
