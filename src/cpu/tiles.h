@@ -36,7 +36,7 @@ class ScoreTiles {
   virtual void forward(const Tile& tile, float* scores, int64_t stride) const = 0;
   virtual void forward(const Tile& tile, double* scores, int64_t stride) const = 0;
   /// Whether `backward` reads the scores; where it does not, what it gets as such is something else.
-  virtual bool reads_scores() const { return true; }
+  virtual bool reads_scores() const = 0;
   /// Turns the gradients of the modified scores into those of the scores, and adds up those of its tensors.
   /// Calls with the same `task` never overlap, and come in the same order on every run.
   virtual void backward(const Tile& tile, int64_t task, const float* scores, float* gradients,

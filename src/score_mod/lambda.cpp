@@ -19,6 +19,8 @@ class BoundLambda final : public BoundScoreMod {
   BoundLambda(std::shared_ptr<const detail::ScoreFunction> function, const ScoreShape& shape)
       : function_(std::move(function)), offset_(shape.keys - shape.queries) {}
 
+  bool reads_scores() const override { return true; }
+
   void forward(const Tile& tile, float* scores, int64_t stride) const override {
     function_->forward(positions_of(tile, offset_), scores, stride);
   }

@@ -16,6 +16,8 @@ class BoundSoftcap final : public BoundScoreMod {
  public:
   explicit BoundSoftcap(double cap) : cap_(cap) {}
 
+  bool reads_scores() const override { return true; }
+
   void forward(const Tile& tile, float* scores, int64_t stride) const override {
     cpu::score_kernels<float>().softcap(tile, static_cast<float>(cap_), scores, stride);
   }
