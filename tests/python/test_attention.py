@@ -324,7 +324,7 @@ class Errors(unittest.TestCase):
                    alibi_slopes=torch.ones(2, dtype=torch.float64))
         self.fails("softcap: expected 0 (none) or a positive number in the range of float32, got -2", softcap=-2.0)
         self.fails("dropout_p: expected a probability in [0, 1], got 1.5", dropout_p=1.5)
-        self.fails("scale: expected a finite number, got inf", scale=math.inf)
+        self.fails("scale: expected a finite number in the range of float64, got inf", scale=math.inf)
 
     def test_wrong_shapes(self):
         query, key, value = inputs()
