@@ -140,6 +140,13 @@ inline Differentiated<T> differentiate(Vec<T> score, Vec<T> grad_weight, const S
   return {score > 0 ? score : Vec<T>{}, score > 0 ? grad_weight : Vec<T>{}};
 }
 
+/// A weight or its gradient times the dropout factor.
+template <bool drops, typename T>
+inline Vec<T> dropped(Vec<T> value, [[maybe_unused]] const T* factor) {
+  if constexpr (drops) return value * load(factor);
+  return value;
+}
+
 /// Turns S into dropout(P) and the gradients of dropout(P) into those of S, times `factor`.
 template <typename Element, KernelWeighting weighting, bool drops>
 void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardBlock<Compute<Element>>& own,
@@ -149,12 +156,11 @@ void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardB
     const Statistics<T> of_row{load(own.logsumexp + i), load(own.logsumexp_rest + i), load(own.delta + i)};
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t place = j * kBlockQueries + i;
-      Vec<T> grad_weight = load(scratch.grad_scores + place);
-      if constexpr (drops) grad_weight *= load(scratch.kept + place);
-      auto [weight, grad_score] =
+      const T* kept = scratch.kept + place;
+      const auto grad_weight = dropped<drops, T>(load(scratch.grad_scores + place), kept);
+      const auto [weight, grad_score] =
           differentiate<T, weighting>(load(scratch.scores + place), grad_weight, of_row);
-      if constexpr (drops) weight *= load(scratch.kept + place);
-      store(scratch.scores + place, weight);
+      store(scratch.scores + place, dropped<drops, T>(weight, kept));
       store(scratch.grad_scores + place, grad_score * factor);
     }
   }
