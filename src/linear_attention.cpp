@@ -186,7 +186,6 @@ CheckedCall checked(const at::Tensor& query, const at::Tensor& key, const at::Te
 /// Why the fused kernels can't serve a call; empty where they can.
 std::string fused_refusal(const LinearAttentionCall& call) {
   if (!call.query.device().is_cpu()) return "the tensors are not on the CPU";
-  if (call.beta.defined()) return "the delta rule has no kernel";
   for (const auto& tensor :
        {call.query, call.key, call.value, call.log_decay, call.beta, call.initial_state}) {
     if (!tensor.defined()) continue;

@@ -77,7 +77,7 @@ variable_list fused_backward(const LinearAttentionCall& call, const cpu::LinearA
                              const variable_list& grads) {
   const auto found = cpu::linear_attention_backward(call, outputs, grads[0], grads[1]);
   variable_list all = {found.query, found.key, found.value};
-  for (const auto& gradient : {found.log_decay, found.initial_state}) {
+  for (const auto& gradient : {found.log_decay, found.beta, found.initial_state}) {
     if (gradient.defined()) all.push_back(gradient);
   }
   return all;

@@ -178,11 +178,11 @@ inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, 
 /// sum. Fewer where each product is rounded before it is added.
 constexpr int64_t kDotChunk = kVectorBytes == 16 ? 16 : 64;
 
-/// C = A B where depth is the size of a head, in chunks.
-template <typename T>
+/// C = A B, or C = C + A B, where depth is the size of a head, in chunks.
+template <typename T, Update update = Update::set>
 inline void gemm_dots(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
                       Rows<T> c) {
-  gemm<T, Update::set>(rows, columns, depth < kDotChunk ? depth : kDotChunk, a, b, c);
+  gemm<T, update>(rows, columns, depth < kDotChunk ? depth : kDotChunk, a, b, c);
   for (int64_t k = kDotChunk; k < depth; k += kDotChunk) {
     const int64_t chunk = depth - k < kDotChunk ? depth - k : kDotChunk;
     gemm<T, Update::add>(rows, columns, chunk, {a.data + k * a.column_stride, a.row_stride, a.column_stride},

@@ -1,6 +1,8 @@
 #include "linear_attention.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -12,8 +14,9 @@
 namespace attend::cpu {
 namespace {
 
-/// What the states of the heads that are worked on at once may take: they stay in the caches.
-constexpr int64_t kStateBytes = int64_t{8} << 20;
+/// What may be held of the heads that are worked on at once, so that it stays in the caches, where they are
+/// enough for all threads.
+constexpr int64_t kHeldBytes = int64_t{8} << 20;
 
 KernelFeatureMap kernel_map(FeatureMap map) {
   switch (map) {
@@ -36,7 +39,7 @@ at::Tensor decay_of_steps(const LinearAttentionCall& call) {
 
 /// The call with every tensor's rows contiguous, and memory for the states.
 struct Bound {
-  at::Tensor query, key, value, log_decay, initial_state, lengths;
+  at::Tensor query, key, value, log_decay, beta, initial_state, lengths;
   at::TensorOptions options;  ///< of sums and states
   const LinearAttentionKernels& kernels;
 
@@ -45,6 +48,7 @@ struct Bound {
         key(with_contiguous_rows(call.key)),
         value(with_contiguous_rows(call.value)),
         log_decay(decay_of_steps(call)),
+        beta(call.beta.defined() ? call.beta.unsqueeze(-1) : call.beta),
         initial_state(call.initial_state.defined() ? call.initial_state.contiguous() : call.initial_state),
         lengths(call.key_lengths),
         options(query.options().dtype(compute_type(query))),
@@ -56,6 +60,7 @@ struct Bound {
     args.value = heads_of(value);
     args.decay_width = log_decay.defined() ? log_decay.size(3) : 0;
     if (log_decay.defined()) args.log_decay = heads_of(log_decay);
+    if (beta.defined()) args.beta = heads_of(beta);
     args.key_lengths = lengths.defined() ? lengths.const_data_ptr<int64_t>() : nullptr;
     args.batch = query.size(0);
     args.heads = query.size(1);
@@ -68,19 +73,55 @@ struct Bound {
     args.normalize = call.normalize;
     args.scale = call.scale;
   }
-
-  at::Tensor states(const LinearArgs& args, int64_t heads) const {
-    return at::empty({heads, args.chunks() + 1, args.d, padded(args.state_width(), kernels.lanes)}, options);
-  }
-  at::Tensor chunk_decays(const LinearArgs& args, int64_t heads) const {
-    return at::empty({heads, args.chunks(), padded(args.decay_width, kernels.lanes)}, options);
-  }
 };
 
-int64_t heads_at_once(const LinearArgs& args, int64_t lanes, int64_t bytes) {
-  const int64_t of_head = (args.chunks() + 1) * args.d * padded(args.state_width(), lanes) * bytes;
-  return std::clamp<int64_t>(kStateBytes / std::max<int64_t>(of_head, 1), 1, args.batch * args.heads);
-}
+/// What is held of the heads that are worked on at once.
+struct Held {
+  const Bound& bound;
+  const LinearArgs& args;
+  int64_t heads;
+  at::Tensor states, grad_states, chunk_decays;
+  at::Tensor from_start, to_end, inverse, inverse_of_grad, written, grad_written;  ///< with the delta rule
+
+  Held(const Bound& bound_, const LinearArgs& args_, bool for_backward)
+      : bound(bound_), args(args_), heads(heads_at_once(for_backward)) {
+    states = per_head(args.chunks() + 1, args.d, args.state_width());
+    chunk_decays = per_head(args.chunks(), 1, args.decay_width);
+    if (for_backward) grad_states = at::empty_like(states);
+    if (!args.has_delta_rule()) return;
+    from_start = per_head(args.chunks(), kChunk, args.d);
+    to_end = at::empty_like(from_start);
+    inverse = per_head(args.chunks(), kChunk, kChunk);
+    written = per_head(args.chunks(), kChunk, args.state_width());
+    if (!for_backward) return;
+    inverse_of_grad = at::empty_like(inverse);
+    grad_written = at::empty_like(written);
+  }
+
+  DeltaChunks delta() const {
+    return {data_of(from_start),      data_of(to_end),  data_of(inverse),
+            data_of(inverse_of_grad), data_of(written), data_of(grad_written)};
+  }
+
+ private:
+  at::Tensor per_head(int64_t count, int64_t rows, int64_t columns) const {
+    return at::empty({heads, count, rows, padded(columns, bound.kernels.lanes)}, bound.options);
+  }
+
+  /// Which head is worked on with which others does not change its result.
+  int64_t heads_at_once(bool for_backward) const {
+    const int64_t of_chunk =
+        args.d * padded(args.state_width(), bound.kernels.lanes) * (for_backward ? 2 : 1);
+    const int64_t of_head = args.chunks() * of_chunk * static_cast<int64_t>(bound.options.dtype().itemsize());
+    const int64_t of_threads = (at::get_num_threads() + least_tasks() - 1) / least_tasks();
+    return std::clamp<int64_t>(kHeldBytes / std::max<int64_t>(of_head, 1), of_threads,
+                               std::max(of_threads, args.batch * args.heads));
+  }
+  /// Of a head.
+  int64_t least_tasks() const {
+    return args.has_delta_rule() ? bound.kernels.column_blocks(args) : bound.kernels.row_blocks(args);
+  }
+};
 
 /// Calls action(number of heads) for as many heads as are worked on at once, and the next.
 template <typename Action>
@@ -92,20 +133,33 @@ void for_heads(LinearArgs& args, int64_t at_once, Action action) {
 }
 
 void run_states(const LinearAttentionKernels& kernels, const LinearArgs& args, int64_t heads) {
-  run_tasks(heads * args.chunks(), kernels.scratch(args),
+  const int64_t bytes = kernels.scratch(args);
+  if (args.has_delta_rule()) {
+    run_tasks(heads * args.chunks(), bytes,
+              [&](int64_t task, void* scratch) { kernels.prepare_delta(args, task, scratch); });
+    run_tasks(heads * kernels.column_blocks(args), bytes,
+              [&](int64_t task, void* scratch) { kernels.delta_states(args, task, scratch); });
+    return;
+  }
+  run_tasks(heads * args.chunks(), bytes,
             [&](int64_t task, void* scratch) { kernels.add_to_state(args, task, scratch); });
   run_tasks(heads * kernels.row_blocks(args), 0,
             [&](int64_t task, void*) { kernels.join_states(args, args.states, task); });
 }
 
-void run_backward(const LinearAttentionKernels& kernels, const LinearBackwardArgs& args, int64_t heads) {
-  run_states(kernels, args, heads);
-  run_tasks(heads * args.chunks(), kernels.scratch(args),
+void run_grad_states(const LinearAttentionKernels& kernels, const LinearBackwardArgs& args, int64_t heads) {
+  const int64_t bytes = kernels.backward_scratch(args);
+  if (args.has_delta_rule()) {
+    run_tasks(heads * args.chunks(), bytes,
+              [&](int64_t task, void* scratch) { kernels.prepare_grad_delta(args, task, scratch); });
+    run_tasks(heads * kernels.column_blocks(args), bytes,
+              [&](int64_t task, void* scratch) { kernels.delta_grad_states(args, task, scratch); });
+    return;
+  }
+  run_tasks(heads * args.chunks(), bytes,
             [&](int64_t task, void* scratch) { kernels.add_to_grad_state(args, task, scratch); });
   run_tasks(heads * kernels.row_blocks(args), 0,
             [&](int64_t task, void*) { kernels.join_states(args, args.grad_states, task); });
-  run_tasks(heads * args.chunks(), kernels.backward_scratch(args),
-            [&](int64_t task, void* scratch) { kernels.gradients(args, task, scratch); });
 }
 
 /// Sums those of the heads that share a key.
@@ -141,15 +195,14 @@ LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool fo
   if (args.batch * args.heads == 0) return outputs;
 
   const auto& kernels = bound.kernels;
-  const int64_t at_once =
-      heads_at_once(args, kernels.lanes, static_cast<int64_t>(bound.options.dtype().itemsize()));
-  const auto states = bound.states(args, at_once), decays = bound.chunk_decays(args, at_once);
-  args.states = {states.data_ptr(), data_of(bound.initial_state), outputs.final_state.data_ptr(), false};
-  args.chunk_decays = decays.data_ptr();
+  const Held held(bound, args, /*for_backward=*/false);
+  args.states = {held.states.data_ptr(), data_of(bound.initial_state), outputs.final_state.data_ptr(), false};
+  args.chunk_decays = held.chunk_decays.data_ptr();
+  args.delta = held.delta();
   args.output = heads_of(outputs.output);
   args.normaliser = data_of(outputs.normaliser);
   if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
-  for_heads(args, at_once, [&](int64_t heads) {
+  for_heads(args, held.heads, [&](int64_t heads) {
     run_states(kernels, args, heads);
     if (args.queries == 0) return;
     run_tasks(heads * args.chunks(), kernels.scratch(args),
@@ -174,17 +227,14 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
   };
   const auto query = of_heads(args.queries, args.d), key = of_heads(args.keys, args.d),
              value = of_heads(args.keys, args.d_v), log_decay = of_heads(args.keys, args.decay_width),
-             initial_state = of_heads(args.d, args.state_width());
+             beta = of_heads(args.keys, 1), initial_state = of_heads(args.d, args.state_width());
   if (args.batch * args.heads > 0) {
     const auto& kernels = bound.kernels;
-    // Two states: a chunk's, and its gradient.
-    const int64_t at_once =
-        heads_at_once(args, kernels.lanes, 2 * static_cast<int64_t>(bound.options.dtype().itemsize()));
-    const auto states = bound.states(args, at_once), grad_states = bound.states(args, at_once),
-               decays = bound.chunk_decays(args, at_once);
-    args.states = {states.data_ptr(), data_of(bound.initial_state), nullptr, false};
-    args.grad_states = {grad_states.data_ptr(), data_of(grad_final), initial_state.data_ptr(), true};
-    args.chunk_decays = decays.data_ptr();
+    const Held held(bound, args, /*for_backward=*/true);
+    args.states = {held.states.data_ptr(), data_of(bound.initial_state), nullptr, false};
+    args.grad_states = {held.grad_states.data_ptr(), data_of(grad_final), initial_state.data_ptr(), true};
+    args.chunk_decays = held.chunk_decays.data_ptr();
+    args.delta = held.delta();
     if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
     args.grad_output = heads_of(grad);
     args.normaliser = data_of(outputs.normaliser);
@@ -192,10 +242,19 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
     args.grad_key = heads_of(key);
     args.grad_value = heads_of(value);
     args.grad_log_decay = log_decay.data_ptr();
-    for_heads(args, at_once, [&](int64_t heads) { run_backward(kernels, args, heads); });
+    args.grad_beta = beta.data_ptr();
+    for_heads(args, held.heads, [&](int64_t heads) {
+      run_states(kernels, args, heads);
+      run_grad_states(kernels, args, heads);
+      run_tasks(heads * args.chunks(), kernels.backward_scratch(args),
+                [&](int64_t task, void* scratch) { kernels.gradients(args, task, scratch); });
+    });
   }
-  return {query.to(call.query.scalar_type()), sum_groups(key, call.key), sum_groups(value, call.value),
+  return {query.to(call.query.scalar_type()),
+          sum_groups(key, call.key),
+          sum_groups(value, call.value),
           call.log_decay.defined() ? of_decay_shape(log_decay, call.log_decay) : at::Tensor(),
+          call.beta.defined() ? beta.squeeze(-1) : at::Tensor(),
           call.initial_state.defined() ? initial_state : at::Tensor()};
 }
 

@@ -10,12 +10,12 @@ struct LinearAttentionOutputs {
   at::Tensor normaliser, unrounded;
 };
 
-/// The fused kernels, in chunks. Not with the delta rule.
+/// The fused kernels, in chunks.
 LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward);
 
 /// In the order of the call's inputs; undefined for inputs that are.
 struct LinearAttentionGradients {
-  at::Tensor query, key, value, log_decay, initial_state;
+  at::Tensor query, key, value, log_decay, beta, initial_state;
 };
 
 /// Gradients from those of the output and of the final state, either of which may be undefined.

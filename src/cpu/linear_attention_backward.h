@@ -1,217 +1,11 @@
 #pragma once
 
-// The gradients of a chunk from the state at its start, the gradient of the state at its end, and its own
-// rows.
+// The gradients of a chunk.
 
-#include "linear_attention_forward.h"
+#include "linear_attention_delta_backward.h"
 
 namespace attend::cpu {
 namespace {
-
-template <typename T>
-struct GradientScratch {
-  OutputScratch<T> forward;
-  T *from_start, *to_end;     ///< [kChunk, padded decay width]
-  LogDecayTerms<T> terms;     ///< likewise
-  T* grad_log;                ///< likewise
-  T *grad_query, *grad_key;   ///< [kChunk, padded d]
-  T* grad_decayed;            ///< likewise
-  T *grad_read, *grad_value;  ///< [kChunk, padded state width]
-  T* grad_products;           ///< [kChunk, kChunk]
-  T* value_t;                 ///< [state width, kChunk]
-  T* state_t;                 ///< [state width, padded d]
-
-  GradientScratch(Scratch& scratch, const LinearArgs& args) : forward(scratch, args) {
-    const int64_t decays = kChunk * padded<T>(args.decay_width), features = kChunk * padded<T>(args.d);
-    const int64_t values = kChunk * padded<T>(args.state_width());
-    from_start = scratch.take<T>(decays);
-    to_end = scratch.take<T>(decays);
-    terms = {scratch.take<T>(decays), scratch.take<T>(decays), scratch.take<T>(decays)};
-    grad_log = scratch.take<T>(decays);
-    grad_query = scratch.take<T>(features);
-    grad_key = scratch.take<T>(features);
-    grad_decayed = scratch.take<T>(features);
-    grad_read = scratch.take<T>(values);
-    grad_value = scratch.take<T>(values);
-    grad_products = scratch.take<T>(kChunk * kChunk);
-    value_t = scratch.take<T>(args.state_width() * kChunk);
-    state_t = scratch.take<T>(args.state_width() * padded<T>(args.d));
-  }
-};
-
-template <typename Element>
-int64_t backward_scratch(const LinearArgs& args) {
-  Scratch scratch(nullptr);
-  const GradientScratch<Compute<Element>> own(scratch, args);
-  return scratch.used();
-}
-
-/// The sum over n of a_n b_n, in as many sums as there are lanes.
-template <typename T>
-T dot_unpadded(const T* a, const T* b, int64_t size) {
-  Vec<T> sums = {};
-  int64_t n = 0;
-  for (; n + kLanes<T> <= size; n += kLanes<T>) sums += load(a + n) * load(b + n);
-  for (int64_t lane = 0; n < size; ++n, ++lane) sums[lane] += a[n] * b[n];
-  return sum<T>(sums);
-}
-
-/// The gradient of what the queries read: of o_t = scale * read_t / n_t it is scale * do_t / n_t, and for the
-/// normaliser -(do_t o_t) / n_t; 0 where n_t is 0.
-template <typename Element>
-Rows<const Compute<Element>> grad_read_rows(const LinearBackwardArgs& args, const Chunk& chunk,
-                                            Compute<Element>* to) {
-  using T = Compute<Element>;
-  const int64_t width = padded<T>(args.state_width()), first = first_query_step(args);
-  copy_rows<Element>(args.grad_output, chunk.head, chunk, chunk.queries, first, args.d_v, to, width);
-  for (int64_t t = chunk.queries.begin; t < chunk.queries.end; ++t) {
-    T* row = to + t * width;
-    T factor = static_cast<T>(args.scale);
-    if (args.normalize) {
-      const int64_t query = (chunk.batch * args.heads + chunk.head) * args.queries + chunk.step + t - first;
-      const T normaliser = static_cast<const T*>(args.normaliser)[query];
-      const T* output = row_at<const T>(args.unrounded, chunk.head, chunk, t, first);
-      factor = normaliser == 0 ? T{0} : factor / normaliser;
-      row[args.d_v] = normaliser == 0 ? T{0} : -dot_unpadded(row, output, args.d_v) / normaliser;
-    }
-    for (int64_t w = 0; w < args.d_v; ++w) row[w] *= factor;
-  }
-  return {to, width};
-}
-
-template <typename Element>
-void add_to_grad_state(const LinearBackwardArgs& args, int64_t task, void* memory) {
-  using T = Compute<Element>;
-  Scratch scratch(memory);
-  const StateScratch<T> own(scratch, args);
-  const auto chunk = chunk_at(args, task);
-  const auto log = log_decays<T>(args, chunk, own.log_decay);
-  if (!log.is_none()) decays_from_start<T>(log, chunk.steps, own.factors);
-  const auto query = decayed<T>(query_rows<Element>(args, chunk, own.features), log, own.factors, chunk.steps,
-                                padded<T>(args.d), own.decayed);
-  outer_products<T>(args, chunk.steps, query, grad_read_rows<Element>(args, chunk, own.values),
-                    state_at<T>(args, args.grad_states, chunk.slot, chunk.index));
-}
-
-/// Writes rows of gradients; zeros where they are not `meant`: for keys past their length.
-template <typename T>
-void write_rows(const Heads& tensor, const Chunk& chunk, Range rows, Range meant, int64_t first_step,
-                const T* from, int64_t from_stride, int64_t columns) {
-  for (int64_t t = rows.begin; t < rows.end; ++t) {
-    const bool is_meant = t >= meant.begin && t < meant.end;
-    T* to = row_at<T>(tensor, chunk.head, chunk, t, first_step);
-    for (int64_t column = 0; column < columns; ++column) {
-      to[column] = is_meant ? from[t * from_stride + column] : T{0};
-    }
-  }
-}
-
-template <typename T>
-void unmap_gradients(const LinearArgs& args, int64_t steps, Rows<const T> features, T* grads) {
-  if (args.feature_map == KernelFeatureMap::identity) return;
-  const int64_t width = padded<T>(args.d);
-  for (int64_t t = 0; t < steps; ++t) {
-    for (int64_t d = 0; d < width; d += kLanes<T>) {
-      T* grad = grads + t * width + d;
-      const auto phi = load(features.data + t * features.stride + d);
-      store(grad, load(grad) * map_derivative<T>(args.feature_map, phi));
-    }
-  }
-}
-
-/// The rows of a chunk as its gradients read them.
-template <typename T>
-struct ChunkRows {
-  LogDecays<T> log;
-  Rows<const T> query, key, value, grad_read;
-};
-
-template <typename Element>
-ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chunk& chunk,
-                                       const GradientScratch<Compute<Element>>& own) {
-  using T = Compute<Element>;
-  const ChunkRows<T> rows{log_decays<T>(args, chunk, own.forward.state.log_decay),
-                          query_rows<Element>(args, chunk, own.forward.query),
-                          key_rows<Element>(args, chunk, own.forward.state.features),
-                          value_rows<Element>(args, chunk, own.forward.state.values),
-                          grad_read_rows<Element>(args, chunk, own.grad_read)};
-  if (!rows.log.is_none()) {
-    decays_from_start<T>(rows.log, chunk.steps, own.from_start);
-    decays_to_end<T>(rows.log, chunk.steps, own.to_end);
-  }
-  const int64_t decays = chunk.steps * rows.log.stride, features = chunk.steps * padded<T>(args.d);
-  fill(own.terms.up_to, decays, T{0});
-  fill(own.terms.after, decays, T{0});
-  fill(own.grad_log, decays, T{0});
-  fill(own.grad_query, features, T{0});
-  fill(own.grad_key, features, T{0});
-  return rows;
-}
-
-/// Of the products within the chunk: read += A V.
-template <typename T>
-void within_chunk_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows,
-                           const GradientScratch<T>& own) {
-  const int64_t width = padded<T>(args.state_width());
-  const auto& product = own.forward.product;
-  const Rows<const T> a{own.forward.products, kChunk};
-  decayed_products<T>(rows.log, n, args.d, rows.query, rows.key, product, {own.forward.products, kChunk});
-  // dA = dread V^T;  dV += A^T dread
-  transpose<T>(rows.value, n, args.state_width(), own.value_t, kChunk);
-  lower_dots<T>(n, args.state_width(), rows.grad_read, {own.value_t, kChunk}, {own.grad_products, kChunk});
-  clear_above<T>(n, {own.grad_products, kChunk});
-  add_lower_transposed<T>(n, width, a, rows.grad_read, {own.grad_value, width});
-  decayed_products_backward<T>(rows.log, n, args.d, rows.query, rows.key, a, {own.grad_products, kChunk},
-                               product, own.grad_query, own.grad_key, own.grad_log);
-}
-
-/// Of what the chunk adds to the state: S' = diag(decay) S + (decay to the end of K)^T V.
-template <typename T>
-void to_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows, const T* state,
-                       const T* grad_state, const GradientScratch<T>& own) {
-  const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
-  const auto key = decayed<T>(rows.key, rows.log, own.to_end, n, features, own.forward.state.decayed);
-  // dV = (decayed K) dS'
-  gemm_dots<T>(n, width, args.d, {key.data, key.stride, 1}, {grad_state, width}, {own.grad_value, width});
-  // d(decayed K) = V dS'^T
-  transpose<T>({grad_state, width}, args.d, args.state_width(), own.state_t, features);
-  gemm_dots<T>(n, features, args.state_width(), {rows.value.data, rows.value.stride, 1},
-               {own.state_t, features}, {own.grad_decayed, features});
-  decayed_backward<T>(rows.key, {own.grad_decayed, features}, rows.log, own.to_end, n, features, own.grad_key,
-                      own.terms.after);
-  if (rows.log.is_none()) return;
-  // of each channel's decay: decay_d * sum over w of S_dw dS'_dw
-  decay_of_chunk<T>(rows.log, n, own.terms.common);
-  T whole = 0;
-  for (int64_t d = 0; d < args.d; ++d) {
-    const T product = dot<T>(state + d * width, grad_state + d * width, width);
-    whole += product;
-    if (rows.log.is_per_channel()) own.terms.common[d] *= product;
-  }
-  if (!rows.log.is_per_channel()) own.terms.common[0] *= whole;
-}
-
-/// Of what the queries read of the state at the chunk's start: read += (decayed Q) S.
-template <typename T>
-void of_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows, const T* state,
-                       const GradientScratch<T>& own) {
-  const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
-  // d(decayed Q) = dread S^T
-  transpose<T>({state, width}, args.d, args.state_width(), own.state_t, features);
-  gemm_dots<T>(n, features, args.state_width(), {rows.grad_read.data, rows.grad_read.stride, 1},
-               {own.state_t, features}, {own.grad_decayed, features});
-  decayed_backward<T>(rows.query, {own.grad_decayed, features}, rows.log, own.from_start, n, features,
-                      own.grad_query, own.terms.up_to);
-}
-
-/// Writes the rows of the gradient of the logarithms; zeros for keys past their length.
-template <typename T>
-void write_grad_log(const LinearBackwardArgs& args, const Chunk& chunk, Range keys, const LogDecays<T>& log,
-                    const T* grad) {
-  const int64_t row = args.decay_width, head = args.keys * row;
-  const Heads tensor{args.grad_log_decay, args.heads * head, head, row};
-  write_rows<T>(tensor, chunk, keys, chunk.keys, first_key_step(args), grad, log.stride, row);
-}
 
 template <typename Element>
 void gradients(const LinearBackwardArgs& args, int64_t task, void* memory) {
@@ -226,6 +20,7 @@ void gradients(const LinearBackwardArgs& args, int64_t task, void* memory) {
   to_state_backward<T>(args, n, rows, state, grad_state, own);
   of_state_backward<T>(args, n, rows, state, own);
   within_chunk_backward<T>(args, n, rows, own);
+  if (args.has_delta_rule()) delta_backward<T>(args, chunk, rows, own);
   unmap_gradients<T>(args, n, rows.query, own.grad_query);
   unmap_gradients<T>(args, n, rows.key, own.grad_key);
 
@@ -235,9 +30,14 @@ void gradients(const LinearBackwardArgs& args, int64_t task, void* memory) {
   write_rows<T>(args.grad_key, chunk, keys, chunk.keys, first_key_step(args), own.grad_key, features, args.d);
   write_rows<T>(args.grad_value, chunk, keys, chunk.keys, first_key_step(args), own.grad_value,
                 padded<T>(args.state_width()), args.d_v);
+  if (args.has_delta_rule()) {
+    write_rows<T>(of_keys(args, args.grad_beta, 1), chunk, keys, chunk.keys, first_key_step(args),
+                  own.grad_beta, 1, 1);
+  }
   if (rows.log.is_none()) return;
   add_terms<T>(rows.log, own.terms, n, own.grad_log);
-  write_grad_log<T>(args, chunk, keys, rows.log, own.grad_log);
+  write_rows<T>(of_keys(args, args.grad_log_decay, args.decay_width), chunk, keys, chunk.keys,
+                first_key_step(args), own.grad_log, rows.log.stride, args.decay_width);
 }
 
 }  // namespace

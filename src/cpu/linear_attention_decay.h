@@ -46,7 +46,7 @@ struct ExactSum {
     low += (high - (next - part)) + (x - part);
     high = next;
   }
-  Vec<T> exponential() const { return exp(high + low); }
+  Vec<T> value() const { return high + low; }
 };
 
 /// to [steps, stride] = at t the decay of the steps up to t.
@@ -56,7 +56,7 @@ void decays_from_start(const LogDecays<T>& log, int64_t steps, T* to) {
     ExactSum<T> sum;
     for (int64_t t = 0; t < steps; ++t) {
       sum.add(load(log.row(t) + d));
-      store(to + t * log.stride + d, sum.exponential());
+      store(to + t * log.stride + d, exp(sum.value()));
     }
   }
 }
@@ -67,7 +67,7 @@ void decays_to_end(const LogDecays<T>& log, int64_t steps, T* to) {
   for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
     ExactSum<T> sum;
     for (int64_t s = steps - 1; s >= 0; --s) {
-      store(to + s * log.stride + d, sum.exponential());
+      store(to + s * log.stride + d, exp(sum.value()));
       sum.add(load(log.row(s) + d));
     }
   }
@@ -79,7 +79,7 @@ void decay_of_chunk(const LogDecays<T>& log, int64_t steps, T* to) {
   for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
     ExactSum<T> sum;
     for (int64_t t = 0; t < steps; ++t) sum.add(load(log.row(t) + d));
-    store(to + d, sum.exponential());
+    store(to + d, exp(sum.value()));
   }
 }
 
@@ -129,21 +129,21 @@ void decayed_backward(Rows<const T> rows, Rows<const T> grad_decayed, const LogD
   }
 }
 
-/// to_r += common + sum over t >= r of up_to_t + sum over s < r of after_s
+/// to_r += common + sum over t >= r of up_to_t + sum over s < r of after_s. A rounding within a sum would be
+/// in all sums that go on from it.
 template <typename T>
 void add_terms(const LogDecays<T>& log, const LogDecayTerms<T>& terms, int64_t steps, T* to) {
   for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
-    Vec<T> above = load(terms.common + d);
+    ExactSum<T> above{load(terms.common + d)}, below;
     for (int64_t r = 0; r < steps; ++r) {
       T* place = to + r * log.stride + d;
-      store(place, load(place) + above);
-      above += load(terms.after + r * log.stride + d);
+      store(place, load(place) + above.value());
+      above.add(load(terms.after + r * log.stride + d));
     }
-    Vec<T> below = {};
     for (int64_t r = steps - 1; r >= 0; --r) {
       T* place = to + r * log.stride + d;
-      below += load(terms.up_to + r * log.stride + d);
-      store(place, load(place) + below);
+      below.add(load(terms.up_to + r * log.stride + d));
+      store(place, load(place) + below.value());
     }
   }
 }

@@ -2,8 +2,7 @@
 
 // The outputs of a chunk from the state at its start and its own keys and values.
 
-#include "linear_attention_products.h"
-#include "linear_attention_states.h"
+#include "linear_attention_delta.h"
 
 namespace attend::cpu {
 namespace {
@@ -13,12 +12,14 @@ struct OutputScratch {
   StateScratch<T> state;
   ProductScratch<T> product;
   T* query;     ///< [kChunk, padded d]
+  T* beta;      ///< [kChunk]
   T* products;  ///< [kChunk, kChunk]
   T* read;      ///< [kChunk, padded state width]
 
   OutputScratch(Scratch& scratch, const LinearArgs& args)
       : state(scratch, args), product(scratch, args.d, args.decay_width) {
     query = scratch.take<T>(kChunk * padded<T>(args.d));
+    beta = scratch.take<T>(kChunk);
     products = scratch.take<T>(kChunk * kChunk);
     read = scratch.take<T>(kChunk * padded<T>(args.state_width()));
   }
@@ -26,9 +27,19 @@ struct OutputScratch {
 
 template <typename Element>
 int64_t forward_scratch(const LinearArgs& args) {
-  Scratch scratch(nullptr);
-  const OutputScratch<Compute<Element>> own(scratch, args);
-  return scratch.used();
+  using T = Compute<Element>;
+  Scratch of_outputs(nullptr), of_delta(nullptr);
+  const OutputScratch<T> own(of_outputs, args);
+  const DeltaScratch<T> delta(of_delta, args);
+  return of_outputs.used() > of_delta.used() ? of_outputs.used() : of_delta.used();
+}
+
+/// What is added to the state with each key, in the place of the value with the delta rule.
+template <typename Element>
+Rows<const Compute<Element>> written_or_value_rows(const LinearArgs& args, const Chunk& chunk,
+                                                   Compute<Element>* beta, Compute<Element>* copy) {
+  if (!args.has_delta_rule()) return value_rows<Element>(args, chunk, copy);
+  return written_rows(args, chunk, write_strengths(args, chunk, beta), copy);
 }
 
 /// o_t = scale * read_t, over the normaliser.
@@ -63,7 +74,7 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
   const auto log = log_decays<T>(args, chunk, own.state.log_decay);
   const auto query = query_rows<Element>(args, chunk, own.query);
   const auto key = key_rows<Element>(args, chunk, own.state.features);
-  const auto value = value_rows<Element>(args, chunk, own.state.values);
+  const auto value = written_or_value_rows<Element>(args, chunk, own.beta, own.state.values);
   // A_ts = q_t (decay of the steps after s up to t) k_s
   decayed_products<T>(log, n, args.d, query, key, own.product, {own.products, kChunk});
   // read = (decay from the start) Q S + A V
@@ -73,7 +84,7 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
   const T* state = state_at<T>(args, args.states, chunk.slot, chunk.index);
   gemm_dots<T>(n, width, args.d, {decayed_query.data, decayed_query.stride, 1}, {state, width},
                {own.read, width});
-  add_lower<T>(n, width, {own.products, kChunk}, value, {own.read, width});
+  lower_times<T, Update::add>(n, width, {own.products, kChunk}, value, {own.read, width});
   write_outputs<Element>(args, chunk, own.read);
 }
 

@@ -28,12 +28,21 @@ struct States {
   bool from_end;
 };
 
+/// What the delta rule is computed from, of all chunks of some heads; of T, [heads at once, chunks, ...],
+/// rows padded to whole vectors. See linear_attention_delta.h.
+struct DeltaChunks {
+  void *from_start, *to_end;        ///< [kChunk, d]: the keys, decayed
+  void *inverse, *inverse_of_grad;  ///< [kChunk, kChunk]; the second for the backward alone
+  void *written, *grad_written;     ///< [kChunk, state width]
+};
+
 /// Step t of max(Lq, Lk) has key t + Lk - steps() and query t + Lq - steps(), where there are such. "T" is
 /// float, double for float64.
 struct LinearArgs {
   Heads query, key, value;
   Heads log_decay;             ///< of T, [B, H, Lk, decay_width]
   int64_t decay_width;         ///< 0: no decay; 1, or d for each channel
+  Heads beta;                  ///< of T, [B, H, Lk, 1]; or null: no delta rule
   const int64_t* key_lengths;  ///< [B] or null
   int64_t batch, heads, kv_heads, queries, keys, d, d_v;
   KernelFeatureMap feature_map;
@@ -43,9 +52,11 @@ struct LinearArgs {
   int64_t first_head;  ///< of B * H: the first of those whose states are held
   States states;
   void* chunk_decays;  ///< of T, [heads at once, chunks, decay_width], rows padded: of all steps of a chunk
+  DeltaChunks delta;
 
   int64_t steps() const { return queries > keys ? queries : keys; }
   int64_t chunks() const { return (steps() + kChunk - 1) / kChunk; }
+  bool has_delta_rule() const { return beta.data != nullptr; }
   int64_t state_width() const { return d_v + (normalize ? 1 : 0); }
 };
 
@@ -62,6 +73,7 @@ struct LinearBackwardArgs : LinearArgs {
   States grad_states;
   Heads grad_query, grad_key, grad_value;  ///< of T, [B, H, L, ...]: for each head of the query
   void* grad_log_decay;                    ///< of T, [B, H, Lk, decay_width]
+  void* grad_beta;                         ///< of T, [B, H, Lk]
 };
 
 /// The kernels for one element type. Each task can run on any thread, with scratch memory of its own, aligned
@@ -74,7 +86,14 @@ struct LinearAttentionKernels {
   void (*add_to_state)(const LinearArgs&, int64_t task, void* scratch);
   /// The same, of the gradients of the states.
   void (*add_to_grad_state)(const LinearBackwardArgs&, int64_t task, void* scratch);
-  /// Puts the states together; for each head and block of rows.
+  /// In their place with the delta rule: what can be told of each chunk before the states are known.
+  void (*prepare_delta)(const LinearArgs&, int64_t task, void* scratch);
+  void (*prepare_grad_delta)(const LinearBackwardArgs&, int64_t task, void* scratch);
+  /// Puts the states together; for each head and block of columns.
+  int64_t (*column_blocks)(const LinearArgs&);
+  void (*delta_states)(const LinearArgs&, int64_t task, void* scratch);
+  void (*delta_grad_states)(const LinearBackwardArgs&, int64_t task, void* scratch);
+  /// Puts the states together without the delta rule; for each head and block of rows.
   int64_t (*row_blocks)(const LinearArgs&);
   void (*join_states)(const LinearArgs&, const States&, int64_t task);
   /// For each head and chunk.

@@ -21,22 +21,22 @@ void lower_dots(int64_t n, int64_t depth, Rows<const T> a, Rows<const T> b, Rows
   }
 }
 
-/// C [n, columns] += A B for lower triangular A [n, n].
-template <typename T>
-void add_lower(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, Rows<T> c) {
+/// C [n, columns] (+)= A B for lower triangular A [n, n].
+template <typename T, Update update>
+void lower_times(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, Rows<T> c) {
   for (int64_t row = 0; row < n; row += kTriangleRows) {
     const int64_t rows = smaller(kTriangleRows, n - row);
-    gemm<T, Update::add>(rows, columns, row + rows, {a.data + row * a.stride, a.stride, 1}, b,
+    gemm_dots<T, update>(rows, columns, row + rows, {a.data + row * a.stride, a.stride, 1}, b,
                          {c.data + row * c.stride, c.stride});
   }
 }
 
-/// C [n, columns] += A^T B for lower triangular A [n, n].
-template <typename T>
-void add_lower_transposed(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, Rows<T> c) {
+/// C [n, columns] (+)= A^T B for lower triangular A [n, n].
+template <typename T, Update update>
+void lower_transposed_times(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, Rows<T> c) {
   for (int64_t row = 0; row < n; row += kTriangleRows) {
     const int64_t rows = smaller(kTriangleRows, n - row);
-    gemm<T, Update::add>(rows, columns, n - row, {a.data + row * a.stride + row, 1, a.stride},
+    gemm_dots<T, update>(rows, columns, n - row, {a.data + row * a.stride + row, 1, a.stride},
                          {b.data + row * b.stride, b.stride}, {c.data + row * c.stride, c.stride});
   }
 }
@@ -62,7 +62,7 @@ void decay_lower(const LogDecays<T>& log, int64_t n, Rows<T> a) {
         for (int64_t later = lane; later < kLanes<T>; ++later) sums[i].high[later] = sums[i].low[later] = 0;
       }
       T* place = row + i * kLanes<T>;
-      store(place, load(place) * sums[i].exponential());
+      store(place, load(place) * exp(sums[i].value()));
     }
   }
 }
@@ -70,18 +70,18 @@ void decay_lower(const LogDecays<T>& log, int64_t n, Rows<T> a) {
 /// The gradients of the logarithms: to_r += sum over s < r <= t of the gradient of A_ts times A_ts.
 template <typename T>
 void decay_lower_backward(const LogDecays<T>& log, int64_t n, Rows<const T> a, Rows<const T> grad_a, T* to) {
-  alignas(kVectorBytes) T below[kChunk] = {};  // at s: the sum over t >= r
+  ExactSum<T> below[kChunk / kLanes<T>];  // at s: the sum over t >= r
   for (int64_t r = n - 1; r >= 0; --r) {
-    Vec<T> whole = {};
-    T rest = 0;
-    for (int64_t s = 0; s < padded<T>(r + 1); s += kLanes<T>) {
-      const auto sums =
-          load(below + s) + load(a.data + r * a.stride + s) * load(grad_a.data + r * grad_a.stride + s);
-      store(below + s, sums);
-      if (s + kLanes<T> <= r) whole += sums;
+    const T *row = a.data + r * a.stride, *grad_row = grad_a.data + r * grad_a.stride;
+    const int64_t v = r / kLanes<T>, lanes = r % kLanes<T>;
+    Vec<T> of_step = {};
+    for (int64_t i = 0; i <= v; ++i) {
+      below[i].add(load(row + i * kLanes<T>) * load(grad_row + i * kLanes<T>));
+      auto before = below[i].value();
+      for (int64_t lane = lanes; i == v && lane < kLanes<T>; ++lane) before[lane] = 0;
+      of_step += before;
     }
-    for (int64_t s = r / kLanes<T> * kLanes<T>; s < r; ++s) rest += below[s];
-    to[r * log.stride] += sum<T>(whole) + rest;
+    to[r * log.stride] += sum<T>(of_step);
   }
 }
 
@@ -99,12 +99,12 @@ void decays_to_middles(const LogDecays<T>& log, int64_t n, int64_t half, T* fact
     for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
       ExactSum<T> after, up_to;
       for (int64_t s = middle - 1; s >= middle - half; --s) {
-        store(factors + s * log.stride + d, after.exponential());
+        store(factors + s * log.stride + d, exp(after.value()));
         after.add(load(log.row(s) + d));
       }
       for (int64_t t = middle; t < smaller(middle + half, n); ++t) {
         up_to.add(load(log.row(t) + d));
-        store(factors + t * log.stride + d, up_to.exponential());
+        store(factors + t * log.stride + d, exp(up_to.value()));
       }
     }
   }
@@ -122,6 +122,7 @@ void meet_at_middles(Rows<const T> rows, Rows<const T> columns, int64_t n, int64
   }
 }
 
+/// Of two padded rows.
 template <typename T>
 T dot(const T* a, const T* b, int64_t width) {
   Vec<T> products = {};
@@ -183,10 +184,10 @@ void block_products_backward(int64_t middle, int64_t half, int64_t n, int64_t wi
                              const ProductScratch<T>& own) {
   const int64_t first = middle - half, rows = smaller(half, n - middle);
   const T* block = grad_a.data + middle * grad_a.stride + first;
-  gemm<T, Update::set>(rows, width, half, {block, grad_a.stride, 1}, {own.met + first * width, width},
-                       {own.grads + middle * width, width});
-  gemm<T, Update::set>(half, width, rows, {block, 1, grad_a.stride}, {own.met + middle * width, width},
-                       {own.grads + first * width, width});
+  gemm_dots<T>(rows, width, half, {block, grad_a.stride, 1}, {own.met + first * width, width},
+               {own.grads + middle * width, width});
+  gemm_dots<T>(half, width, rows, {block, 1, grad_a.stride}, {own.met + middle * width, width},
+               {own.grads + first * width, width});
 }
 
 /// From the gradients of decayed rows and columns to their own, and to the logarithms of the decays between
@@ -270,8 +271,8 @@ void decayed_products_backward(const LogDecays<T>& log, int64_t n, int64_t d, Ro
     clear_above<T>(n, grad_a);
   }
   const int64_t width = padded<T>(d);
-  add_lower<T>(n, width, grad, columns, {grad_rows, width});
-  add_lower_transposed<T>(n, width, grad, rows, {grad_columns, width});
+  lower_times<T, Update::add>(n, width, grad, columns, {grad_rows, width});
+  lower_transposed_times<T, Update::add>(n, width, grad, rows, {grad_columns, width});
 }
 
 }  // namespace

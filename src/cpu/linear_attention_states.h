@@ -27,7 +27,7 @@ struct StateScratch {
 template <typename T>
 void outer_products(const LinearArgs& args, int64_t steps, Rows<const T> rows, Rows<const T> values, T* to) {
   const int64_t width = padded<T>(args.state_width());
-  gemm<T, Update::set>(args.d, width, steps, {rows.data, 1, rows.stride}, values, {to, width});
+  gemm_dots<T>(args.d, width, steps, {rows.data, 1, rows.stride}, values, {to, width});
 }
 
 template <typename Element>
@@ -47,56 +47,81 @@ void add_to_state(const LinearArgs& args, int64_t task, void* memory) {
                     state_at<T>(args, args.states, chunk.slot, chunk.index + 1));
 }
 
-/// Rows of a state that a task puts together.
-constexpr int64_t kRowBlock = 16;
+/// The part of a head's states that a task puts together.
+struct StateBlock {
+  int64_t slot;
+  int64_t row, rows;
+  int64_t column, width;  ///< of whole vectors
+};
 
-inline int64_t row_blocks(const LinearArgs& args) { return divide_up(args.d, kRowBlock); }
-
-/// Rows of [B, H, d, state width].
+/// At step n of the way from the first to the last, which is the first chunk's where gradients are meant.
 template <typename T>
-T* rows_of_state(const LinearArgs& args, T* tensor, int64_t slot, int64_t row) {
-  return tensor + ((args.first_head + slot) * args.d + row) * args.state_width();
+T* block_at(const LinearArgs& args, const States& states, const StateBlock& block, int64_t n) {
+  return state_at<T>(args, states, block.slot, states.from_end ? args.chunks() - n : n) +
+         block.row * padded<T>(args.state_width()) + block.column;
 }
 
-/// to += diag(decay) from
+/// The same part of [B, H, d, state width].
 template <typename T>
-void decay_and_add(const LinearArgs& args, const T* decay, const T* from, int64_t rows, T* to) {
-  const int64_t width = padded<T>(args.state_width());
-  for (int64_t row = 0; row < rows; ++row) {
-    const T factor = args.decay_width == 0 ? T{1} : args.decay_width == 1 ? decay[0] : decay[row];
-    for (int64_t w = 0; w < width; w += kLanes<T>) {
-      const int64_t place = row * width + w;
+T* rows_of_state(const LinearArgs& args, T* tensor, const StateBlock& block) {
+  return tensor + ((args.first_head + block.slot) * args.d + block.row) * args.state_width() + block.column;
+}
+
+template <typename T>
+void begin_states(const LinearArgs& args, const States& states, const StateBlock& block) {
+  const int64_t columns =
+      states.initial == nullptr ? 0 : smaller(block.width, args.state_width() - block.column);
+  const T* from = columns == 0 ? nullptr : rows_of_state(args, static_cast<const T*>(states.initial), block);
+  T* to = block_at<T>(args, states, block, 0);
+  for (int64_t row = 0; row < block.rows; ++row) {
+    for (int64_t w = 0; w < columns; ++w) to[w] = from[row * args.state_width() + w];
+    for (int64_t w = columns; w < block.width; ++w) to[w] = 0;
+    to += padded<T>(args.state_width());
+  }
+}
+
+template <typename T>
+void end_states(const LinearArgs& args, const States& states, const StateBlock& block) {
+  if (states.final == nullptr) return;
+  const int64_t columns = smaller(block.width, args.state_width() - block.column);
+  const T* from = block_at<T>(args, states, block, args.chunks());
+  T* to = rows_of_state(args, static_cast<T*>(states.final), block);
+  for (int64_t row = 0; row < block.rows; ++row) {
+    for (int64_t w = 0; w < columns; ++w) to[row * args.state_width() + w] = from[w];
+    from += padded<T>(args.state_width());
+  }
+}
+
+/// What there is at n + 1 already, and diag(decay of the chunk between) times what is at n.
+template <typename T>
+void add_decayed_state(const LinearArgs& args, const States& states, const StateBlock& block, int64_t n) {
+  const int64_t chunk = block.slot * args.chunks() + (states.from_end ? args.chunks() - 1 - n : n);
+  const T* decay = static_cast<const T*>(args.chunk_decays) + chunk * padded<T>(args.decay_width);
+  const T* from = block_at<T>(args, states, block, n);
+  T* to = block_at<T>(args, states, block, n + 1);
+  const int64_t stride = padded<T>(args.state_width());
+  for (int64_t row = 0; row < block.rows; ++row) {
+    const T factor = args.decay_width == 0 ? T{1} : args.decay_width == 1 ? decay[0] : decay[block.row + row];
+    for (int64_t w = 0; w < block.width; w += kLanes<T>) {
+      const int64_t place = row * stride + w;
       store(to + place, load(to + place) + factor * load(from + place));
     }
   }
 }
 
+/// Rows of the block of a task.
+constexpr int64_t kRowBlock = 16;
+
+inline int64_t row_blocks(const LinearArgs& args) { return divide_up(args.d, kRowBlock); }
+
 template <typename T>
 void join_states(const LinearArgs& args, const States& states, int64_t task) {
-  const int64_t slot = task / row_blocks(args), row = task % row_blocks(args) * kRowBlock;
-  const int64_t rows = smaller(kRowBlock, args.d - row), chunks = args.chunks();
-  const int64_t columns = args.state_width(), width = padded<T>(columns);
-  const auto block_at = [&](int64_t n) {
-    return state_at<T>(args, states, slot, states.from_end ? chunks - n : n) + row * width;
-  };
-  if (states.initial == nullptr) {
-    fill(block_at(0), rows * width, T{0});
-  } else {
-    widen_rows(rows_of_state(args, static_cast<const T*>(states.initial), slot, row), columns, rows, columns,
-               block_at(0), width);
-  }
-  const auto* decays = static_cast<const T*>(args.chunk_decays);
-  const int64_t stride = padded<T>(args.decay_width), offset = args.decay_width > 1 ? row : 0;
-  for (int64_t n = 0; n < chunks; ++n) {
-    const int64_t chunk = slot * chunks + (states.from_end ? chunks - 1 - n : n);
-    const T* decay = args.decay_width == 0 ? nullptr : decays + chunk * stride + offset;
-    decay_and_add<T>(args, decay, block_at(n), rows, block_at(n + 1));
-  }
-  if (states.final == nullptr) return;
-  T* to = rows_of_state(args, static_cast<T*>(states.final), slot, row);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t w = 0; w < columns; ++w) to[r * columns + w] = block_at(chunks)[r * width + w];
-  }
+  const int64_t row = task % row_blocks(args) * kRowBlock;
+  const StateBlock block{task / row_blocks(args), row, smaller(kRowBlock, args.d - row), 0,
+                         padded<T>(args.state_width())};
+  begin_states<T>(args, states, block);
+  for (int64_t n = 0; n < args.chunks(); ++n) add_decayed_state<T>(args, states, block, n);
+  end_states<T>(args, states, block);
 }
 
 }  // namespace

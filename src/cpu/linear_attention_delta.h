@@ -1,0 +1,231 @@
+#pragma once
+
+// The delta rule in chunks (the WY form of its transitions: Yang 2024, section 3.2; with decays Yang & Kautz
+// 2024, Kimi Team 2025). Within a chunk, step s writes the value u_s = beta_s z_s, so that everything else is
+// as if there were no delta rule and the values were u. z_t is the value less what the state knows of the
+// key:
+//
+//     z_t = v_t - S_0^T (k_t decayed from the start) - sum over s < t of B_ts beta_s z_s
+//     B_ts = k_t (decay of the steps after s up to t) k_s
+//
+//     Z = (I + B diag(beta))^-1 (V - (K decayed) S_0),   B strictly lower triangular
+//
+// The normaliser sums up keys, as if without the delta rule: its column of ones is left as it is.
+
+#include "linear_attention_products.h"
+#include "linear_attention_states.h"
+
+namespace attend::cpu {
+namespace {
+
+/// Rows and columns of a triangular matrix that are inverted together.
+constexpr int64_t kInverseBlock = 16;
+
+template <typename T>
+struct DeltaScratch {
+  StateScratch<T> state;
+  ProductScratch<T> product;
+  T *products, *system;   ///< [kChunk, kChunk]
+  T* mixed;               ///< [kInverseBlock, kChunk]
+  T* beta;                ///< [kChunk]
+  T *values, *strengths;  ///< [kChunk, padded state width]
+
+  DeltaScratch(Scratch& scratch, const LinearArgs& args)
+      : state(scratch, args), product(scratch, args.d, args.decay_width) {
+    products = scratch.take<T>(kChunk * kChunk);
+    system = scratch.take<T>(kChunk * kChunk);
+    mixed = scratch.take<T>(kInverseBlock * kChunk);
+    beta = scratch.take<T>(kChunk);
+    values = scratch.take<T>(kChunk * padded<T>(args.state_width()));
+    strengths = scratch.take<T>(kChunk * padded<T>(args.state_width()));
+  }
+};
+
+/// The part of a buffer of `DeltaChunks`, of rows of `width`, that is a chunk's.
+template <typename T>
+Rows<T> delta_rows(const LinearArgs& args, void* buffer, const Chunk& chunk, int64_t width) {
+  return {static_cast<T*>(buffer) + (chunk.slot * args.chunks() + chunk.index) * kChunk * width, width};
+}
+
+template <typename T>
+Rows<const T> read_only(Rows<T> rows) {
+  return {rows.data, rows.stride};
+}
+
+template <typename T>
+const T* write_strengths(const LinearArgs& args, const Chunk& chunk, T* copy) {
+  copy_rows<T>(args.beta, chunk.head, chunk, chunk.keys, first_key_step(args), 1, copy, 1);
+  return copy;
+}
+
+/// X [n, kChunk] = (I - N)^-1, zeros above the diagonal, for strictly lower triangular N [n, kChunk].
+template <typename T>
+void invert_unit_lower(int64_t n, Rows<const T> strict, T* mixed, Rows<T> x) {
+  for (int64_t first = 0; first < n; first += kInverseBlock) {
+    const int64_t rows = smaller(kInverseBlock, n - first);
+    // On the diagonal X_t = e_t + sum over s < t of N_ts X_s.
+    for (int64_t t = first; t < first + rows; ++t) {
+      T* row = x.data + t * x.stride;
+      for (int64_t c = first; c < first + kInverseBlock; c += kLanes<T>) {
+        Vec<T> sum = {};
+        for (int64_t s = first; s < t; ++s) {
+          sum += strict.data[t * strict.stride + s] * load(x.data + s * x.stride + c);
+        }
+        store(row + c, sum);
+      }
+      row[t] = 1;
+      fill(row + first + kInverseBlock, kChunk - first - kInverseBlock, T{0});
+    }
+    // To the left of it X = X_diagonal (N X_above).
+    T* left = x.data + first * x.stride;
+    gemm_dots<T>(rows, first, first, {strict.data + first * strict.stride, strict.stride, 1}, read_only(x),
+                 {mixed, kChunk});
+    gemm_dots<T>(rows, first, rows, {left + first, x.stride, 1}, {mixed, kChunk}, {left, x.stride});
+  }
+}
+
+/// The inverse of I + B diag(beta), or for the backward of I + diag(beta) B.
+template <typename T>
+void invert_system(const LinearArgs& args, const Chunk& chunk, bool for_backward,
+                   const DeltaScratch<T>& own) {
+  for (int64_t t = 0; t < chunk.steps; ++t) {
+    for (int64_t s = 0; s < t; ++s) {
+      const T strength = own.beta[for_backward ? t : s];
+      own.system[t * kChunk + s] = -strength * own.products[t * kChunk + s];
+    }
+  }
+  invert_unit_lower<T>(
+      chunk.steps, {own.system, kChunk}, own.mixed,
+      delta_rows<T>(args, for_backward ? args.delta.inverse_of_grad : args.delta.inverse, chunk, kChunk));
+}
+
+template <typename T>
+void copy_matrix(Rows<const T> from, int64_t rows, int64_t width, Rows<T> to) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t c = 0; c < width; c += kLanes<T>) {
+      store(to.data + row * to.stride + c, load(from.data + row * from.stride + c));
+    }
+  }
+}
+
+/// What can be told of a chunk before the state at its start is known: the decayed keys, the inverse, and the
+/// values in the place of what will be written.
+template <typename Element>
+void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
+  using T = Compute<Element>;
+  Scratch scratch(memory);
+  const DeltaScratch<T> own(scratch, args);
+  const auto chunk = chunk_at(args, task);
+  const int64_t n = chunk.steps, features = padded<T>(args.d), width = padded<T>(args.state_width());
+  const auto log = log_decays<T>(args, chunk, own.state.log_decay);
+  const auto key = key_rows<Element>(args, chunk, own.state.features);
+  const auto from_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
+  const auto to_end = delta_rows<T>(args, args.delta.to_end, chunk, features);
+  if (log.is_none()) {
+    copy_matrix(key, n, features, from_start);
+    copy_matrix(key, n, features, to_end);
+  } else {
+    decays_from_start<T>(log, n, own.state.factors);
+    decayed<T>(key, log, own.state.factors, n, features, from_start.data);
+    decays_to_end<T>(log, n, own.state.factors);
+    decayed<T>(key, log, own.state.factors, n, features, to_end.data);
+    decay_of_chunk<T>(log, n, chunk_decay_of<T>(args, chunk));
+  }
+  decayed_products<T>(log, n, args.d, key, key, own.product, {own.products, kChunk});
+  write_strengths(args, chunk, own.beta);
+  invert_system<T>(args, chunk, /*for_backward=*/false, own);
+  if (args.delta.inverse_of_grad != nullptr) invert_system<T>(args, chunk, /*for_backward=*/true, own);
+  copy_matrix(value_rows<Element>(args, chunk, own.state.values), n, width,
+              delta_rows<T>(args, args.delta.written, chunk, width));
+}
+
+/// to [steps, stride] = beta_t rows_t, of columns of which the first is `column`; of the column of ones,
+/// where it is among them, `ones` times itself.
+template <typename T>
+void strengthen(const LinearArgs& args, const T* beta, Rows<const T> rows, int64_t steps, int64_t column,
+                int64_t width, T ones, Rows<T> to) {
+  const int64_t of_ones = args.normalize ? args.d_v - column : -1;
+  for (int64_t t = 0; t < steps; ++t) {
+    T* row = to.data + t * to.stride;
+    for (int64_t c = 0; c < width; c += kLanes<T>) {
+      store(row + c, load(rows.data + t * rows.stride + c) * beta[t]);
+    }
+    if (of_ones >= 0 && of_ones < width) row[of_ones] = ones * rows.data[t * rows.stride + of_ones];
+  }
+}
+
+/// What a chunk wrote, once its states are known.
+template <typename T>
+Rows<const T> written_rows(const LinearArgs& args, const Chunk& chunk, const T* beta, T* copy) {
+  const int64_t width = padded<T>(args.state_width());
+  const auto rows = delta_rows<T>(args, args.delta.written, chunk, width);
+  strengthen<T>(args, beta, read_only(rows), chunk.steps, 0, width, T{1}, {copy, width});
+  return {copy, width};
+}
+
+/// Columns of the states of a task: they don't depend on each other.
+template <typename T>
+constexpr int64_t kColumnBlock = 2 * kLanes<T>;
+
+template <typename T>
+int64_t column_blocks(const LinearArgs& args) {
+  return divide_up(args.state_width(), kColumnBlock<T>);
+}
+
+template <typename T>
+StateBlock columns_at(const LinearArgs& args, int64_t task) {
+  const int64_t column = task % column_blocks<T>(args) * kColumnBlock<T>;
+  const int64_t width = smaller(kColumnBlock<T>, padded<T>(args.state_width()) - column);
+  return {task / column_blocks<T>(args), 0, args.d, column, width};
+}
+
+/// Z of a chunk's columns, in the place of its values.
+template <typename T>
+void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& block, const T* state,
+                 const DeltaScratch<T>& own) {
+  const int64_t n = chunk.steps, width = padded<T>(args.state_width());
+  const auto key = delta_rows<T>(args, args.delta.from_start, chunk, padded<T>(args.d));
+  const auto inverse = delta_rows<T>(args, args.delta.inverse, chunk, kChunk);
+  auto written = delta_rows<T>(args, args.delta.written, chunk, width);
+  written.data += block.column;
+  gemm_dots<T>(n, block.width, args.d, {key.data, key.stride, 1}, {state, width}, {own.values, block.width});
+  for (int64_t t = 0; t < n; ++t) {
+    for (int64_t c = 0; c < block.width; c += kLanes<T>) {
+      T* known = own.values + t * block.width + c;
+      store(known, load(written.data + t * width + c) - load(known));
+    }
+  }
+  const int64_t ones = args.normalize ? args.d_v - block.column : -1;
+  lower_times<T, Update::set>(n, block.width, read_only(inverse), {own.values, block.width}, written);
+  if (ones < 0 || ones >= block.width) return;
+  for (int64_t t = 0; t < n; ++t) {
+    written.data[t * width + ones] = t >= chunk.keys.begin && t < chunk.keys.end ? T{1} : T{0};
+  }
+}
+
+template <typename T>
+void delta_states(const LinearArgs& args, int64_t task, void* memory) {
+  Scratch scratch(memory);
+  const DeltaScratch<T> own(scratch, args);
+  const auto block = columns_at<T>(args, task);
+  const int64_t width = padded<T>(args.state_width());
+  begin_states<T>(args, args.states, block);
+  for (int64_t n = 0; n < args.chunks(); ++n) {
+    const auto chunk = chunk_at(args, block.slot * args.chunks() + n);
+    const T* beta = write_strengths(args, chunk, own.beta);
+    solve_chunk<T>(args, chunk, block, block_at<T>(args, args.states, block, n), own);
+    auto written = delta_rows<T>(args, args.delta.written, chunk, width);
+    written.data += block.column;
+    strengthen<T>(args, beta, read_only(written), chunk.steps, block.column, block.width, T{1},
+                  {own.strengths, block.width});
+    // S' = (K decayed to the end)^T U + diag(decay) S
+    const auto key = delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d));
+    gemm_dots<T>(args.d, block.width, chunk.steps, {key.data, 1, key.stride}, {own.strengths, block.width},
+                 {block_at<T>(args, args.states, block, n + 1), width});
+    add_decayed_state<T>(args, args.states, block, n);
+  }
+  end_states<T>(args, args.states, block);
+}
+
+}  // namespace
+}  // namespace attend::cpu

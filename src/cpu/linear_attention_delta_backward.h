@@ -1,0 +1,107 @@
+#pragma once
+
+// The gradients of the delta rule in chunks. With U = diag(beta) Z and the gradient dU of what was written,
+//
+//     Y = (I + diag(beta) B)^-T dU,   dV = diag(beta) Y,   dbeta_t = y_t z_t
+//     d(K decayed) = -dV S_0^T,   dS_0 -= (K decayed)^T dV,   dB = -dV U^T, strictly lower triangular
+
+#include "linear_attention_gradients.h"
+
+namespace attend::cpu {
+namespace {
+
+/// What the chunk alone adds to the gradients of the state at its start and of what it writes.
+template <typename Element>
+void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memory) {
+  using T = Compute<Element>;
+  add_to_grad_state<Element>(args, task, memory);
+  Scratch scratch(memory);
+  const GradientScratch<T> own(scratch, args);
+  const auto chunk = chunk_at(args, task);
+  const int64_t width = padded<T>(args.state_width());
+  const auto log = log_decays<T>(args, chunk, own.forward.state.log_decay);
+  decayed_products<T>(log, chunk.steps, args.d, query_rows<Element>(args, chunk, own.forward.query),
+                      key_rows<Element>(args, chunk, own.forward.state.features), own.forward.product,
+                      {own.forward.products, kChunk});
+  // dU = A^T dread
+  lower_transposed_times<T, Update::set>(chunk.steps, width, {own.forward.products, kChunk},
+                                         grad_read_rows<Element>(args, chunk, own.grad_read),
+                                         delta_rows<T>(args, args.delta.grad_written, chunk, width));
+}
+
+/// Y of a chunk's columns, in the place of the gradients of what it writes.
+template <typename T>
+void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block,
+                      Rows<T> grad_written, const DeltaScratch<T>& own) {
+  const auto inverse = delta_rows<T>(args, args.delta.inverse_of_grad, chunk, kChunk);
+  lower_transposed_times<T, Update::set>(chunk.steps, block.width, read_only(inverse),
+                                         read_only(grad_written), {own.values, block.width});
+  const int64_t ones = args.normalize ? args.d_v - block.column : -1;
+  for (int64_t t = 0; t < chunk.steps; ++t) {
+    T* row = own.values + t * block.width;
+    if (ones >= 0 && ones < block.width) row[ones] = 0;
+  }
+  copy_matrix<T>({own.values, block.width}, chunk.steps, block.width, grad_written);
+}
+
+template <typename T>
+void delta_grad_states(const LinearBackwardArgs& args, int64_t task, void* memory) {
+  Scratch scratch(memory);
+  const DeltaScratch<T> own(scratch, args);
+  const auto block = columns_at<T>(args, task);
+  const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
+  begin_states<T>(args, args.grad_states, block);
+  for (int64_t n = 0; n < args.chunks(); ++n) {
+    const auto chunk = chunk_at(args, (block.slot + 1) * args.chunks() - 1 - n);
+    const T* beta = write_strengths(args, chunk, own.beta);
+    auto grad_written = delta_rows<T>(args, args.delta.grad_written, chunk, width);
+    grad_written.data += block.column;
+    // dU += (K decayed to the end) dS'
+    const auto to_end = delta_rows<T>(args, args.delta.to_end, chunk, features);
+    gemm_dots<T, Update::add>(chunk.steps, block.width, args.d, {to_end.data, to_end.stride, 1},
+                              {block_at<T>(args, args.grad_states, block, n), width}, grad_written);
+    solve_grad_chunk<T>(args, chunk, block, grad_written, own);
+    // dS -= (K decayed from the start)^T dV
+    for (int64_t t = 0; t < chunk.steps; ++t) own.beta[t] = -own.beta[t];
+    strengthen<T>(args, beta, read_only(grad_written), chunk.steps, block.column, block.width, T{0},
+                  {own.strengths, block.width});
+    const auto from_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
+    gemm_dots<T, Update::add>(args.d, block.width, chunk.steps, {from_start.data, 1, from_start.stride},
+                              {own.strengths, block.width},
+                              {block_at<T>(args, args.grad_states, block, n + 1), width});
+    add_decayed_state<T>(args, args.grad_states, block, n);
+  }
+  end_states<T>(args, args.grad_states, block);
+}
+
+/// Of the value, the key and the logarithms, and of beta, which it writes. `state_t` is the transposed state
+/// at the chunk's start, `written_t` the transpose of what the chunk wrote.
+template <typename T>
+void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const ChunkRows<T>& rows,
+                    const GradientScratch<T>& own) {
+  const int64_t n = chunk.steps, width = padded<T>(args.state_width()), features = padded<T>(args.d);
+  const auto z = delta_rows<T>(args, args.delta.written, chunk, width);
+  const auto y = delta_rows<T>(args, args.delta.grad_written, chunk, width);
+  for (int64_t t = 0; t < n; ++t) own.grad_beta[t] = dot(z.data + t * width, y.data + t * width, width);
+  // dV, which is 0 for the column of ones, and -dV
+  strengthen<T>(args, own.beta, read_only(y), n, 0, width, T{0}, {own.grad_value, width});
+  T* negative = own.forward.read;
+  for (int64_t place = 0; place < n * width; ++place) negative[place] = -own.grad_value[place];
+  // d(K decayed from the start) = -dV S^T
+  gemm_dots<T>(n, features, args.state_width(), {negative, width, 1}, {own.state_t, features},
+               {own.grad_decayed, features});
+  decayed_backward<T>(rows.key, {own.grad_decayed, features}, rows.log, own.from_start, n, features,
+                      own.grad_key, own.terms.up_to);
+  // dB = -dV U^T
+  lower_dots<T>(n, args.state_width(), {negative, width}, {own.value_t, kChunk}, {own.grad_products, kChunk});
+  clear_above<T>(n, {own.grad_products, kChunk});
+  for (int64_t t = 0; t < n; ++t) own.grad_products[t * kChunk + t] = 0;
+  decayed_products<T>(rows.log, n, args.d, rows.key, rows.key, own.forward.product,
+                      {own.forward.products, kChunk});
+  decayed_products_backward<T>(rows.log, n, args.d, rows.key, rows.key, {own.forward.products, kChunk},
+                               {own.grad_products, kChunk}, own.forward.product, own.grad_key, own.grad_key,
+                               own.grad_log);
+}
+
+}  // namespace
+}  // namespace attend::cpu
