@@ -1,13 +1,16 @@
 #pragma once
 
 // Everything that attend offers. Each header can also be included alone.
+#include <attend/additive_attention.h>
 #include <attend/attention.h>
 #include <attend/checkpoint.h>
 #include <attend/generation.h>
 #include <attend/kv_cache.h>
 #include <attend/linear_attention.h>
 #include <attend/mask.h>
+#include <attend/nn/additive_attention.h>
 #include <attend/nn/attention.h>
+#include <attend/nn/bilinear_attention.h>
 #include <attend/nn/multi_head_attention.h>
 #include <attend/nn/transformer.h>
 #include <attend/position.h>

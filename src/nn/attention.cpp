@@ -11,18 +11,14 @@ namespace {
 
 constexpr auto kName = "nn::Attention";
 
-void check_width(const char* argument, int64_t width) {
-  if (width < 1) checks::fail(kName, argument, "a width of at least 1", c10::str(width));
-}
-
 }  // namespace
 
 AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options_) { reset(); }
 
 void AttentionImpl::reset() {
-  check_width("d_q", options.d_q());
-  check_width("d_k", options.d_k());
-  check_width("d_v", options.d_v());
+  check_width(kName, "d_q", options.d_q());
+  check_width(kName, "d_k", options.d_k());
+  check_width(kName, "d_v", options.d_v());
   const auto linear = [&](const char* name, int64_t in, int64_t out) {
     return register_module(name, torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(options.bias())));
   };

@@ -43,4 +43,29 @@ void check_input(const char* module, const char* argument, const at::Tensor& ten
   }
 }
 
+void check_width(const char* module, const char* argument, int64_t width) {
+  if (width < 1) checks::fail(module, argument, "a width of at least 1", c10::str(width));
+}
+
+void check_probability(const char* module, const char* argument, double probability) {
+  if (!(probability >= 0 && probability <= 1)) {
+    checks::fail(module, argument, "a probability in [0, 1]", c10::str(probability));
+  }
+}
+
+void check_query_key(const char* module, const at::Tensor& q, int64_t d_q, const at::Tensor& k, int64_t d_k,
+                     const at::Tensor& parameter) {
+  check_input(module, "q", q, d_q, {"q", q}, parameter);
+  check_input(module, "k", k, d_k, {"q", q}, parameter);
+}
+
+void check_value(const char* module, const at::Tensor& v, const at::Tensor& q, const at::Tensor& k,
+                 const at::Tensor& parameter) {
+  checks::is_strided(module, "v", v);
+  check_input(module, "v", v, v.dim() == 0 ? 0 : v.size(-1), {"q", q}, parameter);
+  if (v.size(-2) != k.size(-2)) {
+    checks::fail(module, "v", c10::str("the length of k, ", k.size(-2)), checks::describe(v));
+  }
+}
+
 }  // namespace attend::nn

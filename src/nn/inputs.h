@@ -16,4 +16,18 @@ struct FirstInput {
 void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
                  const FirstInput& first, const at::Tensor& parameter);
 
+/// Fails unless the width is at least 1.
+void check_width(const char* module, const char* argument, int64_t width);
+
+/// Fails unless the number is in [0, 1].
+void check_probability(const char* module, const char* argument, double probability);
+
+/// Both as inputs q and k of a module with this parameter.
+void check_query_key(const char* module, const at::Tensor& q, int64_t d_q, const at::Tensor& k, int64_t d_k,
+                     const at::Tensor& parameter);
+
+/// An input v of any width beside them.
+void check_value(const char* module, const at::Tensor& v, const at::Tensor& q, const at::Tensor& k,
+                 const at::Tensor& parameter);
+
 }  // namespace attend::nn

@@ -50,9 +50,7 @@ MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   at_least("window.left", options.window().left, -1);
   at_least("window.right", options.window().right, -1);
   if (options.softcap() != 0) softcap(options.softcap());  // or its error
-  if (!(options.dropout() >= 0 && options.dropout() <= 1)) {
-    fail(kName, "dropout", "a probability in [0, 1]", c10::str(options.dropout()));
-  }
+  check_probability(kName, "dropout", options.dropout());
   if (const auto& rotary = options.rotary()) rotary_frequencies(options.head_dim(), *rotary);  // or its error
   return options;
 }

@@ -5,51 +5,28 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>
-#include <ATen/ops/softmax.h>
 #include <ATen/ops/where.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
-
-#include <limits>
 
 #include "../mask_node.h"
 #include "../score_mod_node.h"
 #include "dropout.h"
 #include "keys.h"
+#include "softmax.h"
 
 namespace attend::reference {
 namespace {
 
-constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
-
-/// Half types are computed in float32.
-at::Tensor widen(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? tensor : tensor.to(at::kFloat);
-}
-
-at::Tensor prepare(const at::Tensor& key_or_value, const AttentionCall& call) {
-  return widen(repeat_heads(hide_past_lengths(key_or_value, call.mask), call.query.size(1)));
-}
-
 /// S = mask(score_mod(scale * Q K^T)), the rows of `shape`; hidden scores are -inf.
 at::Tensor scores(const AttentionCall& call, const ScoreShape& shape) {
   const auto query = checks::rows_of(call.query, shape);
-  auto scores = at::matmul(widen(query), prepare(call.key, call).transpose(-2, -1)) * call.scale;
+  auto scores = at::matmul(widen(query), wide_keys(call.key, call).transpose(-2, -1)) * call.scale;
   if (call.score_mod.defined()) scores = call.score_mod.node()->apply(scores, shape, call.query_dim);
   if (call.mask.defined()) {
     const auto allowed = call.mask.node()->allowed(shape, call.query_dim, scores.device());
     scores = at::where(allowed, scores, kMinusInfinity);
   }
   return scores;
-}
-
-/// The rows that see at least one key, as a column [B, H, Lq, 1].
-at::Tensor seeing_rows(const at::Tensor& scores) {
-  return scores.ne(kMinusInfinity).any(-1, /*keepdim=*/true);
-}
-
-at::Tensor softmax(const at::Tensor& scores) {
-  const auto seeing = seeing_rows(scores);
-  return at::where(seeing, at::softmax(at::where(seeing, scores, 0.0), -1), 0.0);
 }
 
 at::Tensor logsumexp(const at::Tensor& scores) {
@@ -75,7 +52,7 @@ at::Tensor output(const at::Tensor& scores, const AttentionCall& call, const Sco
   if (call.dropout_p > 0) {
     weights = weights * dropout_factors(call.dropout_seed, call.dropout_p, shape, weights.options());
   }
-  return at::matmul(weights, prepare(call.value, call)).to(call.query.scalar_type());
+  return at::matmul(weights, wide_keys(call.value, call)).to(call.query.scalar_type());
 }
 
 }  // namespace

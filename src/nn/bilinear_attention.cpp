@@ -1,0 +1,53 @@
+#include <attend/attention.h>
+#include <attend/nn/bilinear_attention.h>
+
+#include <cmath>
+#include <ostream>
+
+#include "../checks.h"
+#include "inputs.h"
+
+namespace attend::nn {
+namespace {
+
+constexpr auto kName = "nn::BilinearAttention";
+
+}  // namespace
+
+BilinearAttentionImpl::BilinearAttentionImpl(const BilinearAttentionOptions& options_) : options(options_) {
+  reset();
+}
+
+void BilinearAttentionImpl::reset() {
+  check_width(kName, "d_q", options.d_q());
+  check_width(kName, "d_k", options.d_k());
+  check_probability(kName, "dropout", options.dropout());
+  if (!std::isfinite(options.scale()))
+    checks::fail(kName, "scale", "a finite number", c10::str(options.scale()));
+  q_linear = register_module(
+      "q_linear", torch::nn::Linear(torch::nn::LinearOptions(options.d_q(), options.d_k()).bias(false)));
+}
+
+void BilinearAttentionImpl::pretty_print(std::ostream& stream) const {
+  stream << "attend::nn::BilinearAttention(d_q=" << options.d_q() << ", d_k=" << options.d_k()
+         << ", scale=" << options.scale() << ")";
+}
+
+torch::Tensor BilinearAttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k,
+                                             const torch::Tensor& v, const Mask& mask) {
+  check_query_key(kName, q, options.d_q(), k, options.d_k(), q_linear->weight);
+  check_value(kName, v, q, k, q_linear->weight);
+  const auto query = q_linear(q);
+  const double dropout_p = is_training() ? options.dropout() : 0;
+  return attention(query, k.to(query.scalar_type()), v.to(query.scalar_type()),
+                   {.mask = mask, .scale = options.scale(), .dropout_p = dropout_p});
+}
+
+torch::Tensor BilinearAttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k,
+                                             const Mask& mask) {
+  check_query_key(kName, q, options.d_q(), k, options.d_k(), q_linear->weight);
+  const auto query = q_linear(q);
+  return attention_weights(query, k.to(query.scalar_type()), {.mask = mask, .scale = options.scale()});
+}
+
+}  // namespace attend::nn

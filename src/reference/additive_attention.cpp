@@ -1,0 +1,35 @@
+#include "additive_attention.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/tanh.h>
+#include <ATen/ops/where.h>
+
+#include "../mask_node.h"
+#include "dropout.h"
+#include "keys.h"
+#include "softmax.h"
+
+namespace attend::reference {
+
+at::Tensor additive_attention_weights(const AttentionCall& call, const at::Tensor& score_weight,
+                                      const ScoreShape& shape) {
+  const auto query = widen(call.query).unsqueeze(-2), key = wide_keys(call.key, call).unsqueeze(-3);
+  auto scores = at::matmul(at::tanh(query + key), score_weight.to(query.scalar_type()));
+  if (call.mask.defined()) {
+    const auto allowed = call.mask.node()->allowed(shape, call.query_dim, scores.device());
+    scores = at::where(allowed, scores, kMinusInfinity);
+  }
+  return softmax(scores);
+}
+
+at::Tensor additive_attention(const AttentionCall& call, const at::Tensor& score_weight,
+                              const ScoreShape& shape) {
+  auto weights = additive_attention_weights(call, score_weight, shape);
+  if (call.dropout_p > 0) {
+    weights = weights * dropout_factors(call.dropout_seed, call.dropout_p, shape, weights.options());
+  }
+  return at::matmul(weights, wide_keys(call.value, call)).to(call.query.scalar_type());
+}
+
+}  // namespace attend::reference
