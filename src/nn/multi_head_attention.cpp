@@ -51,6 +51,7 @@ MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   at_least("window.right", options.window().right, -1);
   if (options.softcap() != 0) softcap(options.softcap());  // or its error
   check_probability(kName, "dropout", options.dropout());
+  if (const auto& buckets = options.relative_bias()) relative_bucket(0, *buckets);             // or its error
   if (const auto& rotary = options.rotary()) rotary_frequencies(options.head_dim(), *rotary);  // or its error
   return options;
 }
@@ -187,9 +188,16 @@ Mask own_mask(const MultiHeadAttentionOptions& options, const MultiHeadAttention
   return is_bounded && !is_seen_to ? causal & attend::window(window.left, window.right) : causal;
 }
 
-ScoreMod own_score_mod(const MultiHeadAttentionOptions& options, at::Device device) {
-  const auto capped = options.softcap() != 0 ? softcap(options.softcap()) : ScoreMod();
-  return options.alibi() ? capped.then(alibi(alibi_slopes(options.num_heads()).to(device))) : capped;
+/// Before the masks that are added.
+ScoreMod own_score_mod(const MultiHeadAttentionImpl& module, at::Device device) {
+  const auto& options = module.options;
+  ScoreMod own;
+  if (options.softcap() != 0) own = softcap(options.softcap());
+  if (options.alibi()) own = own.then(alibi(alibi_slopes(options.num_heads()).to(device)));
+  if (const auto& buckets = options.relative_bias()) {
+    own = own.then(attend::relative_bias(module.relative_bias, *buckets));
+  }
+  return own;
 }
 
 void check_cache(const MultiHeadAttentionOptions& options, const KVCache& cache) {
@@ -291,7 +299,7 @@ Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, c
   params.mask = own_mask(options, inputs) & inputs.mask;
   params.dropout_p = module.is_training() ? options.dropout() : 0;
   if (options.qk_norm()) params.scale = 1;
-  params.score_mod = own_score_mod(options, query.device());
+  params.score_mod = own_score_mod(module, query.device());
   if (inputs.cache != nullptr && !inputs.appends) {
     read(module, *inputs.cache, query, call);
   } else {
@@ -325,6 +333,9 @@ void MultiHeadAttentionImpl::reset() {
   }
   if (options.bias()) in_proj_bias = parameter("in_proj_bias", {queries + 2 * keys});
   if (options.qk_norm()) logit_scale = parameter("logit_scale", {options.num_heads()});
+  if (const auto& buckets = options.relative_bias()) {
+    relative_bias = parameter("relative_bias", {buckets->count, options.num_heads()});
+  }
   out_proj = register_module(
       "out_proj",
       torch::nn::Linear(torch::nn::LinearOptions(queries, options.embed_dim()).bias(options.bias())));
@@ -342,6 +353,9 @@ void MultiHeadAttentionImpl::reset_parameters() {
     torch::nn::init::zeros_(out_proj->bias);
   }
   if (options.qk_norm()) torch::nn::init::constant_(logit_scale, std::log(10.0));  // Liu 2021
+  if (options.relative_bias()) {                                                   // as T5 starts
+    torch::nn::init::normal_(relative_bias, 0, 1 / std::sqrt(static_cast<double>(options.embed_dim())));
+  }
 }
 
 void MultiHeadAttentionImpl::pretty_print(std::ostream& stream) const {

@@ -132,6 +132,18 @@ TEST_F(MultiHead, AlibiTakesItsSlopes) {
   expect_close(module(x), output, 1e-13);
 }
 
+TEST_F(MultiHead, RelativeBiasIsLearned) {
+  const RelativeBuckets buckets{.count = 8, .max_distance = 9};
+  auto module = random_module(MultiHeadAttentionOptions(12, 6).relative_bias(buckets));
+  EXPECT_EQ(module->relative_bias.sizes(), (std::vector<int64_t>{8, 6}));
+  const auto x = random({2, 5, 12});
+  const auto table = module->relative_bias.index_select(0, relative_buckets(5, 5, buckets).flatten());
+  const auto values = table.view({5, 5, 6}).permute({2, 0, 1});
+  expect_close(module(x), ByHand(module, x).output(module, {.score_mod = bias(values)}), 1e-13);
+  module(x).sum().backward();
+  EXPECT_GT(module->relative_bias.grad().abs().max().item<double>(), 0);
+}
+
 TEST_F(MultiHead, CapsScores) {
   auto module = random_module(MultiHeadAttentionOptions(12, 6).softcap(0.5).alibi(true));
   const auto x = random({2, 5, 12});
@@ -205,8 +217,11 @@ TEST_F(MultiHead, StepsEqualTheWhole) {
       {"grouped", MultiHeadAttentionOptions(8, 4).num_kv_heads(2)},
       {"rotary", MultiHeadAttentionOptions(8, 2).rotary(RotaryParams{})},
       {"alibi", MultiHeadAttentionOptions(8, 2).alibi(true)},
+      {"relative bias", MultiHeadAttentionOptions(8, 2).relative_bias(RelativeBuckets{})},
       {"qk_norm", MultiHeadAttentionOptions(8, 2).qk_norm(true).rotary(RotaryParams{})},
       {"window", MultiHeadAttentionOptions(8, 2).window({5, 0}).rotary(RotaryParams{})},
+      {"window, relative bias",
+       MultiHeadAttentionOptions(8, 2).window({5, 0}).relative_bias(RelativeBuckets{})},
       {"window, alibi", MultiHeadAttentionOptions(8, 2).window({5, -1}).alibi(true)},
   };
   for (const auto& [name, options] : cases) {
@@ -229,6 +244,25 @@ TEST_F(MultiHead, StepsEqualTheWhole) {
     auto other = x.clone();
     other.slice(1, 20).normal_();
     expect_close(steps(other.slice(1, 20), {}, {}, {.cache = &cache}), whole(other).slice(1, 20), 1e-12);
+  }
+}
+
+TEST_F(MultiHead, TwoHundredAndFiftySixStepsEqualTheWhole) {
+  auto options = MultiHeadAttentionOptions(16, 4).num_kv_heads(2).is_causal(true).rotary(RotaryParams{});
+  MultiHeadAttention module(options);
+  const torch::NoGradGuard no_grad;
+  for (const auto dtype : {torch::kFloat, torch::kBFloat16}) {
+    module->to(dtype);
+    const auto x = torch::randn({1, 256, 16}).to(dtype);
+    auto cache = module->make_cache(1, 256);
+    std::vector<torch::Tensor> steps;
+    for (int64_t n = 0; n < 256; ++n)
+      steps.push_back(module(x.slice(1, n, n + 1), {}, {}, {.cache = &cache}));
+    // As near to the exact result as the whole forward of the same dtype is.
+    const auto whole = module(x);
+    module->to(torch::kDouble);
+    const auto exact = module(x.to(torch::kDouble));
+    expect_as_accurate(torch::cat(steps, 1), max_difference(whole, exact), exact, 2, torch::toString(dtype));
   }
 }
 
