@@ -109,6 +109,22 @@ ATTEND_API LinearAttentionResult linear_attention(const at::Tensor& query, const
                                                   const at::Tensor& value,
                                                   const LinearAttentionParams& params = {});
 
+/// One token of decoding: what `linear_attention`, causal, gives for it after `initial_state`. `state` is
+/// that, and becomes the final state in place: a token costs the same time and memory whatever came before.
+///
+/// | tensor     | shape                                                                                   |
+/// | query      | [B, H, 1, D], or [B, 1, D] or [1, D]: one head                                          |
+/// | key, value | [B, Hkv, 1, D], [B, Hkv, 1, Dv]                                                         |
+/// | state      | as `initial_state`; contiguous, float32 (float64 for float64)                           |
+/// | result     | [B, H, 1, Dv]                                                                           |
+///
+/// Of the parameters log_decay and beta are those of the token; initial_state and key_lengths must not be
+/// given, is_causal and form say nothing. Not differentiable: an error where a gradient is asked for.
+/// Errors: as `linear_attention`.
+ATTEND_API at::Tensor linear_attention_step(const at::Tensor& query, const at::Tensor& key,
+                                            const at::Tensor& value, at::Tensor& state,
+                                            const LinearAttentionParams& params = {});
+
 /// Rows for `random_features`, [num_features, head_dim] of float32 on the CPU: Gaussian each, orthogonal
 /// within each block of head_dim rows, which lowers the variance (Choromanski 2021, section 2.4).
 ATTEND_API at::Tensor orthogonal_projection(int64_t num_features, int64_t head_dim,

@@ -18,6 +18,9 @@ namespace {
 /// enough for all threads.
 constexpr int64_t kHeldBytes = int64_t{8} << 20;
 
+/// Elements of the states of all heads below which a step is over before a second thread has begun.
+constexpr int64_t kShortState = int64_t{1} << 16;
+
 KernelFeatureMap kernel_map(FeatureMap map) {
   switch (map) {
     case FeatureMap::elu_plus_one:
@@ -114,8 +117,8 @@ struct Held {
         args.d * padded(args.state_width(), bound.kernels.lanes) * (for_backward ? 2 : 1);
     const int64_t of_head = args.chunks() * of_chunk * static_cast<int64_t>(bound.options.dtype().itemsize());
     const int64_t of_threads = (at::get_num_threads() + least_tasks() - 1) / least_tasks();
-    return std::clamp<int64_t>(kHeldBytes / std::max<int64_t>(of_head, 1), of_threads,
-                               std::max(of_threads, args.batch * args.heads));
+    const int64_t at_least = std::max(kHeldBytes / std::max<int64_t>(of_head, 1), of_threads);
+    return std::max<int64_t>(1, std::min(at_least, args.batch * args.heads));
   }
   /// Of a head.
   int64_t least_tasks() const {
@@ -209,6 +212,24 @@ LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool fo
               [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
   });
   return outputs;
+}
+
+at::Tensor linear_attention_step(const LinearAttentionCall& call, const at::Tensor& state) {
+  const Bound bound(call);
+  LinearForwardArgs args{};
+  bound.describe(call, args);
+  const auto output = at::empty({args.batch, args.heads, 1, args.d_v}, call.query.options());
+  if (args.batch * args.heads == 0) return output;
+  args.states.data = state.data_ptr();
+  args.output = heads_of(output);
+  const bool is_short = state.numel() < kShortState;
+  run_tasks(is_short ? 1 : args.batch * args.heads, bound.kernels.step_scratch(args),
+            [&](int64_t task, void* scratch) {
+              for (int64_t head = task; head < (is_short ? args.batch * args.heads : task + 1); ++head) {
+                bound.kernels.step(args, head, scratch);
+              }
+            });
+  return output;
 }
 
 LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& call,

@@ -13,6 +13,10 @@ struct LinearAttentionOutputs {
 /// The fused kernels, in chunks.
 LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward);
 
+/// The output of a call of one token, [B, H, 1, Dv]; changes the state, contiguous and of compute type, in
+/// place.
+at::Tensor linear_attention_step(const LinearAttentionCall& call, const at::Tensor& state);
+
 /// In the order of the call's inputs; undefined for inputs that are.
 struct LinearAttentionGradients {
   at::Tensor query, key, value, log_decay, beta, initial_state;

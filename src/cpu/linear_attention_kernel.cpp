@@ -1,6 +1,7 @@
 // Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
 
 #include "linear_attention_backward.h"
+#include "linear_attention_step.h"
 
 namespace attend::cpu {
 namespace {
@@ -21,7 +22,9 @@ LinearAttentionKernels table() {
           row_blocks,
           join_states<T>,
           outputs<Element>,
-          gradients<Element>};
+          gradients<Element>,
+          step_scratch<Element>,
+          step<Element>};
 }
 
 }  // namespace

@@ -99,6 +99,9 @@ struct LinearAttentionKernels {
   /// For each head and chunk.
   void (*outputs)(const LinearForwardArgs&, int64_t task, void* scratch);
   void (*gradients)(const LinearBackwardArgs&, int64_t task, void* scratch);
+  /// A single token: changes the states [B, H, d, state width] themselves, for each head.
+  int64_t (*step_scratch)(const LinearArgs&);
+  void (*step)(const LinearForwardArgs&, int64_t head, void* scratch);
 };
 
 /// The kernels for the instruction set that ATen detected, or was told by ATEN_CPU_CAPABILITY.

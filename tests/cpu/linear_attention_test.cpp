@@ -3,6 +3,8 @@
 #include <ATen/Parallel.h>
 #include <attend/linear_attention.h>
 
+#include <array>
+
 #include "support.h"
 
 namespace attend::testing {
@@ -139,16 +141,19 @@ std::vector<double> errors(const std::vector<torch::Tensor>& results,
   return all;
 }
 
-/// What plain code of the dtype errs. Nothing is more exact than float64: there it is what plain code errs in
-/// float32, scaled by the ratio of their roundoffs, and what the oracle errs itself, in which it differs from
-/// the other plain form.
-std::vector<double> plain_errors(const Inputs& in, const Setting& setting, torch::ScalarType dtype,
-                                 const std::vector<torch::Tensor>& exact) {
-  auto all = errors(run(in.leaves(dtype), setting, LinearForm::chunked), exact);
-  if (dtype != torch::kDouble) return all;
-  const auto of_float = plain_errors(in, setting, torch::kFloat, exact);
+constexpr std::array kDtypes = {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf};
+
+/// What plain code of each dtype errs. Nothing is more exact than float64: there it is what plain code errs
+/// in float32, scaled by the ratio of their roundoffs, and what the oracle errs itself, in which it differs
+/// from the other plain form.
+std::vector<std::vector<double>> plain_errors(const Inputs& in, const Setting& setting,
+                                              const std::vector<torch::Tensor>& exact) {
+  std::vector<std::vector<double>> all;
+  for (const auto dtype : kDtypes) {
+    all.push_back(errors(run(in.leaves(dtype), setting, LinearForm::chunked), exact));
+  }
   const double ratio = unit_roundoff(torch::kDouble) / unit_roundoff(torch::kFloat);
-  for (size_t n = 0; n < all.size(); ++n) all[n] += of_float[n] * ratio;
+  for (size_t n = 0; n < exact.size(); ++n) all[0][n] += all[1][n] * ratio;
   return all;
 }
 
@@ -160,14 +165,15 @@ void expect_accurate(const Sizes& sizes, const Setting& setting) {
   // The gradient of a decay of each head is a number per head, whose error may be small by chance: it takes
   // many heads to compare two forms by their largest.
   const bool skips_decay = setting.decay == Decay::of_head && sizes.heads < kManyHeads;
-  for (const auto dtype : {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf}) {
-    const auto plain = plain_errors(in, setting, dtype, exact);
-    const auto ours = run(in.leaves(dtype), setting, LinearForm::fused);
+  const auto plain = plain_errors(in, setting, exact);
+  for (size_t type = 0; type < kDtypes.size(); ++type) {
+    const auto ours = run(in.leaves(kDtypes[type]), setting, LinearForm::fused);
     for (size_t n = 0; n < exact.size(); ++n) {
       if (skips_decay && n == kDecayGradient) continue;
-      expect_as_accurate(ours[n], plain[n], exact[n], n < 2 ? 2 : 3,
-                         c10::str(setting.name, ", ", c10::toString(dtype), ", ", sizes.queries, " queries, ",
-                                  sizes.keys, " keys, ", sizes.d, " x ", sizes.d_v, ", result ", n));
+      expect_as_accurate(
+          ours[n], plain[type][n], exact[n], n < 2 ? 2 : 3,
+          c10::str(setting.name, ", ", c10::toString(kDtypes[type]), ", ", sizes.queries, " queries, ",
+                   sizes.keys, " keys, ", sizes.d, " x ", sizes.d_v, ", result ", n));
     }
   }
 }
@@ -193,6 +199,23 @@ TEST_F(FusedLinearAttention, IsAsAccurateAsPlainCodeOverManyChunks) {
     if (is_of_interest) expect_accurate({1, 4, 4, 1025, 1025, 16, 16}, setting);
   }
 }
+
+/// Every length with every size of keys and of values, which takes minutes: the two tests above are a
+/// selection of it. Run with --gtest_also_run_disabled_tests.
+class EveryLengthAndSize : public ::testing::TestWithParam<Setting> {};
+
+TEST_P(EveryLengthAndSize, DISABLED_IsAsAccurateAsPlainCode) {
+  torch::manual_seed(0);
+  for (const int64_t length : {1, 7, 63, 64, 65, 130, 1025}) {
+    for (const int64_t d : {1, 8, 59, 64, 128}) {
+      for (const int64_t d_v : {1, 8, 59, 64, 128}) {
+        expect_accurate({length < 1000 ? 2 : 1, 2, 1, length, length, d, d_v}, GetParam());
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, EveryLengthAndSize, ::testing::ValuesIn(settings()));
 
 TEST_F(FusedLinearAttention, TheGradientOfAHeadsDecayIsAsAccurateAsPlainCode) {
   for (const auto& setting : settings()) {
@@ -223,6 +246,125 @@ TEST_F(FusedLinearAttention, AnyStridesDo) {
   expect_close(strided.output, contiguous.output, 0);
   expect_close(strided.final_state, contiguous.final_state, 0);
 }
+
+TEST_F(FusedLinearAttention, AMillionTokensStayAccurate) {
+  const int64_t length = int64_t{1} << 20;
+  const auto q = random({1, 1, length, 1}), k = random({1, 1, length, 1}), v = random({1, 1, length, 1});
+  auto g = torch::rand({1, 1, length}) * -1e-3;
+  g.masked_fill_(torch::rand({1, 1, length}) < 1e-4, -1e4);
+  const auto of = [&](torch::ScalarType dtype, LinearForm form) {
+    return linear_attention(q.to(dtype), k.to(dtype), v.to(dtype),
+                            {.feature_map = FeatureMap::identity,
+                             .normalize = false,
+                             .is_causal = true,
+                             .log_decay = g.to(dtype),
+                             .form = form})
+        .output;
+  };
+  const auto exact = of(torch::kDouble, LinearForm::fused);
+  const double plain_error = max_difference(of(torch::kFloat, LinearForm::chunked), exact);
+  expect_as_accurate(of(torch::kFloat, LinearForm::fused), plain_error, exact, 2, "a million tokens");
+}
+
+// ---- one token at a time
+
+/// Outputs and final state of one step after another.
+std::vector<torch::Tensor> run_steps(const Inputs& in, const Setting& setting) {
+  const torch::NoGradGuard no_grad;
+  auto state = in.initial_state.clone();
+  const auto* const data = state.data_ptr();
+  std::vector<torch::Tensor> outputs;
+  for (int64_t t = 0; t < in.key.size(2); ++t) {
+    const auto at_t = [&](const torch::Tensor& tensor) {
+      return tensor.defined() && tensor.dim() > 1 ? tensor.narrow(2, t, 1) : tensor;
+    };
+    outputs.push_back(linear_attention_step(at_t(in.query), at_t(in.key), at_t(in.value), state,
+                                            {.feature_map = setting.feature_map,
+                                             .normalize = setting.normalize,
+                                             .log_decay = at_t(in.log_decay),
+                                             .beta = at_t(in.beta)}));
+  }
+  EXPECT_EQ(state.data_ptr(), data);
+  return {torch::cat(outputs, 2), state};
+}
+
+TEST_F(FusedLinearAttention, StepsAreTheSequence) {
+  for (const auto& s : std::vector<Sizes>{{2, 4, 2, 30, 30, 59, 70}, {1, 3, 3, 30, 30, 8, 128}}) {
+    for (const auto& setting : settings()) {
+      if (!setting.is_causal) continue;
+      auto in = Inputs::random(s, setting);
+      in.key_lengths = torch::Tensor();
+      const auto exact = run(in.leaves(torch::kDouble), setting, LinearForm::recurrent);
+      const auto plain = plain_errors(in, setting, exact);
+      for (size_t type = 0; type < kDtypes.size(); ++type) {
+        const auto ours = run_steps(in.leaves(kDtypes[type]), setting);
+        for (size_t n = 0; n < ours.size(); ++n) {
+          expect_as_accurate(
+              ours[n], plain[type][n], exact[n], 2,
+              c10::str(setting.name, ", ", c10::toString(kDtypes[type]), ", ", s.d_v, ", result ", n));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(FusedLinearAttention, StepsOfRandomFeaturesAreTheSequence) {
+  const auto q = random({1, 2, 6, 8}), k = random({1, 2, 6, 8}), v = random({1, 2, 6, 4});
+  LinearAttentionParams params{.feature_map = FeatureMap::random_features,
+                               .projection = orthogonal_projection(16, 8).to(torch::kDouble),
+                               .is_causal = true};
+  const auto whole = linear_attention(q, k, v, params);
+  auto state = torch::zeros({1, 2, 16, 5}, torch::kDouble);
+  for (int64_t t = 0; t < 6; ++t) {
+    const auto output =
+        linear_attention_step(q.narrow(2, t, 1), k.narrow(2, t, 1), v.narrow(2, t, 1), state, params);
+    expect_close(output, whole.output.narrow(2, t, 1), 1e-12);
+  }
+  expect_close(state, whole.final_state, 1e-12);
+}
+
+TEST_F(FusedLinearAttention, StepsOfTwoAndThreeDimensionsAreOfOneHead) {
+  const auto q = random({3, 1, 1, 5}), k = random({3, 1, 1, 5}), v = random({3, 1, 1, 4}),
+             initial = random({3, 1, 5, 4}), g = -random({3, 1, 1, 5}).abs();
+  const auto run_step = [&](const auto& view) {
+    auto state = view(initial).clone();
+    const auto output = linear_attention_step(
+        view(q), view(k), view(v), state,
+        {.feature_map = FeatureMap::identity, .normalize = false, .log_decay = view(g)});
+    return std::pair(output, state);
+  };
+  const auto four = run_step([](const torch::Tensor& x) { return x; });
+  const auto three = run_step([](const torch::Tensor& x) { return x.squeeze(1); });
+  const auto two = run_step([](const torch::Tensor& x) { return x[1][0]; });
+  EXPECT_TRUE(same_bits(three.first, four.first.squeeze(1)) &&
+              same_bits(three.second, four.second.squeeze(1)));
+  EXPECT_TRUE(same_bits(two.first, four.first[1][0]) && same_bits(two.second, four.second[1][0]));
+}
+
+TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
+  const auto x = torch::ones({1, 2, 1, 4});
+  auto state = torch::zeros({1, 2, 4, 5}), narrow = torch::zeros({1, 2, 4, 4}), half = state.to(torch::kHalf);
+  const auto error = [](const torch::Tensor& token, torch::Tensor& of, const LinearAttentionParams& params) {
+    return error_of([&] { linear_attention_step(token, token, token, of, params); });
+  };
+  const std::string prefix = "attend::linear_attention_step: ";
+  EXPECT_EQ(error(torch::ones({1, 2, 3, 4}), state, {}),
+            prefix + "query: expected a length of 1, got float32 [1, 2, 3, 4]");
+  EXPECT_EQ(error(x, narrow, {}),
+            prefix + "state: expected [B, H, D, Dv + 1] = [1, 2, 4, 5], got float32 [1, 2, 4, 4]");
+  EXPECT_EQ(error(x.to(torch::kHalf), half, {}),
+            prefix +
+                "state: expected a contiguous tensor of dtype float32, got float16 [1, 2, 4, 5] of strides "
+                "[40, 20, 5, 1]");
+  EXPECT_EQ(error(x, state, {.initial_state = state}),
+            prefix + "initial_state: expected none, got float32 [1, 2, 4, 5]");
+  EXPECT_EQ(error(x.clone().requires_grad_(), state, {}),
+            prefix +
+                "query: expected a tensor that needs no gradient, got float32 [1, 2, 1, 4] that requires "
+                "one");
+}
+
+// ---- threads
 
 TEST_F(FusedLinearAttention, GivesTheSameBitsForEveryNumberOfThreads) {
   const int threads = at::get_num_threads();
