@@ -30,6 +30,26 @@ std::atomic<size_t> allocated = 0;
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
+namespace {
+
+/// Of tensors' data too, which do not come from new.
+class CountingAllocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t size) override {
+    allocated += size;
+    return inner_->allocate(size);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return inner_->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t size) const override {
+    inner_->copy_data(to, from, size);
+  }
+
+ private:
+  c10::Allocator* inner_ = c10::GetAllocator(c10::kCPU);
+};
+
+}  // namespace
+
 namespace attend::testing {
 namespace {
 
@@ -528,6 +548,8 @@ int64_t parse_mutations(const std::string& name, int count,
                         const std::function<Checkpoint(const torch::Tensor&)>& parse) {
   // What a tensor takes beside its data, for the shortest text that can describe one.
   constexpr size_t kFactor = 32, kFixed = 65536;
+  static CountingAllocator counting;
+  c10::SetAllocator(c10::kCPU, &counting);
   const auto file = content_of(recorded(name));
   const auto [begin, end] = region(file);
   std::mt19937 random(static_cast<unsigned>(count));
