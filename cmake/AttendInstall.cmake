@@ -4,7 +4,12 @@ include(CMakePackageConfigHelpers)
 
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/attend)
 install(TARGETS attend EXPORT attend-targets)
-install(DIRECTORY include/attend TYPE INCLUDE)
+if(ATTEND_BUILD_MODELS)
+  install(TARGETS attend_models EXPORT attend-targets)
+  install(DIRECTORY include/attend TYPE INCLUDE)
+else()
+  install(DIRECTORY include/attend TYPE INCLUDE PATTERN models EXCLUDE)
+endif()
 install(EXPORT attend-targets NAMESPACE attend:: DESTINATION ${package_folder})
 
 string(REGEX MATCH "^[0-9]+[.][0-9]+" ATTEND_TORCH_SERIES ${Torch_VERSION})

@@ -10,6 +10,17 @@ function(attend_compile_options target)
   endif()
 endfunction()
 
+# What a library of this project has in common with the others.
+function(attend_shared_library target)
+  set_target_properties(${target} PROPERTIES
+    VERSION ${PROJECT_VERSION}
+    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON
+    INSTALL_RPATH "$ORIGIN")
+  attend_compile_options(${target})
+endfunction()
+
 # LibTorch's headers are the cost of a build: programs share one precompiled header. They must be compiled with the
 # same options, so each links the same things.
 function(attend_precompiled_torch)

@@ -1,5 +1,5 @@
 # Only what is public is exported: every strong symbol that LIBRARY defines, and every weak one of namespace attend (of
-# others come templates), belongs to attend, to attend::nn or to attend::detail, which public templates call.
+# others come templates), belongs to attend, attend::nn, attend::models or attend::detail, which public templates call.
 execute_process(COMMAND ${NM} --dynamic --defined-only --demangle ${LIBRARY} OUTPUT_VARIABLE symbols
   COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX MATCHALL "[0-9a-f]+ [TDBR] [^\n]*" strong "${symbols}")
@@ -12,7 +12,7 @@ set(kind "(vtable for |VTT for |typeinfo for |typeinfo name for |guard variable 
 string(REGEX MATCHALL "[0-9a-f]+ [VWu] ${kind}attend::[^\n]*" weak "${symbols}")
 foreach(symbol ${strong} ${weak})
   # A class, whose name has a capital, or a function.
-  if(NOT symbol MATCHES " [A-Zu] ${kind}attend::(nn::|detail::)?([A-Z]|operator|[a-z_0-9]+([(]|[[]abi:))")
+  if(NOT symbol MATCHES " [A-Zu] ${kind}attend::(nn::|models::|detail::)?([A-Z]|operator|[a-z_0-9]+([(]|[[]abi:))")
     message(FATAL_ERROR "exported, but not public: ${symbol}")
   endif()
   if(symbol MATCHES "anonymous namespace")

@@ -1,4 +1,7 @@
 #include <attend/attend.h>
+#ifdef CONSUMER_HAS_MODELS
+#include <attend/models/sentence_encoder.h>
+#endif
 
 #include <iostream>
 
@@ -11,5 +14,9 @@ int main() {
   const bool trained = attention->q_linear->weight.grad().defined();
   std::cout << "attend " << ATTEND_VERSION_MAJOR << "." << ATTEND_VERSION_MINOR << " " << output.sizes()
             << "\n";
+#ifdef CONSUMER_HAS_MODELS
+  const attend::models::WordPiece tokenizer({"[UNK]", "[CLS]", "[SEP]", "hello"});
+  if (tokenizer.encode("Hello").ids != std::vector<int64_t>{1, 3, 2}) return 1;
+#endif
   return trained && output.sizes() == torch::IntArrayRef({2, 3, 4}) ? 0 : 1;
 }

@@ -1,0 +1,20 @@
+# The pretrained models are a library of their own, so that attend itself needs no ICU.
+find_package(ICU QUIET COMPONENTS uc)
+if(NOT ICU_FOUND)
+  message(FATAL_ERROR "ICU was not found, which attend::models needs for its tokenizer: install it (Debian: libicu-dev), "
+    "or leave the models out with -DATTEND_BUILD_MODELS=OFF")
+endif()
+
+add_library(attend_models SHARED
+  src/checks.cpp
+  src/models/bert.cpp
+  src/models/json_file.cpp
+  src/models/load_bert.cpp
+  src/models/sentence_encoder.cpp
+  src/models/word_piece.cpp
+  src/models/words.cpp)
+add_library(attend::models ALIAS attend_models)
+target_link_libraries(attend_models PUBLIC attend PRIVATE nlohmann_json::nlohmann_json ICU::uc)
+set_target_properties(attend_models PROPERTIES EXPORT_NAME models)
+attend_shared_library(attend_models)
+target_precompile_headers(attend_models PRIVATE <attend/models/sentence_encoder.h>)

@@ -1,0 +1,129 @@
+#include <attend/models/word_piece.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <limits>
+
+#include "../checks.h"
+#include "words.h"
+
+namespace attend::models {
+namespace {
+
+using checks::fail;
+
+constexpr auto kName = "models::WordPiece";
+constexpr size_t kLongestWord = 100;  // in code points; a longer one is [UNK]
+
+}  // namespace
+
+WordPiece WordPiece::load(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(kName, "path", "a file that can be read", path);
+  std::vector<std::string> vocabulary;
+  for (std::string line; std::getline(file, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    vocabulary.push_back(line);
+  }
+  return WordPiece(std::move(vocabulary));
+}
+
+WordPiece::WordPiece(std::vector<std::string> vocabulary) : vocabulary_(std::move(vocabulary)) {
+  for (size_t n = 0; n < vocabulary_.size(); ++n) numbers_[vocabulary_[n]] = static_cast<int64_t>(n);
+  unknown_ = special("[UNK]");
+  begin_ = special("[CLS]");
+  separator_ = special("[SEP]");
+  for (const char* token : {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"}) {
+    if (const auto found = numbers_.find(token); found != numbers_.end()) specials_.emplace_back(*found);
+  }
+}
+
+int64_t WordPiece::special(const char* token) const {
+  const auto found = numbers_.find(token);
+  if (found == numbers_.end()) fail(kName, "vocabulary", c10::str("one that has ", token), "one without it");
+  return found->second;
+}
+
+const std::string& WordPiece::token(int64_t id) const {
+  if (id < 0 || id >= size()) fail(kName, "id", c10::str("0 ... ", size() - 1), c10::str(id));
+  return vocabulary_[static_cast<size_t>(id)];
+}
+
+/// The pieces of a word, or [UNK].
+void WordPiece::append_pieces(std::string_view word, std::vector<int64_t>& ids) const {
+  const size_t before = ids.size();
+  bool is_known = length_of(word) <= kLongestWord;
+  for (size_t first = 0; is_known && first < word.size();) {
+    std::string piece(first == 0 ? "" : "##");
+    const size_t prefix = piece.size();
+    piece += word.substr(first);
+    auto found = numbers_.find(piece);
+    while (found == numbers_.end() && piece.size() > prefix) {
+      piece.pop_back();  // byte by byte: no token ends within a code point
+      found = numbers_.find(piece);
+    }
+    is_known = piece.size() > prefix;
+    if (is_known) ids.push_back(found->second);
+    first += piece.size() - prefix;
+  }
+  if (is_known) return;
+  ids.resize(before);
+  ids.push_back(unknown_);
+}
+
+void WordPiece::append_words(std::string_view text, std::vector<int64_t>& ids) const {
+  for (const auto& word : words_of(text)) append_pieces(word, ids);
+}
+
+std::vector<int64_t> WordPiece::tokens_of(std::string_view text) const {
+  constexpr size_t kLongest = std::numeric_limits<int32_t>::max();
+  if (text.size() > kLongest)
+    fail(kName, "text", c10::str("at most ", kLongest, " bytes"), c10::str(text.size()));
+  std::vector<int64_t> ids;
+  while (!text.empty()) {
+    size_t first = std::string_view::npos;
+    const std::pair<std::string, int64_t>* next = nullptr;
+    for (const auto& candidate : specials_) {
+      const size_t at = text.find(candidate.first);
+      if (at < first) {
+        first = at;
+        next = &candidate;
+      }
+    }
+    append_words(text.substr(0, first), ids);
+    if (next == nullptr) break;
+    ids.push_back(next->second);
+    text.remove_prefix(first + next->first.size());
+  }
+  return ids;
+}
+
+Encoding WordPiece::encode(std::string_view text, int64_t max_length) const {
+  if (max_length < 2) fail(kName, "max_length", "at least 2", c10::str(max_length));
+  auto ids = tokens_of(text);
+  ids.resize(std::min(ids.size(), static_cast<size_t>(max_length - 2)));
+  ids.insert(ids.begin(), begin_);
+  ids.push_back(separator_);
+  const size_t length = ids.size();
+  return {std::move(ids), std::vector<int64_t>(length, 0)};
+}
+
+Encoding WordPiece::encode(std::string_view first, std::string_view second, int64_t max_length) const {
+  if (max_length < 3) fail(kName, "max_length", "at least 3", c10::str(max_length));
+  auto left = tokens_of(first), right = tokens_of(second);
+  while (static_cast<int64_t>(left.size() + right.size()) > max_length - 3) {
+    (left.size() > right.size() ? left : right).pop_back();
+  }
+  Encoding encoding{{begin_}, {0}};
+  const auto append = [&encoding, this](const std::vector<int64_t>& ids, int64_t type) {
+    encoding.ids.insert(encoding.ids.end(), ids.begin(), ids.end());
+    encoding.ids.push_back(separator_);
+    encoding.token_types.resize(encoding.ids.size(), type);
+  };
+  append(left, 0);
+  append(right, 1);
+  return encoding;
+}
+
+}  // namespace attend::models
