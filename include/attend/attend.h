@@ -13,6 +13,7 @@
 #include <attend/nn/bilinear_attention.h>
 #include <attend/nn/multi_head_attention.h>
 #include <attend/nn/transformer.h>
+#include <attend/plot.h>
 #include <attend/position.h>
 #include <attend/score_mod.h>
 #include <attend/version.h>
