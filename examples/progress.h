@@ -1,8 +1,6 @@
 #pragma once
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,11 +8,13 @@
 #include <cstdio>
 #include <string>
 
+#include "terminal.h"
+
 /// How training goes: one line that is redrawn on a terminal, about ten lines elsewhere.
 class Progress {
  public:
   Progress(int64_t epochs, int64_t digits_per_epoch)
-      : epochs_(epochs), digits_per_epoch_(digits_per_epoch), on_terminal_(isatty(STDOUT_FILENO) == 1) {}
+      : epochs_(epochs), digits_per_epoch_(digits_per_epoch), on_terminal_(on_terminal()) {}
 
   /// `epoch` counts from 1.
   void show(int64_t epoch, double loss, double accuracy) const {
@@ -22,7 +22,7 @@ class Progress {
                                   100 * accuracy, pace(epoch));
     const bool is_last = epoch == epochs_;
     if (on_terminal_) {
-      const auto line = fmt::format("{} {}", bar(epoch), text);
+      const auto line = fmt::format("{} {}", bar(epoch, epochs_), text);
       const auto width = line_width();
       fmt::print("\r{:<{}.{}}{}", line, width, width, is_last ? "\n" : "");
     } else if (epoch % std::max<int64_t>(1, epochs_ / 10) == 0 || is_last) {
@@ -32,25 +32,12 @@ class Progress {
   }
 
  private:
-  std::string bar(int64_t epoch) const {
-    constexpr int64_t width = 12;
-    const auto done = static_cast<size_t>(width * epoch / epochs_);
-    return fmt::format("[{:.<{}}]", std::string(done, '#'), width);
-  }
-
   std::string pace(int64_t epoch) const {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
     const double epochs_per_second = static_cast<double>(epoch) / elapsed.count();
     return fmt::format("{:.0f} digits/s  {:.0f} s left",
                        epochs_per_second * static_cast<double>(digits_per_epoch_),
                        static_cast<double>(epochs_ - epoch) / epochs_per_second);
-  }
-
-  /// One column less than the terminal has: a line that reaches the last one may wrap.
-  static int line_width() {
-    winsize size = {};
-    const bool is_known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
-    return (is_known ? size.ws_col : 80) - 1;
   }
 
   int64_t epochs_;

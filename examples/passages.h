@@ -1,0 +1,79 @@
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// A text file as it was when it was read.
+struct TextFile {
+  std::string path;  ///< within the folder
+  int64_t size, time;
+
+  bool operator==(const TextFile&) const = default;
+};
+
+/// A part of a file: the bytes from `begin` to `end`.
+struct Passage {
+  size_t file, begin, end;
+};
+
+/// The text and Markdown files below a folder, in the order of their names. Hidden ones are left out.
+inline std::vector<TextFile> text_files(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::vector<TextFile> files;
+  const auto options = fs::directory_options::skip_permission_denied;
+  for (auto entry = fs::recursive_directory_iterator(folder, options);
+       entry != fs::recursive_directory_iterator(); ++entry) {
+    const auto name = entry->path().filename().string();
+    if (name.starts_with('.')) {
+      if (entry->is_directory()) entry.disable_recursion_pending();
+      continue;
+    }
+    const auto extension = entry->path().extension();
+    if (!entry->is_regular_file() || (extension != ".txt" && extension != ".md")) continue;
+    files.push_back({fs::relative(entry->path(), folder).string(), static_cast<int64_t>(entry->file_size()),
+                     entry->last_write_time().time_since_epoch().count()});
+  }
+  std::ranges::sort(files, {}, &TextFile::path);
+  return files;
+}
+
+inline std::string contents_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("can't read " + path.string());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// Splits a text at empty lines, and what is longer than `most_words` at words; paragraphs are joined as long
+/// as they fit. Adds the passages to `passages`.
+inline void add_passages(std::string_view text, size_t file, std::vector<Passage>& passages) {
+  constexpr size_t most_words = 120;
+  size_t begin = 0, end = 0, words = 0;  // of the passage that grows
+  size_t newlines = 0;
+  const auto finish = [&] {
+    if (words > 0) passages.push_back({file, begin, end});
+    words = 0;
+  };
+  const auto is_space = [](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; };
+  for (size_t at = 0; at < text.size();) {
+    if (is_space(text[at])) {
+      newlines += text[at++] == '\n' ? 1 : 0;
+      continue;
+    }
+    size_t last = at;
+    while (last < text.size() && !is_space(text[last])) ++last;
+    const bool is_paragraph = newlines > 1;
+    newlines = 0;
+    // A paragraph goes into a passage of its own where the one before is half full.
+    if (words == most_words || (is_paragraph && 2 * words >= most_words)) finish();
+    if (words == 0) begin = at;
+    ++words;
+    end = at = last;
+  }
+  finish();
+}
