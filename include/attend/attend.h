@@ -11,6 +11,7 @@
 #include <attend/nn/additive_attention.h>
 #include <attend/nn/attention.h>
 #include <attend/nn/bilinear_attention.h>
+#include <attend/nn/linear_attention.h>
 #include <attend/nn/multi_head_attention.h>
 #include <attend/nn/transformer.h>
 #include <attend/plot.h>

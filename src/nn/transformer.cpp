@@ -19,8 +19,12 @@ void check_stack(const char* name, const TransformerStackOptions& options) {
 template <typename Layer, typename Stack>
 void register_layers(Stack& stack) {
   stack.layers = stack.register_module("layers", torch::nn::ModuleList());
-  for (int64_t n = 0; n < stack.options.num_layers(); ++n)
-    stack.layers->push_back(Layer(stack.options.layer()));
+  const auto& mixers = stack.options.mixers();
+  for (int64_t n = 0; n < stack.options.num_layers(); ++n) {
+    auto layer = stack.options.layer();
+    if (!mixers.empty()) layer.mixer(mixers[static_cast<size_t>(n) % mixers.size()]);
+    stack.layers->push_back(Layer(layer));
+  }
   if (stack.options.final_norm()) stack.norm = stack.register_module("norm", Norm(stack.options.layer()));
 }
 
@@ -36,10 +40,19 @@ void check_inputs(const char* name, const char* argument, const MultiHeadAttenti
   }
 }
 
-void check_caches(const char* name, const char* argument, const std::vector<KVCache>& caches, size_t layers) {
+template <typename Cache>
+void check_caches(const char* name, const char* argument, const std::vector<Cache>& caches, size_t layers) {
   if (caches.size() != layers) {
     fail(name, argument, c10::str("a cache for each of the ", layers, " layers"), c10::str(caches.size()));
   }
+}
+
+size_t count_mixers(torch::nn::ModuleListImpl& layers) {
+  size_t count = 0;
+  for (size_t n = 0; n < layers.size(); ++n) {
+    count += layers.ptr<TransformerEncoderLayerImpl>(n)->mixer.is_empty() ? 0 : 1;
+  }
+  return count;
 }
 
 /// `inputs`, with other masks of the same kind.
@@ -62,13 +75,23 @@ MultiHeadAttentionInputs with_cache(MultiHeadAttentionInputs inputs, KVCache& ca
 // ---- the cache
 
 void TransformerCache::truncate(int64_t length) {
+  for (const auto& state : recurrent) {
+    if (length != 0 && length != state.length) {
+      fail("nn::TransformerCache", "length",
+           c10::str("0 or ", state.length, ", what a mixer read: it can't be taken back in part"),
+           c10::str(length));
+    }
+  }
   for (auto& cache : self) cache.truncate(length);
+  if (length != 0) return;
+  for (auto& state : recurrent) state = {};
 }
 
 void TransformerCache::select(const torch::Tensor& sequences) {
   for (auto* caches : {&self, &memory}) {
     for (auto& cache : *caches) cache.select(sequences);
   }
+  for (auto& state : recurrent) state.select(sequences);
   auto& mask = memory_key_padding_mask;
   if (mask.defined()) mask = mask.index_select(0, sequences.to(mask.device()));
 }
@@ -93,12 +116,19 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
                                               TransformerCache* cache) {
   constexpr auto kName = "nn::TransformerEncoder";
   check_inputs(kName, "inputs", inputs);
-  if (cache != nullptr) check_caches(kName, "cache", cache->self, layers->size());
+  if (cache != nullptr) {
+    const size_t mixers = count_mixers(*layers);
+    check_caches(kName, "cache", cache->self, layers->size() - mixers);
+    check_caches(kName, "cache.recurrent", cache->recurrent, mixers);
+  }
   auto x = src;
+  size_t attending = 0, mixing = 0;
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerEncoderLayerImpl>(n);
-    if (cache != nullptr) {
-      x = layer->forward(x, with_cache(inputs, cache->self[n]));
+    if (cache != nullptr && !layer->mixer.is_empty()) {
+      x = layer->forward(x, inputs, &cache->recurrent[mixing++]);
+    } else if (cache != nullptr) {
+      x = layer->forward(x, with_cache(inputs, cache->self[attending++]));
     } else if (options.checkpointing()) {
       const auto run = [=](const std::vector<at::Tensor>& of) {
         return layer->forward(of[0], with_masks(inputs, of[1], of[2]));
@@ -114,7 +144,12 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
 TransformerCache TransformerEncoderImpl::make_cache(int64_t batch, int64_t capacity) const {
   TransformerCache cache;
   for (size_t n = 0; n < layers->size(); ++n) {
-    cache.self.push_back(layers->ptr<TransformerEncoderLayerImpl>(n)->self_attn->make_cache(batch, capacity));
+    const auto layer = layers->ptr<TransformerEncoderLayerImpl>(n);
+    if (layer->mixer.is_empty()) {
+      cache.self.push_back(layer->self_attn->make_cache(batch, capacity));
+    } else {
+      cache.recurrent.emplace_back();
+    }
   }
   return cache;
 }

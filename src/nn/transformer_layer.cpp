@@ -17,6 +17,8 @@ namespace {
 
 using checks::fail;
 
+constexpr auto kEncoderLayer = "nn::TransformerEncoderLayer";
+
 void check_options(const char* name, const TransformerLayerOptions& options) {
   if (options.dim_feedforward() < 1) {
     fail(name, "dim_feedforward", "at least 1", c10::str(options.dim_feedforward()));
@@ -49,7 +51,6 @@ torch::nn::Linear linear(const TransformerLayerOptions& options, int64_t in, int
 template <typename Layer>
 void register_common(Layer& layer) {
   const auto& options = layer.options;
-  layer.self_attn = layer.register_module("self_attn", MultiHeadAttention(self_options(options)));
   layer.linear1 =
       layer.register_module("linear1", linear(options, options.d_model(), options.dim_feedforward()));
   layer.linear2 =
@@ -97,6 +98,22 @@ torch::Tensor batch_first(const TransformerLayerOptions& options, const torch::T
   return is_other ? tensor.transpose(0, 1) : tensor;
 }
 
+void check_mixer_inputs(const torch::nn::AnyModule& mixer, const MultiHeadAttentionInputs& inputs,
+                        const RecurrentState* state) {
+  if (mixer.is_empty()) {
+    if (state != nullptr) fail(kEncoderLayer, "state", "none without a mixer", "a RecurrentState");
+    return;
+  }
+  const auto refuse = [](const char* argument, bool is_given) {
+    if (is_given) fail(kEncoderLayer, argument, "none beside a mixer, which is causal by itself", "one");
+  };
+  refuse("key_padding_mask", inputs.key_padding_mask.defined());
+  refuse("attn_mask", inputs.attn_mask.defined());
+  refuse("mask", inputs.mask.defined());
+  refuse("counts", inputs.counts.defined());
+  refuse("cache", inputs.cache != nullptr);
+}
+
 void print_options(std::ostream& stream, const char* name, const TransformerLayerOptions& options) {
   stream << "attend::nn::" << name << "(d_model=" << options.d_model() << ", nhead=" << options.nhead()
          << ", dim_feedforward=" << options.dim_feedforward() << ", dropout=" << options.dropout()
@@ -138,7 +155,13 @@ TransformerEncoderLayerImpl::TransformerEncoderLayerImpl(const TransformerLayerO
 }
 
 void TransformerEncoderLayerImpl::reset() {
-  check_options("nn::TransformerEncoderLayer", options);
+  check_options(kEncoderLayer, options);
+  if (options.mixer()) {
+    mixer = options.mixer()();
+    register_module("mixer", mixer.ptr());
+  } else {
+    self_attn = register_module("self_attn", MultiHeadAttention(self_options(options)));
+  }
   register_common(*this);
 }
 
@@ -147,9 +170,13 @@ void TransformerEncoderLayerImpl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
-                                                   const MultiHeadAttentionInputs& inputs) {
+                                                   const MultiHeadAttentionInputs& inputs,
+                                                   RecurrentState* state) {
+  check_mixer_inputs(mixer, inputs, state);
   auto x = batch_first(options, src);
-  x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) { return self_attn(y, {}, {}, inputs); });
+  x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
+    return mixer.is_empty() ? self_attn(y, {}, {}, inputs) : mixer.forward(y, state);
+  });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
   return batch_first(options, x);
 }
@@ -162,7 +189,10 @@ TransformerDecoderLayerImpl::TransformerDecoderLayerImpl(const TransformerLayerO
 }
 
 void TransformerDecoderLayerImpl::reset() {
-  check_options("nn::TransformerDecoderLayer", options);
+  constexpr auto kName = "nn::TransformerDecoderLayer";
+  check_options(kName, options);
+  if (options.mixer()) fail(kName, "mixer", "none in a layer of a decoder", "one");
+  self_attn = register_module("self_attn", MultiHeadAttention(self_options(options)));
   register_common(*this);
   multihead_attn = register_module("multihead_attn", MultiHeadAttention(cross_options(options)));
   norm3 = register_module("norm3", Norm(options));

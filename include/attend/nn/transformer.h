@@ -2,6 +2,7 @@
 
 #include <attend/export.h>
 #include <attend/kv_cache.h>
+#include <attend/nn/linear_attention.h>
 #include <attend/nn/multi_head_attention.h>
 #include <torch/nn/modules/container/modulelist.h>
 
@@ -50,6 +51,9 @@ struct ATTEND_API TransformerLayerOptions {
   /// Further options of the self-attention (grouped heads, rotary, windows, ...); d_model, nhead, dropout and
   /// bias above take the place of its own.
   TORCH_ARG(MultiHeadAttentionOptions, attention);
+  /// What stands in the place of the self-attention in a layer of an encoder: see `as_mixer`. Default:
+  /// nothing does.
+  TORCH_ARG(MixerFactory, mixer);
 };
 
 /// Layer norm or RMS norm over the last dimension. Parameters: weight [width], and for the layer norm with a
@@ -76,10 +80,10 @@ TORCH_MODULE(Norm);
 
 /// A layer of an encoder (Vaswani 2017, section 3.1): self-attention and a feed-forward part, each with
 /// dropout, a residual and a norm. With `attention().is_causal(true)` it is a layer of a decoder-only
-/// language model.
+/// language model, and so it is with a `mixer`.
 ///
-/// Parameters bear the names of torch.nn.TransformerEncoderLayer: self_attn.*, linear1.*, linear2.*, norm1.*,
-/// norm2.*; with SwiGLU also linear_gate.*.
+/// Parameters bear the names of torch.nn.TransformerEncoderLayer: self_attn.* (with a mixer instead mixer.*),
+/// linear1.*, linear2.*, norm1.*, norm2.*; with SwiGLU also linear_gate.*.
 class ATTEND_API TransformerEncoderLayerImpl : public torch::nn::Cloneable<TransformerEncoderLayerImpl> {
  public:
   TransformerEncoderLayerImpl(int64_t d_model, int64_t nhead)
@@ -90,16 +94,20 @@ class ATTEND_API TransformerEncoderLayerImpl : public torch::nn::Cloneable<Trans
   void pretty_print(std::ostream& stream) const override;
 
   /// src [B, L, d_model], or without B -> the same shape. `inputs`: masks and cache, as for
-  /// `MultiHeadAttention`; attn_mask is what PyTorch calls src_mask.
-  torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionInputs& inputs = {});
+  /// `MultiHeadAttention`; attn_mask is what PyTorch calls src_mask. A mixer is causal by itself and takes
+  /// none of them; with `state` it goes on from there.
+  torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionInputs& inputs = {},
+                        RecurrentState* state = nullptr);
 
   TransformerLayerOptions options;
-  MultiHeadAttention self_attn{nullptr};
+  MultiHeadAttention self_attn{nullptr};  ///< empty where there is a mixer
+  torch::nn::AnyModule mixer;
   torch::nn::Linear linear1{nullptr}, linear2{nullptr}, linear_gate{nullptr};
   Norm norm1{nullptr}, norm2{nullptr};
 
  protected:
-  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(MultiHeadAttentionInputs())})
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(MultiHeadAttentionInputs())},
+                           {2, torch::nn::AnyValue(static_cast<RecurrentState*>(nullptr))})
 };
 
 /// Holder of `TransformerEncoderLayerImpl`.
@@ -108,8 +116,9 @@ class TransformerEncoderLayer : public torch::nn::ModuleHolder<TransformerEncode
   using torch::nn::ModuleHolder<TransformerEncoderLayerImpl>::ModuleHolder;
   using Impl = TransformerEncoderLayerImpl;
 
-  torch::Tensor operator()(const torch::Tensor& src, const MultiHeadAttentionInputs& inputs = {}) {
-    return get()->forward(src, inputs);
+  torch::Tensor operator()(const torch::Tensor& src, const MultiHeadAttentionInputs& inputs = {},
+                           RecurrentState* state = nullptr) {
+    return get()->forward(src, inputs, state);
   }
 };
 
@@ -163,6 +172,9 @@ struct ATTEND_API TransformerStackOptions {
       : layer_(layer), num_layers_(num_layers) {}
   TORCH_ARG(TransformerLayerOptions, layer);
   TORCH_ARG(int64_t, num_layers);
+  /// The mixers of an encoder's layers, in turn, an empty one for softmax attention: with {delta, delta,
+  /// delta, nullptr} every fourth layer attends. Default: all layers have that of `layer`.
+  TORCH_ARG(std::vector<MixerFactory>, mixers);
   /// Whether a norm follows the last layer. Default: false.
   TORCH_ARG(bool, final_norm) = false;
   /// Activation checkpointing (Chen 2016): a layer keeps its inputs alone, and is computed again when its
@@ -172,12 +184,13 @@ struct ATTEND_API TransformerStackOptions {
 
 /// What a stack of layers keeps while it decodes.
 struct ATTEND_API TransformerCache {
-  std::vector<KVCache> self;    ///< of each layer
-  std::vector<KVCache> memory;  ///< of each layer of a decoder, filled once
+  std::vector<KVCache> self;              ///< of each layer that attends
+  std::vector<KVCache> memory;            ///< of each layer of a decoder, filled once
+  std::vector<RecurrentState> recurrent;  ///< of each layer with a mixer
   /// [B, S], true = ignore: of the memory; or undefined.
   torch::Tensor memory_key_padding_mask = {};
 
-  /// As `KVCache::truncate`, of what was decoded.
+  /// As `KVCache::truncate`, of what was decoded; what a mixer read can't be taken back, but all together.
   void truncate(int64_t length);
   /// As `KVCache::select`.
   void select(const torch::Tensor& sequences);
@@ -192,7 +205,8 @@ class ATTEND_API TransformerEncoderImpl : public torch::nn::Cloneable<Transforme
   void pretty_print(std::ostream& stream) const override;
 
   /// src [B, L, d_model], or without B -> the same shape. `inputs` serve every layer; a cache is given as
-  /// `cache`, never in `inputs`.
+  /// `cache`, never in `inputs`. Where layers have mixers there are no masks and no `counts`: that softmax
+  /// attention is causal is an option of it.
   torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionInputs& inputs = {},
                         TransformerCache* cache = nullptr);
 

@@ -1,0 +1,126 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/conv1d.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/expm1.h>
+#include <ATen/ops/log.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/softplus.h>
+#include <ATen/ops/zeros.h>
+#include <attend/nn/linear_attention.h>
+
+#include <array>
+#include <cmath>
+#include <ostream>
+
+#include "../checks.h"
+#include "inputs.h"
+#include "linear_mixer.h"
+
+namespace attend::nn {
+namespace {
+
+constexpr auto kName = "nn::GatedDeltaNet";
+
+GatedDeltaNetOptions completed(GatedDeltaNetOptions options) {
+  const int64_t per_head =
+      channels_per_head(kName, options.embed_dim(), options.num_heads(), options.head_dim() == 0);
+  fill_in_width(kName, "head_dim", options.head_dim(), per_head);
+  fill_in_width(kName, "head_v_dim", options.head_v_dim(), 2 * options.head_dim());
+  fill_in_width(kName, "conv_size", options.conv_size(), 0);
+  return options;
+}
+
+/// As torch.nn.Conv1d begins.
+torch::Tensor initial_conv(int64_t channels, int64_t size) {
+  const double bound = 1 / std::sqrt(static_cast<double>(size));
+  return (at::rand({channels, size}) * 2 - 1) * bound;
+}
+
+/// The inverse of softplus at numbers between 0.001 and 0.1, uniform in their logarithms (Gu & Dao 2023).
+torch::Tensor initial_dt_bias(int64_t heads) {
+  const auto dt = at::exp(at::rand({heads}) * std::log(100.0) + std::log(0.001));
+  return dt + at::log(-at::expm1(-dt));
+}
+
+/// [B, H, L, D] of length 1, computed in float32 at least.
+torch::Tensor unit(const torch::Tensor& heads) {
+  const auto wide = heads.scalar_type() == at::kDouble ? heads : heads.to(at::kFloat);
+  return (wide * at::rsqrt(wide.square().sum(-1, /*keepdim=*/true) + 1e-6)).to(heads.scalar_type());
+}
+
+}  // namespace
+
+GatedDeltaNetImpl::GatedDeltaNetImpl(const GatedDeltaNetOptions& options_) : options(completed(options_)) {
+  reset();
+}
+
+void GatedDeltaNetImpl::reset() {
+  const int64_t width = options.embed_dim(), heads = options.num_heads(), keys = heads * options.head_dim(),
+                values = heads * options.head_v_dim(), size = options.conv_size();
+  q_proj = register_module("q_proj", linear(width, keys));
+  k_proj = register_module("k_proj", linear(width, keys));
+  v_proj = register_module("v_proj", linear(width, values));
+  a_proj = register_module("a_proj", linear(width, heads));
+  b_proj = register_module("b_proj", linear(width, heads));
+  g_proj = register_module("g_proj", linear(width, values));
+  o_proj = register_module("o_proj", linear(values, width));
+  q_conv = register_parameter("q_conv", initial_conv(keys, size));
+  k_conv = register_parameter("k_conv", initial_conv(keys, size));
+  v_conv = register_parameter("v_conv", initial_conv(values, size));
+  A_log = register_parameter("A_log", at::log(at::rand({heads}) * 16 + 1e-4));
+  dt_bias = register_parameter("dt_bias", initial_dt_bias(heads));
+  o_norm_weight = register_parameter("o_norm_weight", at::ones({options.head_v_dim()}));
+}
+
+void GatedDeltaNetImpl::pretty_print(std::ostream& stream) const {
+  stream << "attend::nn::GatedDeltaNet(embed_dim=" << options.embed_dim()
+         << ", num_heads=" << options.num_heads() << ", head_dim=" << options.head_dim()
+         << ", head_v_dim=" << options.head_v_dim() << ")";
+}
+
+/// silu of the causal convolutions of queries, keys and values side by side, [B, L, channels].
+torch::Tensor GatedDeltaNetImpl::convolved(const torch::Tensor& projected, RecurrentState* state) {
+  if (projected.size(1) == 0) return projected;
+  const auto weight = at::cat({q_conv, k_conv, v_conv});
+  const int64_t channels = weight.size(0), before = options.conv_size() - 1;
+  const auto recent = state != nullptr && state->recent.defined()
+                          ? state->recent
+                          : at::zeros({projected.size(0), before, channels}, projected.options());
+  const auto with_recent = at::cat({recent, projected}, 1);
+  if (state != nullptr) state->recent = with_recent.slice(1, with_recent.size(1) - before).clone();
+  constexpr std::array<int64_t, 1> one = {1}, none = {0};
+  const auto sums = at::conv1d(with_recent.transpose(1, 2), weight.unsqueeze(1), {}, /*stride=*/one,
+                               /*padding=*/none, /*dilation=*/one, /*groups=*/channels);
+  return at::silu(sums.transpose(1, 2));
+}
+
+torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+  check_input(kName, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  const int64_t num_heads = options.num_heads(), keys = num_heads * options.head_dim();
+  const auto batched = input.dim() == 3 ? input : input.unsqueeze(0);
+  const auto mixed = convolved(at::cat({q_proj(batched), k_proj(batched), v_proj(batched)}, -1), state);
+  const auto parts = mixed.split_with_sizes({keys, keys, num_heads * options.head_v_dim()}, -1);
+  const auto of_token = [](const torch::Tensor& projected) {  // [B, H, L], in float32 at least
+    const auto heads = projected.transpose(1, 2);
+    return heads.scalar_type() == at::kDouble ? heads : heads.to(at::kFloat);
+  };
+  const auto type = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto log_decay = -at::exp(A_log.to(type)).unsqueeze(-1) *
+                         at::softplus(of_token(a_proj(batched)) + dt_bias.to(type).unsqueeze(-1));
+  const auto heads = recur(unit(in_heads(parts[0], num_heads)), unit(in_heads(parts[1], num_heads)),
+                           in_heads(parts[2], num_heads),
+                           {.feature_map = FeatureMap::identity,
+                            .normalize = false,
+                            .log_decay = log_decay,
+                            .beta = at::sigmoid(of_token(b_proj(batched)))},
+                           state);
+  const auto normed = rms_norm(heads, o_norm_weight, options.eps());
+  return o_proj(at::silu(g_proj(input)) * out_of_heads(normed, input));
+}
+
+}  // namespace attend::nn

@@ -1,0 +1,72 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/silu.h>
+#include <attend/nn/linear_attention.h>
+
+#include <algorithm>
+#include <ostream>
+
+#include "../checks.h"
+#include "inputs.h"
+#include "linear_mixer.h"
+
+namespace attend::nn {
+namespace {
+
+constexpr auto kName = "nn::GatedLinearAttention";
+
+GatedLinearAttentionOptions completed(GatedLinearAttentionOptions options) {
+  const int64_t per_head = channels_per_head(kName, options.embed_dim(), options.num_heads(),
+                                             options.head_dim() == 0 || options.head_v_dim() == 0);
+  fill_in_width(kName, "head_dim", options.head_dim(), std::max<int64_t>(per_head / 2, 1));
+  fill_in_width(kName, "head_v_dim", options.head_v_dim(), per_head);
+  fill_in_width(kName, "gate_rank", options.gate_rank(), 0);
+  if (!(options.gate_temperature() > 0)) {
+    checks::fail(kName, "gate_temperature", "a number above 0", c10::str(options.gate_temperature()));
+  }
+  return options;
+}
+
+}  // namespace
+
+GatedLinearAttentionImpl::GatedLinearAttentionImpl(const GatedLinearAttentionOptions& options_)
+    : options(completed(options_)) {
+  reset();
+}
+
+void GatedLinearAttentionImpl::reset() {
+  const int64_t width = options.embed_dim(), keys = options.num_heads() * options.head_dim(),
+                values = options.num_heads() * options.head_v_dim();
+  q_proj = register_module("q_proj", linear(width, keys));
+  k_proj = register_module("k_proj", linear(width, keys));
+  v_proj = register_module("v_proj", linear(width, values));
+  g_proj = register_module("g_proj", linear(width, values));
+  o_proj = register_module("o_proj", linear(values, width));
+  gk_proj_down = register_module("gk_proj_down", linear(width, options.gate_rank()));
+  gk_proj_up = register_module("gk_proj_up", linear(options.gate_rank(), keys, /*bias=*/true));
+  g_norm_weight = register_parameter("g_norm_weight", at::ones({options.head_v_dim()}));
+}
+
+void GatedLinearAttentionImpl::pretty_print(std::ostream& stream) const {
+  stream << "attend::nn::GatedLinearAttention(embed_dim=" << options.embed_dim()
+         << ", num_heads=" << options.num_heads() << ", head_dim=" << options.head_dim()
+         << ", head_v_dim=" << options.head_v_dim() << ")";
+}
+
+torch::Tensor GatedLinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+  check_input(kName, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  const int64_t num_heads = options.num_heads();
+  const auto gate = in_heads(gk_proj_up(gk_proj_down(input)), num_heads);
+  const auto log_decay = at::log_sigmoid(gate.scalar_type() == at::kDouble ? gate : gate.to(at::kFloat));
+  const auto heads = recur(in_heads(q_proj(input), num_heads), in_heads(k_proj(input), num_heads),
+                           in_heads(v_proj(input), num_heads),
+                           {.feature_map = FeatureMap::identity,
+                            .normalize = false,
+                            .log_decay = log_decay / options.gate_temperature()},
+                           state);
+  const auto normed = rms_norm(heads, g_norm_weight, options.eps());
+  return o_proj(at::silu(g_proj(input)) * out_of_heads(normed, input));
+}
+
+}  // namespace attend::nn

@@ -1,0 +1,76 @@
+#include "linear_mixer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/zeros.h>
+
+#include "../checks.h"
+#include "inputs.h"
+
+namespace attend::nn {
+
+using checks::fail;
+
+void RecurrentState::select(const torch::Tensor& sequences) {
+  for (auto* tensor : {&memory, &recent}) {
+    if (tensor->defined()) *tensor = tensor->index_select(0, sequences.to(tensor->device()));
+  }
+}
+
+int64_t channels_per_head(const char* module, int64_t embed_dim, int64_t num_heads, bool needed) {
+  check_width(module, "embed_dim", embed_dim);
+  if (num_heads < 1) fail(module, "num_heads", "at least 1", c10::str(num_heads));
+  if (needed && embed_dim % num_heads != 0) {
+    fail(module, "num_heads", c10::str("a number that divides embed_dim, ", embed_dim, ", or a head_dim"),
+         c10::str(num_heads));
+  }
+  return embed_dim / num_heads;
+}
+
+void fill_in_width(const char* module, const char* name, int64_t& width, int64_t otherwise) {
+  if (width == 0) width = otherwise;
+  check_width(module, name, width);
+}
+
+torch::nn::Linear linear(int64_t in, int64_t out, bool bias) {
+  return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(bias));
+}
+
+torch::Tensor in_heads(const torch::Tensor& projected, int64_t num_heads) {
+  const auto heads = projected.unflatten(-1, {num_heads, -1}).transpose(-3, -2);
+  return heads.dim() == 4 ? heads : heads.unsqueeze(0);
+}
+
+torch::Tensor out_of_heads(const torch::Tensor& heads, const torch::Tensor& input) {
+  const auto flat = heads.transpose(1, 2).flatten(2);
+  return input.dim() == 3 ? flat : flat.squeeze(0);
+}
+
+torch::Tensor recur(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
+                    LinearAttentionParams params, RecurrentState* state) {
+  params.is_causal = true;
+  if (state == nullptr) return linear_attention(query, key, value, params).output;
+  state->length += key.size(2);
+  if (key.size(2) == 1 && !at::GradMode::is_enabled()) {
+    if (!state->memory.defined()) {
+      const int64_t features = params.projection.defined() ? params.projection.size(0) : key.size(3);
+      const auto type = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      state->memory =
+          at::zeros({query.size(0), query.size(1), features, value.size(3) + (params.normalize ? 1 : 0)},
+                    query.options().dtype(type));
+    }
+    return linear_attention_step(query, key, value, state->memory, params);
+  }
+  params.initial_state = state->memory;
+  const auto result = linear_attention(query, key, value, params);
+  state->memory = result.final_state;
+  return result.output;
+}
+
+torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
+  const auto wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+  const auto scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+  return (wide * scale).to(x.scalar_type()) * weight;
+}
+
+}  // namespace attend::nn
