@@ -15,6 +15,7 @@
 #include "inputs.h"
 #include "mask_node.h"
 #include "score_mod_node.h"
+#include "sinks.h"
 
 namespace attend {
 
@@ -64,10 +65,28 @@ AttentionCall checked_call(const char* function, const at::Tensor& query, const 
                      params.weighting,  scale,           params.dropout_p,  0,           query.dim()};
   if (call.score_mod.defined()) call.score_mod.node()->check(function, call.shape(), query);
   if (call.mask.defined()) call.mask.node()->check(function, call.shape(), query.dim(), query.device());
+  if (params.sinks.defined()) {
+    check_sinks(function, params.sinks, call);
+    if (call.weighting != Weighting::softmax) {
+      fail(function, "weighting", "softmax, whose denominator sinks join", name_of(call.weighting));
+    }
+    call.sinks = params.sinks;
+  }
   return call;
 }
 
 namespace {
+
+AttentionWithLse run_on(Backend backend, const AttentionCall& call) {
+  switch (backend) {
+    case Backend::fused:
+      return autograd::attention(call);
+    case Backend::sdpa:
+      return {autograd::sdpa(call), {}};
+    default:
+      return goes_in_chunks(call) ? autograd::reference_in_chunks(call) : reference::attention(call);
+  }
+}
 
 /// A call by the backend for it.
 AttentionWithLse run(const char* function, AttentionCall call, Backend asked) {
@@ -77,14 +96,9 @@ AttentionWithLse run(const char* function, AttentionCall call, Backend asked) {
   if (call.dropout_p > 0) {
     call.dropout_seed = static_cast<uint64_t>(draw_seed(call.query.device()).item<int64_t>());
   }
-  switch (backend) {
-    case Backend::fused:
-      return autograd::attention(call);
-    case Backend::sdpa:
-      return {autograd::sdpa(call), {}};
-    default:
-      return goes_in_chunks(call) ? autograd::reference_in_chunks(call) : reference::attention(call);
-  }
+  if (!call.sinks.defined()) return run_on(backend, call);
+  call.wants_logsumexp = true;
+  return with_sinks(run_on(backend, call), call.sinks);
 }
 
 }  // namespace
@@ -113,8 +127,14 @@ Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Te
 }
 
 at::Tensor attention_weights(const at::Tensor& query, const at::Tensor& key, const AttentionParams& params) {
-  const auto call = checked_call("attention_weights", query, key, /*value=*/key, params);
-  return without_heads(reference::attention_weights(call), call.query_dim);
+  auto call = checked_call("attention_weights", query, key, /*value=*/key, params);
+  auto weights = reference::attention_weights(call);
+  if (call.sinks.defined()) {
+    call.wants_logsumexp = true;
+    const auto factors = sink_factors(reference::attention(call).logsumexp, call.sinks);
+    weights = (weights * factors).to(weights.scalar_type());
+  }
+  return without_heads(weights, call.query_dim);
 }
 
 }  // namespace attend

@@ -20,6 +20,7 @@ struct AttentionCall {
   uint64_t dropout_seed;
   int64_t query_dim;  ///< of the query as it was given
   bool wants_logsumexp = false;
+  at::Tensor sinks = {};  ///< [H] or undefined
 
   ScoreShape shape() const { return {query.size(0), query.size(1), query.size(2), key.size(2)}; }
 };

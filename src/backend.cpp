@@ -50,6 +50,8 @@ bool weighted_by_softmax(const AttentionCall& call) { return call.weighting == W
 
 bool without_logsumexp(const AttentionCall& call) { return !call.wants_logsumexp; }
 
+bool without_sinks(const AttentionCall& call) { return !call.sinks.defined(); }
+
 bool without_dropout(const AttentionCall& call) { return call.dropout_p == 0; }
 
 constexpr std::array<Condition, 3> kFusedConditions = {{
@@ -58,12 +60,13 @@ constexpr std::array<Condition, 3> kFusedConditions = {{
     {"a tensor is of a subclass or under a functional transform", of_plain_tensors},
 }};
 
-constexpr std::array<Condition, 8> kSdpaConditions = {{
+constexpr std::array<Condition, 9> kSdpaConditions = {{
     {"the tensors are neither on the CPU nor on a CUDA device", on_cpu_or_cuda},
     {"a tensor carries a forward-mode tangent", without_tangents},
     {"a tensor is of a subclass or under a functional transform", of_plain_tensors},
     {"the weighting is not softmax", weighted_by_softmax},
     {"the logsumexp is asked for", without_logsumexp},
+    {"there are attention sinks", without_sinks},
     {"dropout drops other weights in ATen", without_dropout},
     {"the score modification is not a bias of the query's dtype", sdpa::can_express_score_mod},
     {"ATen has no fused kernel for it, and would build the scores", sdpa::has_fused_kernel},

@@ -88,6 +88,7 @@ TEST_F(Backends, SdpaRefusesWhatItCanNotExpress) {
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values)}), "");
   EXPECT_EQ(refusal_of_sdpa(in, {.weighting = Weighting::sigmoid}), "the weighting is not softmax");
   EXPECT_EQ(refusal_of_sdpa(in, {.dropout_p = 0.1}), "dropout drops other weights in ATen");
+  EXPECT_EQ(refusal_of_sdpa(in, {.sinks = torch::zeros({2}, torch::kDouble)}), "there are attention sinks");
   const std::string not_a_bias = "the score modification is not a bias of the query's dtype";
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = alibi(torch::ones({2}, torch::kDouble))}), not_a_bias);
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values).then(bias(values))}), not_a_bias);

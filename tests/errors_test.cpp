@@ -234,6 +234,19 @@ TEST(Errors, RelativeBias) {
             "attend::attention: table: expected a tensor on the query's device cpu, got meta");
 }
 
+TEST(Errors, Sinks) {
+  EXPECT_EQ(params_error({.sinks = zeros({4})}),
+            "attend::attention: sinks: expected one per head, [3], got float32 [4]");
+  EXPECT_EQ(params_error({.sinks = zeros({1, 3})}),
+            "attend::attention: sinks: expected one per head, [3], got float32 [1, 3]");
+  EXPECT_EQ(params_error({.sinks = zeros({3}, torch::kDouble)}),
+            "attend::attention: sinks: expected the query's dtype or float32, got float64 [3]");
+  EXPECT_EQ(params_error({.sinks = zeros({3}).to(torch::kMeta)}),
+            "attend::attention: sinks: expected a tensor on the query's device cpu, got meta");
+  EXPECT_EQ(params_error({.weighting = Weighting::relu, .sinks = zeros({3})}),
+            "attend::attention: weighting: expected softmax, whose denominator sinks join, got relu");
+}
+
 TEST(Errors, Softcap) {
   for (const double cap : {0.0, -1.0, 1e-40, 1e39}) {
     EXPECT_EQ(

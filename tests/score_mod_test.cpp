@@ -83,36 +83,53 @@ struct Call {
   ScoreCase score = {};
   MaskCase mask = {};
   std::optional<double> scale = {};
-  Tensors inputs = {};  ///< query, key and value
+  Tensors inputs = {};       ///< query, key and value
+  torch::Tensor sinks = {};  ///< float64 [H], or undefined
+  double dropout_p = 0;
 
+  /// Query, key, value, the score modification's tensors and the sinks.
   Tensors leaves(torch::ScalarType dtype) const {
     auto all = leaves_of(inputs, dtype);
     for (auto& tensor : leaves_of(score.tensors, dtype)) all.push_back(tensor);
+    if (sinks.defined()) all.push_back(leaves_of({sinks}, dtype)[0]);
     return all;
   }
 
+  Tensors of_score(const Tensors& all) const {
+    return {all.begin() + 3, all.begin() + 3 + static_cast<int64_t>(score.tensors.size())};
+  }
+
   Tensors attend(torch::ScalarType dtype, Backend backend) const {
+    torch::manual_seed(5);  // of the dropout
     const auto all = leaves(dtype);
-    const auto [output, logsumexp] = attention_with_lse(all[0], all[1], all[2],
-                                                        {.mask = mask.mask,
-                                                         .score_mod = score.mod({all.begin() + 3, all.end()}),
-                                                         .scale = scale,
-                                                         .backend = backend});
+    const auto [output, logsumexp] =
+        attention_with_lse(all[0], all[1], all[2],
+                           {.mask = mask.mask,
+                            .score_mod = score.mod(of_score(all)),
+                            .scale = scale,
+                            .dropout_p = dropout_p,
+                            .sinks = sinks.defined() ? all.back() : torch::Tensor(),
+                            .backend = backend});
     return with_gradients(output, logsumexp, all);
   }
 
-  /// softmax(mask(formula(scale Q K^T))) V, operation by operation.
+  /// softmax(mask(formula(scale Q K^T))) V, operation by operation; a sink is a key with its score and value
+  /// 0.
   Tensors plain(torch::ScalarType dtype) const {
     const auto all = leaves(dtype);
     const int64_t group = all[0].size(1) / all[1].size(1);
     const auto key = all[1].repeat_interleave(group, 1), value = all[2].repeat_interleave(group, 1);
     auto scores = torch::matmul(all[0], key.transpose(-2, -1)) *
                   (scale ? *scale : 1 / std::sqrt(static_cast<double>(sizes.d)));
-    scores = score.formula(scores, {all.begin() + 3, all.end()});
+    scores = score.formula(scores, of_score(all));
     if (mask.allowed.defined()) scores = scores.masked_fill(~mask.allowed, -INFINITY);
+    if (sinks.defined()) {
+      const auto column = all.back().view({1, -1, 1, 1}).expand({sizes.batch, -1, sizes.queries, 1});
+      scores = torch::cat({scores.expand({sizes.batch, -1, -1, -1}), column}, -1);
+    }
     const auto blind = scores.detach().eq(-INFINITY).all(-1, /*keepdim=*/true);
     const auto seen = scores.masked_fill(blind, 0);
-    const auto weights = torch::softmax(seen, -1).masked_fill(blind, 0);
+    const auto weights = torch::softmax(seen, -1).masked_fill(blind, 0).slice(-1, 0, sizes.keys);
     // ATen's logsumexp loses digits of the gradient where scores are large.
     const auto largest = seen.detach().amax(-1, /*keepdim=*/true);
     const auto logsumexp = ((seen - largest).exp().sum(-1).log() + largest.squeeze(-1))
@@ -391,27 +408,42 @@ TEST_F(ScoreMods, ALambdaThatHidesATileLeavesItUnread) {
   for (const auto& input : inputs) EXPECT_TRUE(input.grad().isfinite().all().item<bool>());
 }
 
-TEST_F(ScoreMods, LambdasHaveSecondDerivativesAndForwardMode) {
-  const Sizes sizes{1, 2, 1, 3, 5, 4, 3};
-  const auto inputs = leaves_of(random_inputs(sizes, torch::kDouble), torch::kDouble);
-  const auto along = random_inputs(sizes, torch::kDouble);
-  const AttentionParams params{.mask = mask_mod([](Position at) { return at.key <= at.query; }),
-                               .score_mod = lambda_case(sizes).mod({})};
-  const auto slope_along = [&] {
-    const at::AutoGradMode grad_mode(true);
-    const auto output = attention(inputs[0], inputs[1], inputs[2], params);
-    const auto first = torch::autograd::grad({output.sin().sum()}, inputs, {}, /*retain_graph=*/true,
-                                             /*create_graph=*/true);
-    return (first[0] * along[0]).sum() + (first[1] * along[1]).sum() + (first[2] * along[2]).sum();
+/// The derivative of the gradient's slope along a direction by central differences, and forward mode.
+void expect_higher_derivatives(const Call& call, const Tensors& along) {
+  const auto leaves = call.leaves(torch::kDouble);
+  const auto attend = [&](const Tensors& all) {
+    return attention(all[0], all[1], all[2],
+                     {.mask = call.mask.mask,
+                      .score_mod = call.score.mod(call.of_score(all)),
+                      .sinks = call.sinks.defined() ? all.back() : torch::Tensor()})
+        .sin()
+        .sum();
   };
-  expect_gradients(slope_along, inputs, 1e-6);
+  const auto slope = [&] {
+    const at::AutoGradMode grad_mode(true);
+    const auto first = torch::autograd::grad({attend(leaves)}, leaves, {}, /*retain_graph=*/true,
+                                             /*create_graph=*/true);
+    auto total = torch::zeros({}, torch::kDouble);
+    for (size_t n = 0; n < leaves.size(); ++n) total = total + (first[n] * along[n]).sum();
+    return total;
+  };
+  expect_gradients(slope, leaves, 1e-6);
 
   const auto level = static_cast<int64_t>(torch::autograd::ForwardADLevel::get_next_idx());
-  const auto dual = [&](size_t n) { return at::_make_dual(inputs[n].detach(), along[n], level); };
-  const auto result = attention(dual(0), dual(1), dual(2), params).sin().sum();
-  const auto tangent = std::get<1>(at::_unpack_dual(result, level));
+  Tensors duals;
+  for (size_t n = 0; n < leaves.size(); ++n) {
+    duals.push_back(at::_make_dual(leaves[n].detach(), along[n], level));
+  }
+  const auto tangent = std::get<1>(at::_unpack_dual(attend(duals), level));
   torch::autograd::ForwardADLevel::release_idx(static_cast<uint64_t>(level));
-  expect_close(tangent, slope_along(), 1e-12);
+  expect_close(tangent, slope(), 1e-12);
+}
+
+TEST_F(ScoreMods, LambdasHaveSecondDerivativesAndForwardMode) {
+  const Sizes sizes{1, 2, 1, 3, 5, 4, 3};
+  const MaskCase mask{"causal", mask_mod([](Position at) { return at.key <= at.query; })};
+  expect_higher_derivatives({sizes, lambda_case(sizes), mask, {}, random_inputs(sizes, torch::kDouble)},
+                            random_inputs(sizes, torch::kDouble));
 }
 
 /// Against the standard library, for numbers of every size: to four units in the last place.
@@ -518,13 +550,86 @@ bool all_same_bits(const Tensors& left, const Tensors& right) {
   return std::ranges::equal(left, right, [](const auto& a, const auto& b) { return same_bits(a, b); });
 }
 
-/// Every modification and most masks at once, with dropout.
+// ---- sinks
+
+torch::Tensor some_sinks(int64_t heads) { return torch::linspace(-1, 2, heads, torch::kDouble); }
+
+TEST_F(ScoreMods, SinksJoinTheDenominator) {
+  const Sizes sizes{2, 4, 2, 37, 211, 8, 5};
+  for (const auto dtype : dtypes) {
+    for (const auto& score : {ScoreCase{"nothing"}, softcap_case(2), bias_case(sizes)}) {
+      for (const auto& mask : mask_cases(sizes)) {
+        expect_accurate({.sizes = sizes, .score = score, .mask = mask, .sinks = some_sinks(4)}, dtype,
+                        {Backend::fused, Backend::reference},
+                        c10::str(dtype, " sinks, ", score.name, ", ", mask.name));
+      }
+    }
+  }
+  const Sizes few{1, 8, 2, 1, 3000, 16, 16};  // the keys are split
+  expect_accurate({.sizes = few, .sinks = some_sinks(8)}, torch::kFloat, {Backend::fused},
+                  "sinks, one query");
+}
+
+TEST_F(ScoreMods, SinksTakeTheirPartOfTheWeights) {
+  const Sizes sizes{2, 2, 1, 5, 7, 4, 3};
+  const auto inputs = random_inputs(sizes, torch::kDouble);
+  const AttentionParams params{.mask = causal(), .sinks = some_sinks(2)};
+  const auto weights = attention_weights(inputs[0], inputs[1], params);
+  const auto [output, logsumexp] = attention_with_lse(inputs[0], inputs[1], inputs[2], params);
+  expect_close(output, torch::matmul(weights, inputs[2].repeat_interleave(2, 1)), 1e-14);
+  expect_close(weights.sum(-1), 1 - (some_sinks(2).view({-1, 1}) - logsumexp).exp(), 1e-14);
+  expect_close(attention(inputs[0][0][0], inputs[1][0][0], inputs[2][0][0],
+                         {.mask = causal(), .sinks = some_sinks(2).slice(0, 0, 1)}),
+               output[0][0], 1e-14, "two dimensions");
+}
+
+TEST_F(ScoreMods, SinksWithoutKeysOrWithoutASink) {
+  const Sizes sizes{2, 2, 1, 3, 0, 4, 3};
+  for (const auto backend : {Backend::fused, Backend::reference}) {
+    const Call call{.sizes = sizes, .inputs = random_inputs(sizes, torch::kFloat), .sinks = some_sinks(2)};
+    const auto results = call.attend(torch::kFloat, backend);
+    EXPECT_EQ(results[0].abs().max().item<double>(), 0);
+    expect_close(results[1], some_sinks(2).view({-1, 1}).expand({2, 2, 3}), 1e-7);
+    expect_close(results.back(), torch::full({2}, 0.5 * 2 * 3), 1e-6);  // only the logsumexp has a gradient
+    // A sink of -inf is none, for queries that see nothing, too.
+    const Sizes more{1, 2, 2, 5, 3, 4, 4};
+    Call without{.sizes = more, .mask = {"causal", causal()}, .inputs = random_inputs(more, torch::kFloat)};
+    const auto expected = without.attend(torch::kFloat, backend);
+    without.sinks = torch::full({2}, -INFINITY, torch::kDouble);
+    const auto got = without.attend(torch::kFloat, backend);
+    for (size_t n = 0; n < expected.size(); ++n) expect_close(got[n], expected[n], 1e-6);
+    EXPECT_EQ(got.back().abs().max().item<double>(), 0);
+  }
+}
+
+TEST_F(ScoreMods, SinksDropTheSameWeightsInEveryBackend) {
+  const Sizes sizes{2, 4, 2, 30, 70, 8, 5};
+  const Call call{.sizes = sizes,
+                  .inputs = random_inputs(sizes, torch::kDouble),
+                  .sinks = some_sinks(4),
+                  .dropout_p = 0.3};
+  const auto fused = call.attend(torch::kDouble, Backend::fused);
+  const auto reference = call.attend(torch::kDouble, Backend::reference);
+  for (size_t n = 0; n < fused.size(); ++n) expect_close(fused[n], reference[n], 1e-12);
+}
+
+TEST_F(ScoreMods, SinksHaveSecondDerivativesAndForwardMode) {
+  const Sizes sizes{1, 2, 1, 3, 5, 4, 3};
+  auto along = random_inputs(sizes, torch::kDouble);
+  along.push_back(torch::randn({2}, torch::kDouble));
+  expect_higher_derivatives(
+      Call{.sizes = sizes, .inputs = random_inputs(sizes, torch::kDouble), .sinks = some_sinks(2)}, along);
+}
+
+// ---- determinism
+
+/// Every modification and most masks at once, with dropout and sinks.
 Call everything(const Sizes& s) {
   ScoreCase joined{"nothing"};
   for (const auto& score : score_cases(s)) joined = both(joined, score);
   const MaskCase mask{"all", (causal() | prefix(torch::full({s.batch}, 30))) & window(150, -1) &
                                  mask_mod([](Position at) { return (at.query + at.key) % 5 != 0; })};
-  return {s, joined, mask, {}, random_inputs(s, torch::kFloat)};
+  return {s, joined, mask, {}, random_inputs(s, torch::kFloat), some_sinks(s.heads), 0.1};
 }
 
 TEST_F(ScoreMods, SameBitsForEveryThreadCountAndRun) {
@@ -539,6 +644,20 @@ TEST_F(ScoreMods, SameBitsForEveryThreadCountAndRun) {
         EXPECT_TRUE(all_same_bits(call.attend(torch::kFloat, Backend::fused), first)) << count << " threads";
       }
     }
+  }
+  at::set_num_threads(threads);
+}
+
+TEST_F(ScoreMods, SameBitsOfASinkWithManyQueries) {
+  const int threads = at::get_num_threads();
+  const Sizes sizes{1, 1, 1, 70000, 4, 2, 2};
+  const Call call{.sizes = sizes, .inputs = random_inputs(sizes, torch::kFloat), .sinks = some_sinks(1)};
+  Tensors first;
+  for (const int count : {1, 2, 3, 5}) {
+    at::set_num_threads(count);
+    const auto now = call.attend(torch::kFloat, Backend::fused);
+    if (first.empty()) first = now;
+    EXPECT_TRUE(same_bits(now.back(), first.back())) << count << " threads";
   }
   at::set_num_threads(threads);
 }

@@ -38,6 +38,11 @@ struct AttentionParams {
   /// is drawn from the generator of the query's device.
   double dropout_p = 0.0;
   Weighting weighting = Weighting::softmax;
+  /// Attention sinks: [H], the query's dtype or float32, on its device; a learned score per head that joins
+  /// the softmax's denominator, with no value of its own (Miller 2023; Xiao 2024): weights that sum to less
+  /// than 1. The logsumexp includes it; it is neither modified nor masked, so that a query that may attend to
+  /// nothing has output 0 and the sink as its logsumexp. Differentiable.
+  at::Tensor sinks = {};
   /// Error where the backend asked for can't serve the call; see `explain`.
   Backend backend = Backend::automatic;
 };
@@ -45,6 +50,8 @@ struct AttentionParams {
 /// Scaled dot-product attention (Vaswani 2017, equation 1), with scores as `params` changes them:
 ///
 ///     S = mask(score_mod(scale * Q K^T)),  P = weighting(S),  O = dropout(P) V
+///
+/// With sinks P = exp(S) / (exp(sink) + sum of exp(S)).
 ///
 /// | tensor | shape            |                                                                     |
 /// | query  | [B, H, Lq, D]    | or [B, Lq, D] or [Lq, D]: one head                                  |
@@ -54,9 +61,9 @@ struct AttentionParams {
 ///
 /// Lq != Lk, Dv != D, any strides, and sizes of 0 are fine (D >= 1). dtype: float64, float32, bfloat16 or
 /// float16, the same for all three; sums accumulate in float32 (float64 for float64). Differentiable, twice
-/// and in forward mode too, in query, key, value and the tensors of the score modification. A query that may
-/// attend to nothing has output 0 and gradients 0. The fused kernels give the same bits on every run and for
-/// every number of threads; the other backends are as deterministic as ATen's operations.
+/// and in forward mode too, in query, key, value, the tensors of the score modification and the sinks. A
+/// query that may attend to nothing has output 0 and gradients 0. The fused kernels give the same bits on
+/// every run and for every number of threads; the other backends are as deterministic as ATen's operations.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
 /// message names the argument, what was expected and what it got.
@@ -87,11 +94,11 @@ struct Explanation {
 };
 
 /// What `attention` would do with the same arguments. `automatic` takes the first that can serve the call:
-/// `fused` on the CPU; on a CUDA device `sdpa`, which serves softmax weighting without dropout or logsumexp,
-/// any mask (other than `causal` it is written out) and no score modification but a bias; then `reference`.
-/// `sdpa` was tested on CPU tensors only. Where `params` asks for a backend, that one alone is looked at: if
-/// it can't serve the call, which is an error of `attention`, `refused` says why and `chosen` is `reference`.
-/// Errors: as `attention`, but for this one.
+/// `fused` on the CPU; on a CUDA device `sdpa`, which serves softmax weighting without dropout, logsumexp or
+/// sinks, any mask (other than `causal` it is written out) and no score modification but a bias; then
+/// `reference`. `sdpa` was tested on CPU tensors only. Where `params` asks for a backend, that one alone is
+/// looked at: if it can't serve the call, which is an error of `attention`, `refused` says why and `chosen`
+/// is `reference`. Errors: as `attention`, but for this one.
 ATTEND_API Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                const AttentionParams& params = {});
 
