@@ -72,7 +72,8 @@ ATTEND_API at::Tensor attention(const at::Tensor& query, const at::Tensor& key, 
 
 struct AttentionWithLse {
   at::Tensor output;  ///< as `attention` returns it
-  /// [B, H, Lq], the logarithm of the sum of exp(S) over the keys; float32 (float64 for float64)
+  /// [B, H, Lq], the logarithm of the sum of exp(S) over the keys, and of exp(sink); float32 (float64 for
+  /// float64)
   at::Tensor logsumexp;
 };
 

@@ -176,8 +176,9 @@ template <std::floating_point T>
 inline T log(T x) {
   using R = detail::Real<T>;
   constexpr T kSqrtHalf = static_cast<T>(0.70710678118654752440), kInfinity = static_cast<T>(__builtin_inf());
-  const bool is_small = x < R::smallest;  // below it there are fewer bits
-  const T scaled = detail::choose(is_small, x * R::two_to_mantissa, x);
+  const T magnitude = std::fabs(x);
+  const bool is_small = magnitude < R::smallest;  // below it there are fewer bits
+  const T scaled = detail::choose(is_small, magnitude * R::two_to_mantissa, magnitude);
   const auto exponent = (detail::bits_of(scaled) - detail::bits_of(kSqrtHalf)) >> R::mantissa_bits;
   const T m = std::bit_cast<T>(
       static_cast<detail::Bits<T>>(detail::bits_of(scaled) - (exponent << R::mantissa_bits)));

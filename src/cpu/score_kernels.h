@@ -13,6 +13,10 @@ struct ScoreKernels {
   void (*softcap)(const Tile& tile, T cap, T* scores, int64_t stride);
   /// gradient -> gradient (1 - tanh(score / cap)^2)
   void (*softcap_backward)(const Tile& tile, T cap, const T* scores, T* gradients, int64_t stride);
+  /// score -> score - slope |distance + i - j| for the tile's query i and key j
+  void (*alibi)(const Tile& tile, T slope, int64_t distance, T* scores, int64_t stride);
+  /// The sum of gradient |distance + i - j|
+  double (*alibi_backward)(const Tile& tile, int64_t distance, const T* gradients, int64_t stride);
   /// Adds a bias whose value for the tile's query i and key j stands at [i * row_stride + j].
   void (*add_bias)(const Tile& tile, const T* values, int64_t row_stride, T* scores, int64_t stride);
   /// Adds the gradients to those of such a bias; or writes them there.

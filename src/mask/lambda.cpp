@@ -27,13 +27,16 @@ class LambdaTiles final : public MaskTiles {
     std::vector<uint8_t> allowed(static_cast<size_t>(tile.queries));
     auto column = positions_of(tile, offset_);
     column.keys = 1;
-    int64_t visible = 0;
-    for (int64_t j = 1; j <= tile.keys; ++j, ++column.first.key) {
+    uint8_t any = 0, all = 1;
+    for (int64_t j = 0; j < tile.keys; ++j, ++column.first.key) {
       function_->fill(column, allowed.data(), tile.queries);
-      for (const auto entry : allowed) visible += entry;
-      if (visible != 0 && visible != j * tile.queries) return TileState::partial;
+      for (const uint8_t entry : allowed) {
+        any |= entry;
+        all &= entry;
+      }
+      if (any != 0 && all == 0) return TileState::partial;
     }
-    return visible == 0 ? TileState::empty : TileState::full;
+    return any == 0 ? TileState::empty : TileState::full;
   }
 
   void fill(const Tile& tile, uint8_t* allowed, int64_t stride) const override {

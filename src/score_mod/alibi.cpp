@@ -3,9 +3,9 @@
 #include <ATen/ops/zeros.h>
 #include <attend/score_mod.h>
 
-#include <cmath>
 #include <utility>
 
+#include "../cpu/score_kernels.h"
 #include "../score_mod_node.h"
 
 namespace attend {
@@ -47,41 +47,21 @@ class BoundAlibi final : public BoundScoreMod {
   }
 
  private:
-  /// i + Lk - Lq - j of the tile's first query and key j.
-  template <typename T>
-  T first_distance(const Tile& tile, int64_t j) const {
-    return static_cast<T>(tile.query + offset_ - tile.key - j);
-  }
+  /// Between the tile's first query and key.
+  int64_t first_distance(const Tile& tile) const { return tile.query + offset_ - tile.key; }
 
   template <typename T>
   void subtract(const Tile& tile, T* scores, int64_t stride) const {
     const T slope =
         slopes_.const_data_ptr<T>()[tile.batch * slopes_.stride(0) + tile.head * slopes_.stride(1)];
-    for (int64_t j = 0; j < tile.keys; ++j) {
-      const T first = first_distance<T>(tile, j);
-      T* row = scores + j * stride;
-      for (int i = 0; i < static_cast<int>(tile.queries); ++i) {
-        row[i] -= slope * std::abs(first + static_cast<T>(i));
-      }
-    }
+    cpu::score_kernels<T>().alibi(tile, slope, first_distance(tile), scores, stride);
   }
 
   template <typename T>
   void accumulate(const Tile& tile, int64_t task, const T* gradients, int64_t stride) const {
-    double total = 0;
-    for (int64_t j = 0; j < tile.keys; ++j) {
-      const T first = first_distance<T>(tile, j);
-      double of_key = 0;
-      for (int64_t i = 0; i < tile.queries; ++i) {
-        of_key += static_cast<double>(gradients[j * stride + i]) *
-                  static_cast<double>(std::abs(first + static_cast<T>(i)));
-      }
-      total += of_key;
-    }
-    const int64_t heads = slopes_.size(1);
-    gradients_
-        .mutable_data_ptr<double>()[((task % splits_) * slopes_.size(0) + tile.batch) * heads + tile.head] -=
-        total;
+    const int64_t place = ((task % splits_) * slopes_.size(0) + tile.batch) * slopes_.size(1) + tile.head;
+    gradients_.mutable_data_ptr<double>()[place] -=
+        cpu::score_kernels<T>().alibi_backward(tile, first_distance(tile), gradients, stride);
   }
 
   at::Tensor original_, slopes_, gradients_;
