@@ -10,16 +10,22 @@
 
 namespace attend {
 
+/// What a backward pass over a modification's tiles will be.
+struct BackwardPlan {
+  int64_t splits;             ///< the number of tasks that the keys of a head are split into
+  bool visits_all;            ///< whether every score will be visited
+  at::ArrayRef<bool> wanted;  ///< for each tensor of the node, whether its gradient is asked for
+};
+
 /// A score modification as the fused kernel asks for it, with the gradients of its tensors.
 class BoundScoreMod : public cpu::ScoreTiles {
  public:
   /// True where batch elements (heads) add to the same gradients, so that they must not run at once.
   virtual bool shares_gradients_over_batch() const { return false; }
   virtual bool shares_gradients_over_heads() const { return false; }
-  /// Sets the gradients to zero; `splits`: the number of tasks that the keys of a head are split into;
-  /// `visits_all`: whether `backward` will be called for every score.
-  virtual void begin_backward(int64_t /*splits*/, bool /*visits_all*/) {}
-  /// For each tensor of the node, in its shape and dtype.
+  /// Called before the first `backward`, which sums gradients of the tensors that are wanted.
+  virtual void begin_backward(const BackwardPlan& /*plan*/) {}
+  /// For each tensor of the node, in its shape and dtype; undefined where it was not wanted.
   virtual std::vector<at::Tensor> gradients() const { return {}; }
 };
 

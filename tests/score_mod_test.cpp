@@ -550,6 +550,37 @@ bool all_same_bits(const Tensors& left, const Tensors& right) {
   return std::ranges::equal(left, right, [](const auto& a, const auto& b) { return same_bits(a, b); });
 }
 
+// ---- gradients that nobody asks for
+
+TEST_F(ScoreMods, AConstantOfAModificationHasNoGradientAndChangesNoOther) {
+  const Sizes sizes{2, 4, 2, 40, 130, 8, 5};
+  ScoreCase all{"nothing"};
+  for (const auto& score : {bias_case(sizes), alibi_case(sizes), relative_bias_case(sizes, {})})
+    all = both(all, score);
+  const Call call{.sizes = sizes, .score = all, .inputs = random_inputs(sizes, torch::kFloat)};
+  const auto gradients_with = [&](const std::vector<size_t>& constants) {
+    const auto leaves = call.leaves(torch::kFloat);
+    for (const size_t n : constants) leaves[n].requires_grad_(false);
+    attention(leaves[0], leaves[1], leaves[2], {.score_mod = all.mod(call.of_score(leaves))})
+        .sum()
+        .backward();
+    Tensors gradients;
+    for (const auto& leaf : leaves) gradients.push_back(leaf.grad());
+    return gradients;
+  };
+  const auto expected = gradients_with({});
+  for (const auto& constants : std::vector<std::vector<size_t>>{{3}, {4}, {5}, {3, 5}, {3, 4, 5}}) {
+    const auto gradients = gradients_with(constants);
+    for (size_t n = 0; n < gradients.size(); ++n) {
+      if (std::ranges::find(constants, n) != constants.end()) {
+        EXPECT_FALSE(gradients[n].defined()) << n;
+      } else {
+        EXPECT_TRUE(same_bits(gradients[n], expected[n])) << n;
+      }
+    }
+  }
+}
+
 // ---- sinks
 
 torch::Tensor some_sinks(int64_t heads) { return torch::linspace(-1, 2, heads, torch::kDouble); }

@@ -16,8 +16,10 @@ variable_list fused_backward(const AttentionCall& call, const cpu::AttentionResu
                              const variable_list& grads) {
   const auto grad_output = grads[0].defined() ? materialized(grads[0]) : at::zeros_like(result.output);
   const bool has_grad_logsumexp = grads.size() > 1 && grads[1].defined();
-  auto gradients = cpu::attention_backward(call, result, grad_output,
-                                           has_grad_logsumexp ? materialized(grads[1]) : at::Tensor());
+  c10::SmallVector<bool, 4> wanted;
+  for (const auto& tensor : score_mod_tensors(call)) wanted.push_back(tensor.requires_grad());
+  auto gradients = cpu::attention_backward(
+      call, result, grad_output, has_grad_logsumexp ? materialized(grads[1]) : at::Tensor(), wanted);
   variable_list all = {gradients.query, gradients.key, gradients.value};
   for (auto& gradient : gradients.score_mod) all.push_back(std::move(gradient));
   return all;

@@ -174,13 +174,14 @@ AttentionResult attention(const AttentionCall& call) {
 }
 
 AttentionGradients attention_backward(const AttentionCall& call, const AttentionResult& result,
-                                      const at::Tensor& grad_output, const at::Tensor& grad_logsumexp) {
+                                      const at::Tensor& grad_output, const at::Tensor& grad_logsumexp,
+                                      at::ArrayRef<bool> wanted) {
   const Bound bound(call);
   if (is_empty(call)) {
     AttentionGradients none{
         at::zeros_like(call.query), at::zeros_like(call.key), at::zeros_like(call.value), {}};
     if (bound.score_mod != nullptr) {
-      bound.score_mod->begin_backward(/*splits=*/1, /*visits_all=*/false);
+      bound.score_mod->begin_backward({/*splits=*/1, /*visits_all=*/false, wanted});
       none.score_mod = bound.score_mod->gradients();
     }
     return none;
@@ -207,7 +208,8 @@ AttentionGradients attention_backward(const AttentionCall& call, const Attention
   args.grad_key = grad_key.data_ptr();
   args.grad_value = grad_value.data_ptr();
 
-  if (bound.score_mod != nullptr) bound.score_mod->begin_backward(args.splits, bound.mask == nullptr);
+  if (bound.score_mod != nullptr)
+    bound.score_mod->begin_backward({args.splits, bound.mask == nullptr, wanted});
   run_backward(kernels, args, bound.score_mod.get());
   return {trimmed(sum_splits(grad_query), call.query), trimmed(grad_key, call.key),
           trimmed(grad_value, call.value),

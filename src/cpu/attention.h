@@ -15,11 +15,13 @@ AttentionResult attention(const AttentionCall& call);
 
 struct AttentionGradients {
   at::Tensor query, key, value;
-  std::vector<at::Tensor> score_mod;  ///< for each of the score modification's tensors
+  std::vector<at::Tensor> score_mod;  ///< for each of the score modification's tensors; undefined: not wanted
 };
 
-/// Gradients from those of the output and, where defined, of the logsumexp.
+/// Gradients from those of the output and, where defined, of the logsumexp; `wanted`: for each of the score
+/// modification's tensors, whether its gradient is asked for.
 AttentionGradients attention_backward(const AttentionCall& call, const AttentionResult& result,
-                                      const at::Tensor& grad_output, const at::Tensor& grad_logsumexp);
+                                      const at::Tensor& grad_output, const at::Tensor& grad_logsumexp,
+                                      at::ArrayRef<bool> wanted);
 
 }  // namespace attend::cpu

@@ -1,6 +1,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <array>
+
 #include "../cpu/attention.h"
 #include "../inputs.h"
 #include "attention.h"
@@ -60,10 +62,12 @@ void attention_backward_cpu(const c10::OperatorHandle&, Stack* stack) {
     return tensor.defined() ? tensor.reshape({shape.batch, shape.heads, shape.queries}) : tensor;
   };
   const auto output = with_heads(in.output);
+  // Both; autograd drops what nobody asked for.
+  constexpr std::array<bool, 2> kWanted = {true, true};
   const auto gradients =
       cpu::attention_backward(call, {output, rows(in.logsumexp), rows(in.logsumexp_rest)},
                               in.grad_output.defined() ? with_heads(in.grad_output) : at::zeros_like(output),
-                              rows(in.grad_logsumexp));
+                              rows(in.grad_logsumexp), kWanted);
   for (const auto& gradient : {gradients.query, gradients.key, gradients.value}) {
     stack->emplace_back(without_heads(gradient, call.query_dim).contiguous());
   }

@@ -21,12 +21,15 @@ class BoundAlibi final : public BoundScoreMod {
 
   bool reads_scores() const override { return false; }
   /// Each task adds up its own.
-  void begin_backward(int64_t splits, bool) override {
-    splits_ = splits;
-    gradients_ = at::zeros({splits, slopes_.size(0), slopes_.size(1)}, slopes_.options().dtype(at::kDouble));
+  void begin_backward(const BackwardPlan& plan) override {
+    is_wanted_ = plan.wanted[0];
+    if (!is_wanted_) return;
+    splits_ = plan.splits;
+    gradients_ = at::zeros({splits_, slopes_.size(0), slopes_.size(1)}, slopes_.options().dtype(at::kDouble));
   }
 
   std::vector<at::Tensor> gradients() const override {
+    if (!is_wanted_) return {at::Tensor()};
     const auto total = gradients_.sum(0);
     return {(original_.dim() == 1 ? total.sum(0) : total).to(original_.scalar_type())};
   }
@@ -39,11 +42,11 @@ class BoundAlibi final : public BoundScoreMod {
   }
   void backward(const Tile& tile, int64_t task, const float*, float* gradients,
                 int64_t stride) const override {
-    accumulate(tile, task, gradients, stride);
+    if (is_wanted_) accumulate(tile, task, gradients, stride);
   }
   void backward(const Tile& tile, int64_t task, const double*, double* gradients,
                 int64_t stride) const override {
-    accumulate(tile, task, gradients, stride);
+    if (is_wanted_) accumulate(tile, task, gradients, stride);
   }
 
  private:
@@ -66,6 +69,7 @@ class BoundAlibi final : public BoundScoreMod {
 
   at::Tensor original_, slopes_, gradients_;
   int64_t offset_, splits_ = 1;
+  bool is_wanted_ = false;
 };
 
 class Alibi final : public ScoreModNode {

@@ -24,16 +24,22 @@ class BoundBias final : public BoundScoreMod {
         shape_(shape) {}
 
   bool reads_scores() const override { return false; }
-  bool shares_gradients_over_batch() const override { return values_.size(0) == 1 && shape_.batch > 1; }
-  bool shares_gradients_over_heads() const override { return values_.size(1) == 1 && shape_.heads > 1; }
+  bool shares_gradients_over_batch() const override {
+    return is_wanted_ && values_.size(0) == 1 && shape_.batch > 1;
+  }
+  bool shares_gradients_over_heads() const override {
+    return is_wanted_ && values_.size(1) == 1 && shape_.heads > 1;
+  }
 
   /// A bias that does not depend on the key gets gradients from every split: each adds up its own.
-  void begin_backward(int64_t splits, bool visits_all) override {
+  void begin_backward(const BackwardPlan& plan) override {
+    is_wanted_ = plan.wanted[0];
+    if (!is_wanted_) return;
     const bool shares_over_keys = values_.size(3) == 1;
     auto sizes = values_.sizes().vec();
-    sizes.insert(sizes.begin(), shares_over_keys ? splits : 1);
-    splits_ = splits;
-    is_written_once_ = visits_all &&
+    sizes.insert(sizes.begin(), shares_over_keys ? plan.splits : 1);
+    splits_ = plan.splits;
+    is_written_once_ = plan.visits_all &&
                        values_.sizes().equals({shape_.batch, shape_.heads, shape_.queries, shape_.keys}) &&
                        !is_long_sum();
     gradients_ = at::empty(sizes, is_long_sum() ? values_.options().dtype(at::kDouble) : values_.options());
@@ -43,6 +49,7 @@ class BoundBias final : public BoundScoreMod {
   }
 
   std::vector<at::Tensor> gradients() const override {
+    if (!is_wanted_) return {at::Tensor()};
     const auto total = gradients_.size(0) == 1 ? gradients_.select(0, 0) : gradients_.sum(0);
     return {total.view(original_.sizes()).to(original_.scalar_type())};
   }
@@ -55,11 +62,11 @@ class BoundBias final : public BoundScoreMod {
   }
   void backward(const Tile& tile, int64_t task, const float*, float* gradients,
                 int64_t stride) const override {
-    accumulate(tile, task, gradients, stride);
+    if (is_wanted_) accumulate(tile, task, gradients, stride);
   }
   void backward(const Tile& tile, int64_t task, const double*, double* gradients,
                 int64_t stride) const override {
-    accumulate(tile, task, gradients, stride);
+    if (is_wanted_) accumulate(tile, task, gradients, stride);
   }
 
  private:
@@ -142,7 +149,7 @@ class BoundBias final : public BoundScoreMod {
   at::Tensor original_, values_, expanded_, gradients_, expanded_gradients_;
   ScoreShape shape_;
   int64_t splits_ = 1;
-  bool is_written_once_ = false;
+  bool is_wanted_ = false, is_written_once_ = false;
 };
 
 class Bias final : public ScoreModNode {

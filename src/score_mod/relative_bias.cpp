@@ -38,12 +38,15 @@ class BoundRelativeBias final : public BoundScoreMod {
 
   bool reads_scores() const override { return false; }
   /// Each task adds up its own.
-  void begin_backward(int64_t splits, bool) override {
-    splits_ = splits;
-    gradients_ = at::zeros({splits, shape_.batch, shape_.heads, original_.size(0)}, at::kDouble);
+  void begin_backward(const BackwardPlan& plan) override {
+    is_wanted_ = plan.wanted[0];
+    if (!is_wanted_) return;
+    splits_ = plan.splits;
+    gradients_ = at::zeros({splits_, shape_.batch, shape_.heads, original_.size(0)}, at::kDouble);
   }
 
   std::vector<at::Tensor> gradients() const override {
+    if (!is_wanted_) return {at::Tensor()};
     return {gradients_.sum(at::IntArrayRef{0, 1}).t().to(original_.scalar_type()).contiguous()};
   }
 
@@ -51,11 +54,11 @@ class BoundRelativeBias final : public BoundScoreMod {
   void forward(const Tile& tile, double* scores, int64_t stride) const override { add(tile, scores, stride); }
   void backward(const Tile& tile, int64_t task, const float*, float* gradients,
                 int64_t stride) const override {
-    accumulate(tile, task, gradients, stride);
+    if (is_wanted_) accumulate(tile, task, gradients, stride);
   }
   void backward(const Tile& tile, int64_t task, const double*, double* gradients,
                 int64_t stride) const override {
-    accumulate(tile, task, gradients, stride);
+    if (is_wanted_) accumulate(tile, task, gradients, stride);
   }
 
  private:
@@ -92,6 +95,7 @@ class BoundRelativeBias final : public BoundScoreMod {
   at::Tensor original_, values_, buckets_, gradients_;
   ScoreShape shape_;
   int64_t splits_ = 1;
+  bool is_wanted_ = false;
 };
 
 class RelativeBias final : public ScoreModNode {

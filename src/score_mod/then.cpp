@@ -12,8 +12,9 @@ using cpu::Tile;
 
 class BoundThen final : public BoundScoreMod {
  public:
-  BoundThen(std::unique_ptr<BoundScoreMod> first, std::unique_ptr<BoundScoreMod> second)
-      : first_(std::move(first)), second_(std::move(second)) {}
+  BoundThen(std::unique_ptr<BoundScoreMod> first, std::unique_ptr<BoundScoreMod> second,
+            size_t tensors_of_first)
+      : first_(std::move(first)), second_(std::move(second)), tensors_of_first_(tensors_of_first) {}
 
   bool shares_gradients_over_batch() const override {
     return first_->shares_gradients_over_batch() || second_->shares_gradients_over_batch();
@@ -22,9 +23,9 @@ class BoundThen final : public BoundScoreMod {
     return first_->shares_gradients_over_heads() || second_->shares_gradients_over_heads();
   }
   bool reads_scores() const override { return first_->reads_scores() || second_->reads_scores(); }
-  void begin_backward(int64_t splits, bool visits_all) override {
-    first_->begin_backward(splits, visits_all);
-    second_->begin_backward(splits, visits_all);
+  void begin_backward(const BackwardPlan& plan) override {
+    first_->begin_backward({plan.splits, plan.visits_all, plan.wanted.slice(0, tensors_of_first_)});
+    second_->begin_backward({plan.splits, plan.visits_all, plan.wanted.slice(tensors_of_first_)});
   }
   std::vector<at::Tensor> gradients() const override {
     auto all = first_->gradients();
@@ -76,6 +77,7 @@ class BoundThen final : public BoundScoreMod {
   }
 
   std::unique_ptr<BoundScoreMod> first_, second_;
+  size_t tensors_of_first_;
 };
 
 class Then final : public ScoreModNode {
@@ -101,7 +103,8 @@ class Then final : public ScoreModNode {
   std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t query_dim,
                                       at::ScalarType compute_type) const override {
     return std::make_unique<BoundThen>(first_->bind(shape, query_dim, compute_type),
-                                       second_->bind(shape, query_dim, compute_type));
+                                       second_->bind(shape, query_dim, compute_type),
+                                       first_->tensors().size());
   }
 
  private:
