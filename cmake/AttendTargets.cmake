@@ -22,11 +22,11 @@ function(attend_shared_library target)
 endfunction()
 
 # LibTorch's headers are the cost of a build: programs share one precompiled header. They must be compiled with the
-# same options, so each links the same things.
+# same options, so each links the same things. CLI11 is not in it: what it defines is compiled wherever it is seen.
 function(attend_precompiled_torch)
   file(WRITE ${PROJECT_BINARY_DIR}/precompiled.cpp "int main() { return 0; }\n")
   attend_program(attend_precompiled ${PROJECT_BINARY_DIR}/precompiled.cpp)
-  target_precompile_headers(attend_precompiled PRIVATE <torch/torch.h> <fmt/ranges.h> <CLI/CLI.hpp>)
+  target_precompile_headers(attend_precompiled PRIVATE <torch/torch.h> <fmt/ranges.h>)
 endfunction()
 
 # A program that uses the library: an example, a test or a benchmark.
