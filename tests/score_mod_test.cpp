@@ -100,7 +100,7 @@ struct Call {
   }
 
   Tensors attend(torch::ScalarType dtype, Backend backend) const {
-    torch::manual_seed(5);  // of the dropout
+    if (dropout_p > 0) torch::manual_seed(5);
     const auto all = leaves(dtype);
     const auto [output, logsumexp] =
         attention_with_lse(all[0], all[1], all[2],
@@ -694,7 +694,8 @@ TEST_F(ScoreMods, SameBitsOfASinkWithManyQueries) {
 }
 
 TEST_F(ScoreMods, SameBitsFromManyThreadsAtOnce) {
-  const auto call = everything({2, 4, 2, 70, 200, 8, 5});
+  auto call = everything({2, 4, 2, 70, 200, 8, 5});
+  call.dropout_p = 0;  // its seed comes from a generator that the threads share
   const auto expected = call.attend(torch::kFloat, Backend::fused);
   std::vector<Tensors> results(8);
   std::vector<std::thread> callers;
