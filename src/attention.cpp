@@ -1,5 +1,6 @@
 #include "reference/attention.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/randint.h>
 #include <attend/attention.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
