@@ -48,6 +48,7 @@ std::vector<Row> decode_rows();
 std::vector<Row> short_rows();
 std::vector<Row> window_rows();
 std::vector<Row> flex_rows();
+std::vector<Row> linear_rows();
 std::vector<Row> memory_rows();
 
 }  // namespace attend::benchmarks
