@@ -299,6 +299,7 @@ Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, c
   params.mask = own_mask(options, inputs) & inputs.mask;
   params.dropout_p = module.is_training() ? options.dropout() : 0;
   if (options.qk_norm()) params.scale = 1;
+  if (options.sinks()) params.sinks = module.sinks;
   params.score_mod = own_score_mod(module, query.device());
   if (inputs.cache != nullptr && !inputs.appends) {
     read(module, *inputs.cache, query, call);
@@ -336,6 +337,7 @@ void MultiHeadAttentionImpl::reset() {
   if (const auto& buckets = options.relative_bias()) {
     relative_bias = parameter("relative_bias", {buckets->count, options.num_heads()});
   }
+  if (options.sinks()) sinks = parameter("sinks", {options.num_heads()});
   out_proj = register_module(
       "out_proj",
       torch::nn::Linear(torch::nn::LinearOptions(queries, options.embed_dim()).bias(options.bias())));
@@ -356,6 +358,7 @@ void MultiHeadAttentionImpl::reset_parameters() {
   if (options.relative_bias()) {                                                   // as T5 starts
     torch::nn::init::normal_(relative_bias, 0, 1 / std::sqrt(static_cast<double>(options.embed_dim())));
   }
+  if (options.sinks()) torch::nn::init::zeros_(sinks);  // Miller 2023
 }
 
 void MultiHeadAttentionImpl::pretty_print(std::ostream& stream) const {

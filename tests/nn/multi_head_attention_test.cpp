@@ -144,6 +144,22 @@ TEST_F(MultiHead, RelativeBiasIsLearned) {
   EXPECT_GT(module->relative_bias.grad().abs().max().item<double>(), 0);
 }
 
+TEST_F(MultiHead, SinksTakeAPartOfTheWeights) {
+  auto module = random_module(MultiHeadAttentionOptions(12, 6).num_kv_heads(2).sinks(true));
+  EXPECT_EQ(module->sinks.sizes(), (std::vector<int64_t>{6}));
+  const auto x = random({2, 5, 12});
+  // The softmax over one more score, whose value is 0.
+  const ByHand by_hand(module, x);
+  const auto key = by_hand.key.repeat_interleave(3, 1), value = by_hand.value.repeat_interleave(3, 1);
+  const auto scores = torch::matmul(by_hand.query, key.transpose(-2, -1)) / std::sqrt(2.0);
+  const auto sinks = module->sinks.view({1, 6, 1, 1}).expand({2, 6, 5, 1});
+  const auto weights = torch::softmax(torch::cat({scores, sinks}, -1), -1).slice(-1, 0, 5);
+  expect_close(module(x), module->out_proj(torch::matmul(weights, value).transpose(1, 2).flatten(2)), 1e-13);
+  expect_close(std::get<1>(module->forward_with_weights(x, {}, {}, {}, /*average=*/false)), weights, 1e-14);
+  module(x).sum().backward();
+  EXPECT_GT(module->sinks.grad().abs().min().item<double>(), 0);
+}
+
 TEST_F(MultiHead, CapsScores) {
   auto module = random_module(MultiHeadAttentionOptions(12, 6).softcap(0.5).alibi(true));
   const auto x = random({2, 5, 12});
@@ -218,6 +234,7 @@ TEST_F(MultiHead, StepsEqualTheWhole) {
       {"rotary", MultiHeadAttentionOptions(8, 2).rotary(RotaryParams{})},
       {"alibi", MultiHeadAttentionOptions(8, 2).alibi(true)},
       {"relative bias", MultiHeadAttentionOptions(8, 2).relative_bias(RelativeBuckets{})},
+      {"sinks", MultiHeadAttentionOptions(8, 2).sinks(true)},
       {"qk_norm", MultiHeadAttentionOptions(8, 2).qk_norm(true).rotary(RotaryParams{})},
       {"window", MultiHeadAttentionOptions(8, 2).window({5, 0}).rotary(RotaryParams{})},
       {"window, relative bias",

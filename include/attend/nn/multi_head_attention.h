@@ -56,6 +56,9 @@ struct ATTEND_API MultiHeadAttentionOptions {
   /// A learned bias for each head and bucket of distances (T5, Raffel 2020), see `attend::relative_bias`.
   /// Default: none.
   TORCH_ARG(std::optional<RelativeBuckets>, relative_bias) = std::nullopt;
+  /// Whether a learned score of each head joins the softmax's denominator (Miller 2023; Xiao 2024), see
+  /// `AttentionParams::sinks`. Default: false.
+  TORCH_ARG(bool, sinks) = false;
   /// Whether a query sees no key after its own position. Default: false.
   TORCH_ARG(bool, is_causal) = false;
 };
@@ -94,7 +97,7 @@ struct MultiHeadAttentionInputs {
 /// [(H + 2 Hkv) D, E] (queries, keys, values, one under the other), or where kdim or vdim is not embed_dim
 /// q_proj_weight [H D, E], k_proj_weight [Hkv D, kdim], v_proj_weight [Hkv D, vdim]; in_proj_bias
 /// [(H + 2 Hkv) D]; out_proj.weight [E, H D], out_proj.bias [E]. With qk_norm also logit_scale [H], with
-/// relative_bias also relative_bias [buckets, H].
+/// relative_bias also relative_bias [buckets, H], with sinks also sinks [H].
 ///
 /// Unlike there, a query that may attend to nothing gets the bias of out_proj, not NaN, and what true means
 /// in masks is the same for any rank. Errors: c10::Error naming the argument, what was expected and what it
@@ -131,7 +134,7 @@ class ATTEND_API MultiHeadAttentionImpl : public torch::nn::Cloneable<MultiHeadA
 
   MultiHeadAttentionOptions options;
   torch::Tensor in_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight, in_proj_bias, logit_scale,
-      relative_bias;
+      relative_bias, sinks;
   torch::nn::Linear out_proj{nullptr};
 
  protected:
