@@ -16,7 +16,10 @@ namespace {
 
 /// What may be held of the heads that are worked on at once, so that it stays in the caches, where they are
 /// enough for all threads.
-constexpr int64_t kHeldBytes = int64_t{8} << 20;
+constexpr int64_t kHeldBytes = int64_t{2} << 20;
+
+/// Chunks of a head that the forward works on at once, where they are enough for all threads.
+constexpr int64_t kHeldChunks = 32;
 
 /// Elements of the states of all heads below which a step is over before a second thread has begun.
 constexpr int64_t kShortState = int64_t{1} << 16;
@@ -88,14 +91,14 @@ struct Held {
 
   Held(const Bound& bound_, const LinearArgs& args_, bool for_backward)
       : bound(bound_), args(args_), heads(heads_at_once(for_backward)) {
-    states = per_head(args.chunks() + 1, args.d, args.state_width());
-    chunk_decays = per_head(args.chunks(), 1, args.decay_width);
+    states = per_head(args.held_chunks + 1, args.d, args.state_width());
+    chunk_decays = per_head(args.held_chunks, 1, args.decay_width);
     if (for_backward) grad_states = at::empty_like(states);
     if (!args.has_delta_rule()) return;
-    from_start = per_head(args.chunks(), kChunk, args.d);
+    from_start = per_head(args.held_chunks, kChunk, args.d);
     to_end = at::empty_like(from_start);
-    inverse = per_head(args.chunks(), kChunk, kChunk);
-    written = per_head(args.chunks(), kChunk, args.state_width());
+    inverse = per_head(args.held_chunks, kChunk, kChunk);
+    written = per_head(args.held_chunks, kChunk, args.state_width());
     if (!for_backward) return;
     inverse_of_grad = at::empty_like(inverse);
     grad_written = at::empty_like(written);
@@ -113,9 +116,11 @@ struct Held {
 
   /// Which head is worked on with which others does not change its result.
   int64_t heads_at_once(bool for_backward) const {
-    const int64_t of_chunk =
-        args.d * padded(args.state_width(), bound.kernels.lanes) * (for_backward ? 2 : 1);
-    const int64_t of_head = args.chunks() * of_chunk * static_cast<int64_t>(bound.options.dtype().itemsize());
+    const int64_t width = padded(args.state_width(), bound.kernels.lanes);
+    int64_t of_chunk = args.d * width * (for_backward ? 2 : 1);
+    if (args.has_delta_rule()) of_chunk += kChunk * (2 * args.d + (kChunk + width) * (for_backward ? 2 : 1));
+    const int64_t of_head =
+        args.held_chunks * of_chunk * static_cast<int64_t>(bound.options.dtype().itemsize());
     const int64_t of_threads = (at::get_num_threads() + least_tasks() - 1) / least_tasks();
     const int64_t at_least = std::max(kHeldBytes / std::max<int64_t>(of_head, 1), of_threads);
     return std::max<int64_t>(1, std::min(at_least, args.batch * args.heads));
@@ -135,16 +140,31 @@ void for_heads(LinearArgs& args, int64_t at_once, Action action) {
   }
 }
 
+/// Calls action() for as many chunks as are worked on at once, and the next, which go on from the final
+/// states of those before them.
+template <typename Action>
+void for_chunks(LinearArgs& args, int64_t at_once, Action action) {
+  const void* const initial = args.states.initial;
+  args.first_chunk = 0;
+  do {
+    args.held_chunks = std::min(at_once, args.chunks() - args.first_chunk);
+    action();
+    args.states.initial = args.states.final;
+    args.first_chunk += at_once;
+  } while (args.first_chunk < args.chunks());
+  args.states.initial = initial;
+}
+
 void run_states(const LinearAttentionKernels& kernels, const LinearArgs& args, int64_t heads) {
   const int64_t bytes = kernels.scratch(args);
   if (args.has_delta_rule()) {
-    run_tasks(heads * args.chunks(), bytes,
+    run_tasks(heads * args.held_chunks, bytes,
               [&](int64_t task, void* scratch) { kernels.prepare_delta(args, task, scratch); });
     run_tasks(heads * kernels.column_blocks(args), bytes,
               [&](int64_t task, void* scratch) { kernels.delta_states(args, task, scratch); });
     return;
   }
-  run_tasks(heads * args.chunks(), bytes,
+  run_tasks(heads * args.held_chunks, bytes,
             [&](int64_t task, void* scratch) { kernels.add_to_state(args, task, scratch); });
   run_tasks(heads * kernels.row_blocks(args), 0,
             [&](int64_t task, void*) { kernels.join_states(args, args.states, task); });
@@ -153,13 +173,13 @@ void run_states(const LinearAttentionKernels& kernels, const LinearArgs& args, i
 void run_grad_states(const LinearAttentionKernels& kernels, const LinearBackwardArgs& args, int64_t heads) {
   const int64_t bytes = kernels.backward_scratch(args);
   if (args.has_delta_rule()) {
-    run_tasks(heads * args.chunks(), bytes,
+    run_tasks(heads * args.held_chunks, bytes,
               [&](int64_t task, void* scratch) { kernels.prepare_grad_delta(args, task, scratch); });
     run_tasks(heads * kernels.column_blocks(args), bytes,
               [&](int64_t task, void* scratch) { kernels.delta_grad_states(args, task, scratch); });
     return;
   }
-  run_tasks(heads * args.chunks(), bytes,
+  run_tasks(heads * args.held_chunks, bytes,
             [&](int64_t task, void* scratch) { kernels.add_to_grad_state(args, task, scratch); });
   run_tasks(heads * kernels.row_blocks(args), 0,
             [&](int64_t task, void*) { kernels.join_states(args, args.grad_states, task); });
@@ -198,6 +218,9 @@ LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool fo
   if (args.batch * args.heads == 0) return outputs;
 
   const auto& kernels = bound.kernels;
+  const int64_t for_threads = 4 * at::get_num_threads() / (args.batch * args.heads);
+  const int64_t chunks = std::min(args.chunks(), std::max(kHeldChunks, for_threads));
+  args.held_chunks = chunks;
   const Held held(bound, args, /*for_backward=*/false);
   args.states = {held.states.data_ptr(), data_of(bound.initial_state), outputs.final_state.data_ptr(), false};
   args.chunk_decays = held.chunk_decays.data_ptr();
@@ -206,10 +229,12 @@ LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool fo
   args.normaliser = data_of(outputs.normaliser);
   if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
   for_heads(args, held.heads, [&](int64_t heads) {
-    run_states(kernels, args, heads);
-    if (args.queries == 0) return;
-    run_tasks(heads * args.chunks(), kernels.scratch(args),
-              [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
+    for_chunks(args, chunks, [&] {
+      run_states(kernels, args, heads);
+      if (args.queries == 0) return;
+      run_tasks(heads * args.held_chunks, kernels.scratch(args),
+                [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
+    });
   });
   return outputs;
 }
@@ -220,6 +245,7 @@ at::Tensor linear_attention_step(const LinearAttentionCall& call, const at::Tens
   bound.describe(call, args);
   const auto output = at::empty({args.batch, args.heads, 1, args.d_v}, call.query.options());
   if (args.batch * args.heads == 0) return output;
+  args.held_chunks = 1;
   args.states.data = state.data_ptr();
   args.output = heads_of(output);
   const bool is_short = state.numel() < kShortState;
@@ -251,6 +277,7 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
              beta = of_heads(args.keys, 1), initial_state = of_heads(args.d, args.state_width());
   if (args.batch * args.heads > 0) {
     const auto& kernels = bound.kernels;
+    args.held_chunks = args.chunks();
     const Held held(bound, args, /*for_backward=*/true);
     args.states = {held.states.data_ptr(), data_of(bound.initial_state), nullptr, false};
     args.grad_states = {held.grad_states.data_ptr(), data_of(grad_final), initial_state.data_ptr(), true};
@@ -267,7 +294,7 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
     for_heads(args, held.heads, [&](int64_t heads) {
       run_states(kernels, args, heads);
       run_grad_states(kernels, args, heads);
-      run_tasks(heads * args.chunks(), kernels.backward_scratch(args),
+      run_tasks(heads * args.held_chunks, kernels.backward_scratch(args),
                 [&](int64_t task, void* scratch) { kernels.gradients(args, task, scratch); });
     });
   }

@@ -17,7 +17,7 @@ struct Range {
 struct Chunk {
   int64_t batch, head, kv_head;
   int64_t slot;         ///< of the head, among those whose states are held
-  int64_t index;        ///< among the head's chunks
+  int64_t index;        ///< among the head's chunks whose states are held
   int64_t step, steps;  ///< the first, and how many
   Range keys, queries;  ///< those of its steps that have one
 };
@@ -27,16 +27,16 @@ inline Range steps_of(int64_t first, int64_t last, const Chunk& chunk) {
   return {begin < 0 ? 0 : begin, smaller(end, chunk.steps)};
 }
 
-/// The chunk of a task, of which there are as many as heads whose states are held, times chunks.
+/// The chunk of a task, of which there are as many as heads and chunks whose states are held.
 inline Chunk chunk_at(const LinearArgs& args, int64_t task) {
   Chunk chunk{};
-  chunk.slot = task / args.chunks();
+  chunk.slot = task / args.held_chunks;
   const int64_t head = args.first_head + chunk.slot;
   chunk.batch = head / args.heads;
   chunk.head = head % args.heads;
   chunk.kv_head = chunk.head / (args.heads / args.kv_heads);
-  chunk.index = task % args.chunks();
-  chunk.step = chunk.index * kChunk;
+  chunk.index = task % args.held_chunks;
+  chunk.step = (args.first_chunk + chunk.index) * kChunk;
   chunk.steps = smaller(kChunk, args.steps() - chunk.step);
   const int64_t first_key = args.steps() - args.keys, first_query = args.steps() - args.queries;
   const int64_t keys = args.key_lengths == nullptr ? args.keys : args.key_lengths[chunk.batch];
@@ -57,13 +57,13 @@ inline int64_t first_query_step(const LinearArgs& args) { return args.steps() - 
 template <typename T>
 T* state_at(const LinearArgs& args, const States& states, int64_t slot, int64_t chunk) {
   return static_cast<T*>(states.data) +
-         (slot * (args.chunks() + 1) + chunk) * args.d * padded<T>(args.state_width());
+         (slot * (args.held_chunks + 1) + chunk) * args.d * padded<T>(args.state_width());
 }
 
 template <typename T>
 T* chunk_decay_of(const LinearArgs& args, const Chunk& chunk) {
   return static_cast<T*>(args.chunk_decays) +
-         (chunk.slot * args.chunks() + chunk.index) * padded<T>(args.decay_width);
+         (chunk.slot * args.held_chunks + chunk.index) * padded<T>(args.decay_width);
 }
 
 template <typename T>

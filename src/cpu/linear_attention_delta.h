@@ -44,7 +44,7 @@ struct DeltaScratch {
 /// The part of a buffer of `DeltaChunks`, of rows of `width`, that is a chunk's.
 template <typename T>
 Rows<T> delta_rows(const LinearArgs& args, void* buffer, const Chunk& chunk, int64_t width) {
-  return {static_cast<T*>(buffer) + (chunk.slot * args.chunks() + chunk.index) * kChunk * width, width};
+  return {static_cast<T*>(buffer) + (chunk.slot * args.held_chunks + chunk.index) * kChunk * width, width};
 }
 
 template <typename T>
@@ -210,8 +210,8 @@ void delta_states(const LinearArgs& args, int64_t task, void* memory) {
   const auto block = columns_at<T>(args, task);
   const int64_t width = padded<T>(args.state_width());
   begin_states<T>(args, args.states, block);
-  for (int64_t n = 0; n < args.chunks(); ++n) {
-    const auto chunk = chunk_at(args, block.slot * args.chunks() + n);
+  for (int64_t n = 0; n < args.held_chunks; ++n) {
+    const auto chunk = chunk_at(args, block.slot * args.held_chunks + n);
     const T* beta = write_strengths(args, chunk, own.beta);
     solve_chunk<T>(args, chunk, block, block_at<T>(args, args.states, block, n), own);
     auto written = delta_rows<T>(args, args.delta.written, chunk, width);

@@ -51,8 +51,8 @@ void delta_grad_states(const LinearBackwardArgs& args, int64_t task, void* memor
   const auto block = columns_at<T>(args, task);
   const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
   begin_states<T>(args, args.grad_states, block);
-  for (int64_t n = 0; n < args.chunks(); ++n) {
-    const auto chunk = chunk_at(args, (block.slot + 1) * args.chunks() - 1 - n);
+  for (int64_t n = 0; n < args.held_chunks; ++n) {
+    const auto chunk = chunk_at(args, (block.slot + 1) * args.held_chunks - 1 - n);
     const T* beta = write_strengths(args, chunk, own.beta);
     auto grad_written = delta_rows<T>(args, args.delta.grad_written, chunk, width);
     grad_written.data += block.column;

@@ -19,16 +19,17 @@ constexpr int64_t kChunk = 64;
 
 enum class KernelFeatureMap { elu_plus_one, relu, identity };
 
-/// The states at the starts of all chunks of some heads, and after the last: [heads at once, chunks + 1, d,
-/// state width], rows padded to whole vectors. The last of them comes first where it is about gradients.
+/// The states at the starts of some chunks of some heads, and after the last: [heads at once, held chunks +
+/// 1, d, state width], rows padded to whole vectors. The last of them comes first where it is about
+/// gradients.
 struct States {
   void* data;
   const void* initial;  ///< [B, H, d, state width]; null: zeros
-  void* final;          ///< the same, or null
+  void* final;          ///< the same, or null; may be the memory of `initial`
   bool from_end;
 };
 
-/// What the delta rule is computed from, of all chunks of some heads; of T, [heads at once, chunks, ...],
+/// What the delta rule is computed from, of the same chunks; of T, [heads at once, held chunks, ...],
 /// rows padded to whole vectors. See linear_attention_delta.h.
 struct DeltaChunks {
   void *from_start, *to_end;        ///< [kChunk, d]: the keys, decayed
@@ -49,9 +50,11 @@ struct LinearArgs {
   bool normalize;
   double scale;
 
-  int64_t first_head;  ///< of B * H: the first of those whose states are held
+  int64_t first_head;                ///< of B * H: the first of those whose states are held
+  int64_t first_chunk, held_chunks;  ///< of these heads: those whose states are held
   States states;
-  void* chunk_decays;  ///< of T, [heads at once, chunks, decay_width], rows padded: of all steps of a chunk
+  void* chunk_decays;  ///< of T, [heads at once, held chunks, decay_width], rows padded: of all steps of a
+                       ///< chunk
   DeltaChunks delta;
 
   int64_t steps() const { return queries > keys ? queries : keys; }

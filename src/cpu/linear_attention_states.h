@@ -57,7 +57,7 @@ struct StateBlock {
 /// At step n of the way from the first to the last, which is the first chunk's where gradients are meant.
 template <typename T>
 T* block_at(const LinearArgs& args, const States& states, const StateBlock& block, int64_t n) {
-  return state_at<T>(args, states, block.slot, states.from_end ? args.chunks() - n : n) +
+  return state_at<T>(args, states, block.slot, states.from_end ? args.held_chunks - n : n) +
          block.row * padded<T>(args.state_width()) + block.column;
 }
 
@@ -84,7 +84,7 @@ template <typename T>
 void end_states(const LinearArgs& args, const States& states, const StateBlock& block) {
   if (states.final == nullptr) return;
   const int64_t columns = smaller(block.width, args.state_width() - block.column);
-  const T* from = block_at<T>(args, states, block, args.chunks());
+  const T* from = block_at<T>(args, states, block, args.held_chunks);
   T* to = rows_of_state(args, static_cast<T*>(states.final), block);
   for (int64_t row = 0; row < block.rows; ++row) {
     for (int64_t w = 0; w < columns; ++w) to[row * args.state_width() + w] = from[w];
@@ -95,7 +95,7 @@ void end_states(const LinearArgs& args, const States& states, const StateBlock& 
 /// What there is at n + 1 already, and diag(decay of the chunk between) times what is at n.
 template <typename T>
 void add_decayed_state(const LinearArgs& args, const States& states, const StateBlock& block, int64_t n) {
-  const int64_t chunk = block.slot * args.chunks() + (states.from_end ? args.chunks() - 1 - n : n);
+  const int64_t chunk = block.slot * args.held_chunks + (states.from_end ? args.held_chunks - 1 - n : n);
   const T* decay = static_cast<const T*>(args.chunk_decays) + chunk * padded<T>(args.decay_width);
   const T* from = block_at<T>(args, states, block, n);
   T* to = block_at<T>(args, states, block, n + 1);
@@ -120,7 +120,7 @@ void join_states(const LinearArgs& args, const States& states, int64_t task) {
   const StateBlock block{task / row_blocks(args), row, smaller(kRowBlock, args.d - row), 0,
                          padded<T>(args.state_width())};
   begin_states<T>(args, states, block);
-  for (int64_t n = 0; n < args.chunks(); ++n) add_decayed_state<T>(args, states, block, n);
+  for (int64_t n = 0; n < args.held_chunks; ++n) add_decayed_state<T>(args, states, block, n);
   end_states<T>(args, states, block);
 }
 
