@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "charts.h"
+#include "encode.h"
 #include "lengths.h"
 #include "measure.h"
 #include "memory.h"
@@ -25,9 +26,11 @@ struct Options {
   bool quick = false, list = false;
   std::string filter, output, markdown;
   int pairs = 9;
-  int threads = 0;            ///< 0: one, and all
-  int64_t memory_length = 0;  ///< of the process that measures memory
-  std::string command;        ///< as it was given
+  int threads = 0;                  ///< 0: one, and all
+  std::string memory;               ///< what the process measures the memory of
+  int64_t length = 0;               ///< of that
+  std::vector<std::string> encode;  ///< a sentence encoder, and files of texts and of their vectors
+  std::string command;              ///< as it was given
 
   bool selects(const std::string& name) const { return name.find(filter) != std::string::npos; }
 };
@@ -36,7 +39,7 @@ std::vector<Row> rows_for(const Options& options) {
   std::vector<Row> selected;
   for (const auto& rows :
        {dense_rows(), dropout_rows(), bias_rows(), score_mod_rows(), half_rows(), window_rows(), flex_rows(),
-        decode_rows(), short_rows(), linear_rows(), memory_rows()}) {
+        decode_rows(), short_rows(), linear_rows(), module_rows(), encode_rows(), memory_rows()}) {
     for (const auto& row : rows) {
       if (options.selects(row.name) && (row.in_quick || !options.quick)) selected.push_back(row);
     }
@@ -127,7 +130,10 @@ void add_options(CLI::App& app, Options& options) {
                  "Write the table to this file, between its marks where it has them");
   app.add_flag("--quick", options.quick, "Fewer pairs, on all threads alone, no FlexAttention: two minutes");
   app.add_flag("--list", options.list, "Print the rows' names and measure nothing");
-  app.add_option("--memory", options.memory_length)->group("");  // what a row calls
+  // What rows start processes with.
+  app.add_option("--memory", options.memory)->group("");
+  app.add_option("--length", options.length)->group("");
+  app.add_option("--encode", options.encode)->expected(3)->group("");
 }
 
 int main(int argc, char** argv) {
@@ -144,7 +150,11 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "bench: {}\n", error.what());
     return 2;
   }
-  if (options.memory_length > 0) return print_extra_memory(options.memory_length);
+  if (!options.encode.empty()) {
+    if (options.threads > 0) at::set_num_threads(options.threads);
+    return print_encoding_time(options.encode[0], options.encode[1], options.encode[2]);
+  }
+  if (!options.memory.empty()) return print_extra_memory(options.memory, options.length);
   if (options.quick && app.count("--pairs") == 0) options.pairs = 3;
   if (options.output.empty()) options.output = std::filesystem::canonical("/proc/self/exe").parent_path();
   const auto rows = rows_for(options);

@@ -6,9 +6,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <string>
 
+#include "modules.h"
 #include "process.h"
-#include "sides.h"
 #include "verify.h"
 
 namespace attend::benchmarks {
@@ -44,37 +46,65 @@ std::string verify_last_rows(const Inputs& in, const Tensors& results) {
   return wrong.empty() ? difference(rows(results[3]), expected[1]) : wrong;
 }
 
-Tensors step(const Inputs& in) { return forward_backward(ours(in, {.mask = causal()}), in.all())(); }
+/// A training step, and what is wrong with its results; empty where nothing is.
+struct Step {
+  Side run;
+  std::function<std::string(const Tensors& results)> verify = [](const Tensors&) { return std::string(); };
+};
 
-double extra_memory(int64_t length, int threads) {
-  const auto program = std::filesystem::canonical("/proc/self/exe").string();
-  return std::stod(output_of(fmt::format("'{}' --memory {} --threads {}", program, length, threads)));
+Step step_of(const std::string& what, int64_t length) {
+  if (what == "attention") {
+    const auto in = Inputs(Sizes::self(1, length, kHeadDim)).trained();
+    return {forward_backward(ours(in, {.mask = causal()}), in.all()),
+            [in](const Tensors& results) { return verify_last_rows(in, results); }};
+  }
+  const auto sides = module_training_sides(length);  // which the rows of time verify
+  return {what == "module" ? sides.ours : sides.theirs};
 }
 
-Row row(int64_t length) {
-  return {.name = fmt::format("memory besides the inputs, causal, one head, L = {} / {:.0f} MB", length,
-                              kAllowed),
-          .target = 1,
+/// In a process of its own.
+double extra_memory(const std::string& what, int64_t length, int threads) {
+  const auto program = std::filesystem::canonical("/proc/self/exe").string();
+  return std::stod(
+      output_of(fmt::format("'{}' --memory {} --length {} --threads {}", program, what, length, threads)));
+}
+
+using Megabytes = std::function<double(int threads)>;
+
+Row row(const std::string& name, double target, const Megabytes& ours, const Megabytes& theirs) {
+  return {.name = "memory besides the inputs, " + name,
+          .target = target,
           .make = {},
           .threads = Threads::all,
           .elsewhere =
-              [length](int threads, int) {
-                const double megabytes = extra_memory(length, threads);
-                return Comparison{megabytes, kAllowed, kAllowed / megabytes};
+              [=](int threads, int) {
+                const double megabytes = ours(threads), others = theirs(threads);
+                return Comparison{megabytes, others, others / megabytes};
               },
           .unit = "MB"};
 }
 
+Row attention_row(int64_t length) {
+  return row(
+      fmt::format("causal, one head, L = {} / {:.0f} MB", length, kAllowed), 1,
+      [length](int threads) { return extra_memory("attention", length, threads); },
+      [](int) { return kAllowed; });
+}
+
+Megabytes module_memory(const std::string& what, int64_t length, double times = 1) {
+  return [=](int threads) { return times * extra_memory(what, length, threads); };
+}
+
 }  // namespace
 
-int print_extra_memory(int64_t length) {
-  step(Inputs(Sizes::self(1, 1024, kHeadDim)).trained());  // what a first call keeps for the next
-  const auto in = Inputs(Sizes::self(1, length, kHeadDim)).trained();
+int print_extra_memory(const std::string& what, int64_t length) {
+  step_of(what, 1024).run();  // what a first call keeps for the next
+  const auto step = step_of(what, length);
   const double before = status("VmRSS");
   std::ofstream("/proc/self/clear_refs") << 5;  // forget the most that there was
-  const auto results = step(in);
+  const auto results = step.run();
   const double most = status("VmHWM");
-  const auto wrong = verify_last_rows(in, results);
+  const auto wrong = step.verify(results);
   if (!wrong.empty()) {
     fmt::print(stderr, "bench: the last queries are {}\n", wrong);
     return 1;
@@ -84,9 +114,14 @@ int print_extra_memory(int64_t length) {
 }
 
 std::vector<Row> memory_rows() {
-  auto longest = row(65536);
+  auto longest = attention_row(65536);
   longest.in_quick = false;
-  return {row(16384), longest};
+  const std::string module = "nn::MultiHeadAttention(512, 8), ";
+  return {attention_row(16384), longest,
+          row(module + "L = 4096 / torch::nn", 1, module_memory("module", 4096),
+              module_memory("torch_module", 4096)),
+          row(module + "L = 16384 / four times L = 4096", 0.9, module_memory("module", 16384),
+              module_memory("module", 4096, 4))};
 }
 
 }  // namespace attend::benchmarks

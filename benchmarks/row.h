@@ -49,6 +49,8 @@ std::vector<Row> short_rows();
 std::vector<Row> window_rows();
 std::vector<Row> flex_rows();
 std::vector<Row> linear_rows();
+std::vector<Row> module_rows();
+std::vector<Row> encode_rows();
 std::vector<Row> memory_rows();
 
 }  // namespace attend::benchmarks
