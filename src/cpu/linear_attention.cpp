@@ -218,7 +218,7 @@ LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool fo
   if (args.batch * args.heads == 0) return outputs;
 
   const auto& kernels = bound.kernels;
-  const int64_t for_threads = 4 * at::get_num_threads() / (args.batch * args.heads);
+  const int64_t for_threads = int64_t{4} * at::get_num_threads() / (args.batch * args.heads);
   const int64_t chunks = std::min(args.chunks(), std::max(kHeldChunks, for_threads));
   args.held_chunks = chunks;
   const Held held(bound, args, /*for_backward=*/false);

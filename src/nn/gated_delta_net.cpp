@@ -1,6 +1,6 @@
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/conv1d.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/expm1.h>
 #include <ATen/ops/log.h>
@@ -13,7 +13,6 @@
 #include <ATen/ops/zeros.h>
 #include <attend/nn/linear_attention.h>
 
-#include <array>
 #include <cmath>
 #include <ostream>
 
@@ -93,10 +92,13 @@ torch::Tensor GatedDeltaNetImpl::convolved(const torch::Tensor& projected, Recur
                           : at::zeros({projected.size(0), before, channels}, projected.options());
   const auto with_recent = at::cat({recent, projected}, 1);
   if (state != nullptr) state->recent = with_recent.slice(1, with_recent.size(1) - before).clone();
-  constexpr std::array<int64_t, 1> one = {1}, none = {0};
-  const auto sums = at::conv1d(with_recent.transpose(1, 2), weight.unsqueeze(1), {}, /*stride=*/one,
-                               /*padding=*/none, /*dilation=*/one, /*groups=*/channels);
-  return at::silu(sums.transpose(1, 2));
+  // As shifted products: several times faster than at::conv1d with a group for each channel.
+  const int64_t length = projected.size(1);
+  auto sums = with_recent.slice(1, before) * weight.select(1, before);
+  for (int64_t n = 0; n < before; ++n) {
+    sums = at::addcmul(sums, with_recent.slice(1, n, n + length), weight.select(1, n));
+  }
+  return at::silu(sums);
 }
 
 torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentState* state) {
