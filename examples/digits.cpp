@@ -112,7 +112,7 @@ double train_epoch(DigitReader& model, torch::optim::Optimizer& optimizer, const
 void train(DigitReader& model, const Split& digits, int64_t epochs) {
   constexpr double first_rate = 3e-3;
   torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(first_rate));
-  const Progress progress(epochs, digits.training.size());
+  const Progress progress(epochs, digits.training.size(), "digits");
   for (int64_t epoch = 1; epoch <= epochs; ++epoch) {
     const double left = static_cast<double>(epochs - epoch + 1) / static_cast<double>(epochs);
     for (auto& group : optimizer.param_groups()) group.options().set_lr(first_rate * left);

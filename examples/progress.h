@@ -13,8 +13,9 @@
 /// How training goes: one line that is redrawn on a terminal, about ten lines elsewhere.
 class Progress {
  public:
-  Progress(int64_t epochs, int64_t digits_per_epoch)
-      : epochs_(epochs), digits_per_epoch_(digits_per_epoch), on_terminal_(on_terminal()) {}
+  /// `unit` is what an epoch has so many of.
+  Progress(int64_t epochs, int64_t per_epoch, const char* unit)
+      : epochs_(epochs), per_epoch_(per_epoch), unit_(unit), on_terminal_(on_terminal()) {}
 
   /// `epoch` counts from 1.
   void show(int64_t epoch, double loss, double accuracy) const {
@@ -35,13 +36,13 @@ class Progress {
   std::string pace(int64_t epoch) const {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
     const double epochs_per_second = static_cast<double>(epoch) / elapsed.count();
-    return fmt::format("{:.0f} digits/s  {:.0f} s left",
-                       epochs_per_second * static_cast<double>(digits_per_epoch_),
-                       static_cast<double>(epochs_ - epoch) / epochs_per_second);
+    return fmt::format("{:.0f} {}/s  {:.0f} s left", epochs_per_second * static_cast<double>(per_epoch_),
+                       unit_, static_cast<double>(epochs_ - epoch) / epochs_per_second);
   }
 
   int64_t epochs_;
-  int64_t digits_per_epoch_;
+  int64_t per_epoch_;
+  const char* unit_;
   bool on_terminal_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
