@@ -1,4 +1,4 @@
-"""Times attend's sentence encoder against transformers on 1000 passages: the vectors are compared first, then both
+"""Times attend's sentence encoder against transformers on passages: the vectors are compared first, then both
 sides run alternately. Prints ours and theirs in milliseconds, the medians, and the median ratio."""
 
 import argparse
@@ -53,6 +53,7 @@ def milliseconds(run):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--passages", type=int, default=1000)
     parser.add_argument("--sorted", action="store_true")
     parser.add_argument("--program", required=True)
     parser.add_argument("--threads", type=int, required=True)
@@ -60,7 +61,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     random.seed(0)
-    texts = passages((pathlib.Path(options.model) / "vocab.txt").read_text().splitlines(), 1000)
+    texts = passages((pathlib.Path(options.model) / "vocab.txt").read_text().splitlines(), options.passages)
     theirs = Transformers(options.model, options.sorted)
 
     with tempfile.TemporaryDirectory() as folder:
