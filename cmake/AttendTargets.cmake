@@ -17,6 +17,7 @@ function(attend_shared_library target)
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     CXX_VISIBILITY_PRESET hidden
     VISIBILITY_INLINES_HIDDEN ON
+    UNITY_BUILD OFF  # files repeat names that are their own
     INSTALL_RPATH "$ORIGIN")
   attend_compile_options(${target})
 endfunction()

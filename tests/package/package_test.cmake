@@ -26,7 +26,7 @@ if(MODE STREQUAL install)
   endif()
   list(APPEND options -DCMAKE_PREFIX_PATH=${WORK}/moved)
 else()
-  list(APPEND options -DATTEND_SOURCE=${SOURCE})
+  list(APPEND options -DATTEND_SOURCE=${SOURCE} -DCMAKE_UNITY_BUILD=ON)  # of the surrounding project
 endif()
 run(${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${WORK}/build ${options})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
