@@ -10,27 +10,23 @@
 
 namespace attend {
 
-/// What a backward pass over a modification's tiles will be.
-struct BackwardPlan {
-  int64_t splits;             ///< the number of tasks that the keys of a head are split into
-  bool visits_all;            ///< whether every score will be visited
-  at::ArrayRef<bool> wanted;  ///< for each tensor of the node, whether its gradient is asked for
-};
-
 /// A score modification as the fused kernel asks for it, with the gradients of its tensors.
 class BoundScoreMod : public cpu::ScoreTiles {
  public:
+  /// Tells for each tensor of the node whether `backward` will sum its gradients; first of all.
+  virtual void want_gradients(at::ArrayRef<bool> /*wanted*/) {}
   /// True where batch elements (heads) add to the same gradients, so that they must not run at once.
   virtual bool shares_gradients_over_batch() const { return false; }
   virtual bool shares_gradients_over_heads() const { return false; }
-  /// Called before the first `backward`, which sums gradients of the tensors that are wanted.
-  virtual void begin_backward(const BackwardPlan& /*plan*/) {}
+  /// Sets the gradients to zero; `splits`: the number of tasks that the keys of a head are split into;
+  /// `visits_all`: whether `backward` will be called for every score.
+  virtual void begin_backward(int64_t /*splits*/, bool /*visits_all*/) {}
   /// For each tensor of the node, in its shape and dtype; undefined where it was not wanted.
   virtual std::vector<at::Tensor> gradients() const { return {}; }
 };
 
 /// What a `ScoreMod` is made of.
-class ScoreModNode {
+class ScoreModNode : public std::enable_shared_from_this<ScoreModNode> {
  public:
   ScoreModNode() = default;
   ScoreModNode(const ScoreModNode&) = delete;
@@ -50,6 +46,11 @@ class ScoreModNode {
 
   /// The tensors that have gradients.
   virtual std::vector<at::Tensor> tensors() const { return {}; }
+
+  /// The same modification of other tensors: in the place of each of `tensors`, one of its shape and dtype.
+  virtual std::shared_ptr<const ScoreModNode> with_tensors(at::TensorList /*tensors*/) const {
+    return shared_from_this();
+  }
 
   /// For scores of dtype `compute_type` (float32 or float64), on the CPU.
   virtual std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t query_dim,

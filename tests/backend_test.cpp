@@ -185,6 +185,73 @@ TEST_F(Backends, AutocastChangesNoDtypeAndNoBit) {
   }
 }
 
+/// softmax(Q K^T / sqrt(D) + bias) V
+torch::Tensor formula(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
+                      const torch::Tensor& added) {
+  auto scores = torch::matmul(query, key.transpose(-2, -1)) / std::sqrt(static_cast<double>(query.size(-1)));
+  if (added.defined()) scores = scores + added;
+  return torch::matmul(torch::softmax(scores, -1), value);
+}
+
+/// The gradient of a function of the output; where it is asked for with its graph, and one of it, too.
+std::vector<torch::Tensor> gradients_of(const torch::Tensor& output, const torch::Tensor& input,
+                                        bool create_graph) {
+  const auto loss = output.sin().sum();
+  const auto first = torch::autograd::grad({loss}, {input}, {}, /*retain_graph=*/true, create_graph)[0];
+  if (!create_graph) return {first};
+  return {first, torch::autograd::grad({first.cos().sum()}, {input}, {}, /*retain_graph=*/true)[0]};
+}
+
+TEST_F(Backends, OneTensorInSeveralPlacesGetsEachGradientOnce) {
+  const auto x = torch::randn({1, 2, 6, 6}, torch::dtype(torch::kDouble).requires_grad(true));
+  const auto y = x * 1.5;
+  struct Case {
+    std::string name;
+    torch::Tensor query, key, value, added;
+  };
+  const std::vector<Case> cases = {{"self-attention", x, x, x, {}},
+                                   {"of each other", y, 2 * y, x, {}},
+                                   {"a bias of the query", y, x, x, y[0][0]}};
+  for (const auto& [name, query, key, value, added] : cases) {
+    const auto score_mod = added.defined() ? bias(added) : ScoreMod();
+    for (const bool create_graph : {false, true}) {
+      const auto expected = gradients_of(formula(query, key, value, added), x, create_graph);
+      for (const auto backend : kEveryBackend) {
+        if (added.defined() && backend == Backend::sdpa) continue;  // can't serve a bias with a gradient
+        const auto got = gradients_of(
+            attention(query, key, value, {.score_mod = score_mod, .backend = backend}), x, create_graph);
+        for (size_t n = 0; n < expected.size(); ++n) {
+          expect_close(got[n], expected[n], 1e-11, c10::str(name, ", backend ", static_cast<int>(backend)));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Backends, ABiasInSeveralPlacesInChunks) {
+  // Too many scores for one chunk of the reference.
+  const auto values = torch::randn({6000}, torch::requires_grad());
+  const auto query = torch::randn({1, 1, 6000, 2}), key = torch::randn({1, 1, 6000, 2});
+  const auto gradient_with = [&](Backend backend) {
+    const auto twice = bias(values).then(bias(values));
+    const auto output = attention(query, key, key, {.score_mod = twice, .backend = backend});
+    return torch::autograd::grad({output.square().sum()}, {values})[0];
+  };
+  expect_close(gradient_with(Backend::reference), gradient_with(Backend::fused), 1e-3);
+}
+
+TEST_F(Backends, ANegatedBiasThatIsNotInMemoryYet) {
+  const auto in = Inputs::random(2, 2, 5, 7, 8);
+  const auto negated = [](const torch::Tensor& tensor) { return at::_neg_view(tensor.neg()); };
+  const auto values = torch::randn({5, 7}, torch::kDouble), slopes = torch::rand({2}, torch::kDouble);
+  for (const auto backend : {Backend::fused, Backend::reference}) {
+    expect_close(in.attend({.score_mod = bias(negated(values))}, backend),
+                 in.attend({.score_mod = bias(values)}, backend), 0);
+    expect_close(in.attend({.score_mod = alibi(negated(slopes))}, backend),
+                 in.attend({.score_mod = alibi(slopes)}, backend), 0);
+  }
+}
+
 TEST_F(Backends, NegationsAndZerosThatAreNotInMemoryYet) {
   const auto in = Inputs::random(2, 2, 5, 7, 8);
   const auto negated = [](const torch::Tensor& tensor) { return at::_neg_view(tensor.neg()); };

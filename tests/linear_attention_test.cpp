@@ -459,5 +459,14 @@ TEST_F(LinearAttention, ForwardModeAgreesWithBackwardMode) {
   }
 }
 
+TEST_F(LinearAttention, OneTensorInSeveralPlacesGetsEachGradientOnce) {
+  const auto x = torch::randn({1, 2, 9, 4}, torch::dtype(torch::kDouble).requires_grad(true));
+  const auto output = linear_attention(x, x, 2 * x, {.is_causal = true}).output;
+  const auto first = torch::autograd::grad({output.sin().sum()}, {x}, {}, /*retain_graph=*/true)[0];
+  const auto with_graph =
+      torch::autograd::grad({output.sin().sum()}, {x}, {}, true, /*create_graph=*/true)[0];
+  expect_close(with_graph, first, 1e-12);
+}
+
 }  // namespace
 }  // namespace attend::testing

@@ -151,7 +151,7 @@ inline T log_series(T squared) {
 
 }  // namespace detail
 
-// The functions of numbers: to two units in the last place, for every number, and made so that a loop over
+// The functions of numbers: to three units in the last place, for every number, and made so that a loop over
 // them becomes vectors.
 
 template <std::floating_point T>

@@ -42,8 +42,8 @@ ATTEND_API ScoreMod alibi(const at::Tensor& slopes);
 
 /// Adds table[bucket, h], where `bucket` is that of the distance j - (i + Lk - Lq) as `relative_bucket` has
 /// it (T5's relative position bias, Raffel 2020). `table`: [buckets.count, H], as T5 stores it, the query's
-/// dtype or float32, on its device. Differentiable in `table`. Takes Lq + Lk values per head, never [H, Lq,
-/// Lk].
+/// dtype or float32, on its device. Differentiable in `table`. The fused kernel takes Lq + Lk values per
+/// head, not [H, Lq, Lk].
 ATTEND_API ScoreMod relative_bias(const at::Tensor& table, const RelativeBuckets& buckets = {});
 
 /// score -> cap * tanh(score / cap): keeps scores within -cap ... cap (Gemma Team 2024, Bello 2016). Error: a

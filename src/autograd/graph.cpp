@@ -6,6 +6,7 @@
 #include "../mask_node.h"
 #include "../reference/attention.h"
 #include "../score_mod_node.h"
+#include "begin_of_graph.h"
 
 namespace attend::autograd {
 
@@ -57,6 +58,16 @@ variable_list inputs_of(const AttentionCall& call) {
   return inputs;
 }
 
+AttentionCall at_begin_of_graph(AttentionCall call, bool create_graph) {
+  for (auto* tensor : {&call.query, &call.key, &call.value}) *tensor = begin_of_graph(*tensor, create_graph);
+  if (call.score_mod.defined()) {
+    auto tensors = score_mod_tensors(call);
+    for (auto& tensor : tensors) tensor = begin_of_graph(tensor, create_graph);
+    call.score_mod = ScoreMod(call.score_mod.node()->with_tensors(tensors));
+  }
+  return call;
+}
+
 bool is_differentiated(const AttentionCall& call) {
   if (!at::GradMode::is_enabled()) return false;
   if (call.query.requires_grad() || call.key.requires_grad() || call.value.requires_grad()) return true;
@@ -66,9 +77,8 @@ bool is_differentiated(const AttentionCall& call) {
   return false;
 }
 
-variable_list gradients_of(const AttentionCall& call, const AttentionWithLse& result,
+variable_list gradients_of(const variable_list& inputs, const AttentionWithLse& result,
                            const variable_list& grads, bool create_graph) {
-  const auto inputs = inputs_of(call);
   variable_list differentiated, outputs, output_grads;
   for (const auto& input : inputs) {
     if (input.requires_grad()) differentiated.push_back(input);
@@ -92,7 +102,8 @@ variable_list gradients_of(const AttentionCall& call, const AttentionWithLse& re
 }
 
 variable_list differentiable_backward(const AttentionCall& call, const variable_list& grads) {
-  return gradients_of(call, reference::attention(call), grads, /*create_graph=*/true);
+  const auto again = at_begin_of_graph(call, /*create_graph=*/true);
+  return gradients_of(inputs_of(again), reference::attention(again), grads, /*create_graph=*/true);
 }
 
 }  // namespace attend::autograd

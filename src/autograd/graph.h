@@ -29,9 +29,12 @@ std::vector<at::Tensor> inputs_of(const AttentionCall& call);
 /// Whether a gradient may be asked for.
 bool is_differentiated(const AttentionCall& call);
 
+/// The call with its inputs replaced by tensors that a gradient ends at; see `begin_of_graph`.
+AttentionCall at_begin_of_graph(AttentionCall call, bool create_graph);
+
 /// The gradients of those inputs that require one, given the results as functions of them; undefined for the
-/// others.
-std::vector<at::Tensor> gradients_of(const AttentionCall& call, const AttentionWithLse& result,
+/// others. The inputs must not lead to each other: those of a call `at_begin_of_graph`.
+std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& inputs, const AttentionWithLse& result,
                                      const std::vector<at::Tensor>& grads, bool create_graph);
 
 /// The gradients as functions of everything, by the operations of the reference.

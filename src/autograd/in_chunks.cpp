@@ -49,13 +49,14 @@ at::Tensor rows_of(const at::Tensor& gradient, int64_t first, int64_t rows) {
 }
 
 /// A leaf of the type of sums, so that a chunk's gradients of it are not rounded either.
-at::Tensor widened(const at::Tensor& tensor) {
-  return tensor.detach().to(sum_type(tensor)).requires_grad_(tensor.requires_grad());
+at::Tensor widened(const at::Tensor& leaf) {
+  return leaf.detach().to(sum_type(leaf)).requires_grad_(leaf.requires_grad());
 }
 
 /// Computes each chunk again, with its graph.
 variable_list backward_in_chunks(AttentionCall call, const variable_list& grads) {
   const auto inputs = inputs_of(call);
+  call = at_begin_of_graph(call, /*create_graph=*/false);
   call.query = widened(call.query);
   call.key = widened(call.key);
   call.value = widened(call.value);
@@ -64,7 +65,7 @@ variable_list backward_in_chunks(AttentionCall call, const variable_list& grads)
     const at::AutoGradMode graph(true);
     variable_list of_rows;
     for (const auto& grad : grads) of_rows.push_back(rows_of(grad, first, rows));
-    const auto found = gradients_of(call, reference::attention_rows(call, first, rows), of_rows,
+    const auto found = gradients_of(inputs_of(call), reference::attention_rows(call, first, rows), of_rows,
                                     /*create_graph=*/false);
     for (size_t n = 0; n < all.size(); ++n) {
       if (!found[n].defined()) continue;

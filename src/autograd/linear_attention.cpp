@@ -6,6 +6,7 @@
 
 #include "../cpu/linear_attention.h"
 #include "../reference/linear_attention.h"
+#include "begin_of_graph.h"
 
 namespace attend::autograd {
 namespace {
@@ -53,10 +54,13 @@ bool is_differentiated(const LinearAttentionCall& call) {
 }
 
 /// The gradients as functions of everything, by the operations of the chunked form.
-variable_list differentiable_backward(const LinearAttentionCall& call, const variable_list& grads) {
+variable_list differentiable_backward(LinearAttentionCall call, const variable_list& grads) {
+  auto inputs = inputs_of(call);
+  for (auto& input : inputs) input = begin_of_graph(input, /*create_graph=*/true);
+  set_inputs(call, inputs);
   const auto result = reference::linear_attention_chunked(call);
   variable_list differentiated, outputs, output_grads;
-  for (const auto& input : inputs_of(call)) {
+  for (const auto& input : inputs) {
     if (input.requires_grad()) differentiated.push_back(input);
   }
   for (const auto& [output, grad] :
@@ -69,7 +73,7 @@ variable_list differentiable_backward(const LinearAttentionCall& call, const var
                                      /*create_graph=*/true, /*allow_unused=*/true);
   variable_list all;
   auto next = found.begin();
-  for (const auto& input : inputs_of(call)) all.push_back(input.requires_grad() ? *next++ : at::Tensor());
+  for (const auto& input : inputs) all.push_back(input.requires_grad() ? *next++ : at::Tensor());
   return all;
 }
 

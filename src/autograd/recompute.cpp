@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <mutex>
 
+#include "begin_of_graph.h"
+
 namespace attend::autograd {
 namespace {
 
@@ -67,13 +69,6 @@ struct RunHolder : torch::CustomClassHolder {
 
 variable_list first_of(const variable_list& tensors, size_t count) {
   return {tensors.begin(), tensors.begin() + static_cast<std::ptrdiff_t>(count)};
-}
-
-/// A tensor of the same values that does not lead to how they were computed; where a graph of the gradient is
-/// asked for, one that leads there through itself.
-at::Tensor begin_of_graph(const at::Tensor& tensor, bool create_graph) {
-  if (!tensor.requires_grad()) return tensor;
-  return create_graph ? tensor.view_as(tensor) : tensor.detach().requires_grad_();
 }
 
 struct Recompute : torch::autograd::Function<Recompute> {

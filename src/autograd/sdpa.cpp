@@ -16,8 +16,10 @@ struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
                             const AttentionCall& call) {
     save_call(context, call, {});
     const at::AutoGradMode graph(true);
-    const auto output = sdpa::attention(call);
-    context->saved_data["output"] = output;  // with ATen's graph, up to the tensors of the call
+    const auto begin = at_begin_of_graph(call, /*create_graph=*/false);
+    const auto output = sdpa::attention(begin);
+    context->saved_data["inputs"] = inputs_of(begin);
+    context->saved_data["output"] = output;  // with ATen's graph, up to those inputs
     return output.detach();
   }
 
@@ -25,7 +27,8 @@ struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
     const auto call = saved_call(context).call;
     auto all = at::GradMode::is_enabled()
                    ? differentiable_backward(call, grads)
-                   : gradients_of(call, {context->saved_data["output"].toTensor(), {}}, grads,
+                   : gradients_of(context->saved_data["inputs"].toTensorVector(),
+                                  {context->saved_data["output"].toTensor(), {}}, grads,
                                   /*create_graph=*/false);
     all.emplace_back();  // of the call itself
     return all;

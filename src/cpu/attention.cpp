@@ -7,6 +7,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "../mask_node.h"
 #include "../philox.h"
@@ -21,8 +22,8 @@ namespace {
 /// As many tasks as this keep the cores of a large machine busy. Not the number of threads: results must not
 /// depend on that.
 constexpr int64_t kEnoughTasks = 16;
-/// A backward split holds gradients of all queries of its own.
-constexpr int64_t kMostBackwardSplits = 8;
+/// A backward split holds gradients of all queries of its own: so many splits, and so many numbers in them.
+constexpr int64_t kMostBackwardSplits = 8, kMostSplitNumbers = int64_t{1} << 27;
 
 KernelWeighting kernel_weighting(Weighting weighting) {
   switch (weighting) {
@@ -89,7 +90,7 @@ int64_t blocks_together_for(int64_t blocks) {
 /// No scores at all.
 bool is_empty(const AttentionCall& call) { return call.query.numel() == 0 || call.key.numel() == 0; }
 
-/// Output and logsumexp of queries that see nothing.
+/// Output and logsumexp, to be written.
 AttentionResult allocate(const AttentionCall& call) {
   const auto& query = call.query;
   AttentionResult result{
@@ -102,6 +103,7 @@ AttentionResult allocate(const AttentionCall& call) {
   return result;
 }
 
+/// Those of queries that see nothing.
 AttentionResult seeing_nothing(AttentionResult result) {
   result.output.zero_();
   if (result.logsumexp.defined()) {
@@ -111,9 +113,10 @@ AttentionResult seeing_nothing(AttentionResult result) {
   return result;
 }
 
-/// Sums the first dimension in its order.
+/// Sums the first dimension in its order. Of many parts it keeps none alive.
 at::Tensor sum_splits(const at::Tensor& partial) {
-  auto total = partial[0];
+  if (partial.size(0) == 1) return partial[0];
+  auto total = partial[0].clone();
   for (int64_t split = 1; split < partial.size(0); ++split) total.add_(partial[split]);
   return total;
 }
@@ -123,12 +126,24 @@ at::Tensor trimmed(const at::Tensor& padded, const at::Tensor& like) {
   return padded.slice(-1, 0, like.size(-1)).to(like.scalar_type()).contiguous();
 }
 
-/// Runs the tasks of the backward pass. Those that add to the same gradients of a score modification run one
-/// after the other.
-void run_backward(const AttentionKernels& kernels, const BackwardArgs& args, const BoundScoreMod* score_mod) {
-  const bool joins_batch = score_mod != nullptr && score_mod->shares_gradients_over_batch();
-  const bool joins_heads = score_mod != nullptr && score_mod->shares_gradients_over_heads();
-  const int64_t batches = joins_batch ? 1 : args.batch, heads = joins_heads ? 1 : args.kv_heads;
+/// Batch elements and heads that can run at once in the backward pass: those that add to the same gradients
+/// of a score modification run one after the other.
+struct Concurrent {
+  int64_t batches, heads;
+
+  Concurrent(const BackwardArgs& args, const BoundScoreMod* score_mod)
+      : batches(score_mod != nullptr && score_mod->shares_gradients_over_batch() ? 1 : args.batch),
+        heads(score_mod != nullptr && score_mod->shares_gradients_over_heads() ? 1 : args.kv_heads) {}
+};
+
+int64_t backward_splits_for(const BackwardArgs& args, const Concurrent& concurrent, int64_t tile_keys) {
+  const int64_t numbers = args.batch * args.heads * args.queries * args.d;
+  const int64_t most = std::clamp<int64_t>(kMostSplitNumbers / numbers, 2, kMostBackwardSplits);
+  return splits_for(concurrent.batches * concurrent.heads, args.keys, tile_keys, most);
+}
+
+void run_backward(const AttentionKernels& kernels, const BackwardArgs& args, const Concurrent& concurrent) {
+  const auto [batches, heads] = concurrent;
   run_tasks(batches * heads * args.splits, kernels.backward_scratch(args), [&](int64_t group, void* scratch) {
     const int64_t split = group % args.splits;
     const int64_t first_head = group / args.splits % heads, first_batch = group / args.splits / heads;
@@ -177,11 +192,12 @@ AttentionGradients attention_backward(const AttentionCall& call, const Attention
                                       const at::Tensor& grad_output, const at::Tensor& grad_logsumexp,
                                       at::ArrayRef<bool> wanted) {
   const Bound bound(call);
+  if (bound.score_mod != nullptr) bound.score_mod->want_gradients(wanted);
   if (is_empty(call)) {
     AttentionGradients none{
         at::zeros_like(call.query), at::zeros_like(call.key), at::zeros_like(call.value), {}};
     if (bound.score_mod != nullptr) {
-      bound.score_mod->begin_backward({/*splits=*/1, /*visits_all=*/false, wanted});
+      bound.score_mod->begin_backward(/*splits=*/1, /*visits_all=*/false);
       none.score_mod = bound.score_mod->gradients();
     }
     return none;
@@ -196,7 +212,8 @@ AttentionGradients attention_backward(const AttentionCall& call, const Attention
   args.logsumexp = data_of(result.logsumexp);
   args.logsumexp_rest = data_of(result.logsumexp_rest);
   args.grad_logsumexp = data_of(grad_lse);
-  args.splits = splits_for(args.batch * args.kv_heads, args.keys, kernels.tile_keys, kMostBackwardSplits);
+  const Concurrent concurrent(args, bound.score_mod.get());
+  args.splits = backward_splits_for(args, concurrent, kernels.tile_keys);
   args.blocks_together = kMostBlocksTogether;
 
   const auto options = bound.query.options().dtype(compute_type(bound.query));
@@ -208,9 +225,8 @@ AttentionGradients attention_backward(const AttentionCall& call, const Attention
   args.grad_key = grad_key.data_ptr();
   args.grad_value = grad_value.data_ptr();
 
-  if (bound.score_mod != nullptr)
-    bound.score_mod->begin_backward({args.splits, bound.mask == nullptr, wanted});
-  run_backward(kernels, args, bound.score_mod.get());
+  if (bound.score_mod != nullptr) bound.score_mod->begin_backward(args.splits, bound.mask == nullptr);
+  run_backward(kernels, args, concurrent);
   return {trimmed(sum_splits(grad_query), call.query), trimmed(grad_key, call.key),
           trimmed(grad_value, call.value),
           bound.score_mod != nullptr ? bound.score_mod->gradients() : std::vector<at::Tensor>()};

@@ -47,8 +47,8 @@ struct BackwardArgs : AttentionArgs {
   Heads output, grad_output;
   const void *logsumexp, *logsumexp_rest;  ///< [B, H, Lq], as the forward gave them; null unless softmax
   const void* grad_logsumexp;              ///< [B, H, Lq] or null
-  /// Of float (double for float64), zeroed, rows padded to whole vectors: [splits, B, H, Lq, D], [B, Hkv, Lk,
-  /// D], [B, Hkv, Lk, Dv].
+  /// Of float (double for float64), rows padded to whole vectors: [splits, B, H, Lq, D], written; and,
+  /// zeroed, [B, Hkv, Lk, D], [B, Hkv, Lk, Dv], added to.
   void *grad_query, *grad_key, *grad_value;
 };
 

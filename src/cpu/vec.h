@@ -135,7 +135,8 @@ inline Vec<float> times_power_of_two(Vec<float> value, [[maybe_unused]] Vec<floa
   return __builtin_ia32_scalefps512_mask(value, n, Vec<float>{}, -1, kCurrentRounding);
 #else
   const auto power = reinterpret_cast<VecBits<float>>(shifted) << 23;
-  return reinterpret_cast<Vec<float>>(reinterpret_cast<VecBits<float>>(value) + power);
+  const auto result = reinterpret_cast<Vec<float>>(reinterpret_cast<VecBits<float>>(value) + power);
+  return value == value ? result : value;  // the bits of a NaN could become a number's
 #endif
 }
 
@@ -187,7 +188,8 @@ inline Vec<double> exp(Vec<double> x) {
   p = p * r + 0.5;
   p = p * (r * r) + (r + 1.0);
   const auto power = reinterpret_cast<VecBits<double>>(shifted) << 52;
-  const auto result = reinterpret_cast<Vec<double>>(reinterpret_cast<VecBits<double>>(p) + power);
+  const auto sum = reinterpret_cast<Vec<double>>(reinterpret_cast<VecBits<double>>(p) + power);
+  const auto result = p == p ? sum : p;  // the bits of a NaN could become a number's
   return x < kLowest ? Vec<double>{} : x > kHighest ? all(__builtin_inf()) : result;
 }
 

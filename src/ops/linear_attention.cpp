@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "../autograd/begin_of_graph.h"
 #include "../checks.h"
 #include "../inputs.h"
 
@@ -91,8 +92,11 @@ variable_list compute(const LinearArguments& in) {
 }
 
 /// The gradients of the tensors that require them, undefined for the others.
-variable_list gradients_of(const LinearArguments& in, const variable_list& grads, bool create_graph) {
+variable_list gradients_of(LinearArguments in, const variable_list& grads, bool create_graph) {
   const at::AutoGradMode graph(true);
+  auto begins = in.tensors();
+  for (auto& tensor : begins) tensor = autograd::begin_of_graph(tensor, create_graph);
+  in.set_tensors(begins);
   const auto results = compute(in);
   variable_list inputs, outputs, output_grads;
   for (const auto& tensor : in.tensors()) {

@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "../cpu/score_kernels.h"
+#include "../inputs.h"
 #include "../score_mod_node.h"
+#include "sum_in_order.h"
 
 namespace attend {
 namespace {
@@ -15,23 +17,23 @@ using cpu::Tile;
 
 class BoundAlibi final : public BoundScoreMod {
  public:
-  /// `original`: as the user gave them; `slopes`: of the compute type, contiguous, expanded to [B, H].
+  /// `original`: as the user gave them; `slopes`: of the compute type, expanded to [B, H].
   BoundAlibi(at::Tensor original, at::Tensor slopes, const ScoreShape& shape)
       : original_(std::move(original)), slopes_(std::move(slopes)), offset_(shape.keys - shape.queries) {}
 
   bool reads_scores() const override { return false; }
+  void want_gradients(at::ArrayRef<bool> wanted) override { is_wanted_ = wanted[0]; }
   /// Each task adds up its own.
-  void begin_backward(const BackwardPlan& plan) override {
-    is_wanted_ = plan.wanted[0];
+  void begin_backward(int64_t splits, bool) override {
     if (!is_wanted_) return;
-    splits_ = plan.splits;
+    splits_ = splits;
     gradients_ = at::zeros({splits_, slopes_.size(0), slopes_.size(1)}, slopes_.options().dtype(at::kDouble));
   }
 
   std::vector<at::Tensor> gradients() const override {
     if (!is_wanted_) return {at::Tensor()};
-    const auto total = gradients_.sum(0);
-    return {(original_.dim() == 1 ? total.sum(0) : total).to(original_.scalar_type())};
+    const auto total = sum_in_order(gradients_);
+    return {(original_.dim() == 1 ? sum_in_order(total) : total).to(original_.scalar_type())};
   }
 
   void forward(const Tile& tile, float* scores, int64_t stride) const override {
@@ -101,9 +103,13 @@ class Alibi final : public ScoreModNode {
 
   std::vector<at::Tensor> tensors() const override { return {slopes_}; }
 
+  std::shared_ptr<const ScoreModNode> with_tensors(at::TensorList tensors) const override {
+    return std::make_shared<Alibi>(tensors[0]);
+  }
+
   std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t,
                                       at::ScalarType compute_type) const override {
-    const auto slopes = slopes_.detach().to(compute_type).expand({shape.batch, shape.heads});
+    const auto slopes = materialized(slopes_.detach()).to(compute_type).expand({shape.batch, shape.heads});
     return std::make_unique<BoundAlibi>(slopes_, slopes, shape);
   }
 

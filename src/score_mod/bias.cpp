@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "../cpu/score_kernels.h"
+#include "../inputs.h"
 #include "../score_mod_node.h"
+#include "sum_in_order.h"
 
 namespace attend {
 namespace {
@@ -24,6 +26,7 @@ class BoundBias final : public BoundScoreMod {
         shape_(shape) {}
 
   bool reads_scores() const override { return false; }
+  void want_gradients(at::ArrayRef<bool> wanted) override { is_wanted_ = wanted[0]; }
   bool shares_gradients_over_batch() const override {
     return is_wanted_ && values_.size(0) == 1 && shape_.batch > 1;
   }
@@ -32,14 +35,12 @@ class BoundBias final : public BoundScoreMod {
   }
 
   /// A bias that does not depend on the key gets gradients from every split: each adds up its own.
-  void begin_backward(const BackwardPlan& plan) override {
-    is_wanted_ = plan.wanted[0];
+  void begin_backward(int64_t splits, bool visits_all) override {
     if (!is_wanted_) return;
-    const bool shares_over_keys = values_.size(3) == 1;
     auto sizes = values_.sizes().vec();
-    sizes.insert(sizes.begin(), shares_over_keys ? plan.splits : 1);
-    splits_ = plan.splits;
-    is_written_once_ = plan.visits_all &&
+    sizes.insert(sizes.begin(), sums_keys() ? splits : 1);
+    splits_ = splits;
+    is_written_once_ = visits_all &&
                        values_.sizes().equals({shape_.batch, shape_.heads, shape_.queries, shape_.keys}) &&
                        !is_long_sum();
     gradients_ = at::empty(sizes, is_long_sum() ? values_.options().dtype(at::kDouble) : values_.options());
@@ -50,7 +51,7 @@ class BoundBias final : public BoundScoreMod {
 
   std::vector<at::Tensor> gradients() const override {
     if (!is_wanted_) return {at::Tensor()};
-    const auto total = gradients_.size(0) == 1 ? gradients_.select(0, 0) : gradients_.sum(0);
+    const auto total = gradients_.size(0) == 1 ? gradients_.select(0, 0) : sum_in_order(gradients_);
     return {total.view(original_.sizes()).to(original_.scalar_type())};
   }
 
@@ -121,30 +122,34 @@ class BoundBias final : public BoundScoreMod {
     sum(tile, gradients, stride, sums_of<T>(tile, task), row);
   }
 
-  /// Where the bias does not depend on the query or the key: sums over a tile first, then over the tiles.
+  /// Where the bias does not depend on the query, the key or either: sums over a tile first, then over the
+  /// tiles.
   template <typename T>
   void accumulate_sums(const Tile& tile, int64_t task, const T* gradients, int64_t stride) const {
-    const int64_t row = expanded_gradients_.stride(3), column = expanded_gradients_.stride(4);
-    std::vector<long double> of_tile(static_cast<size_t>(row != 0      ? tile.queries
-                                                         : column != 0 ? tile.keys
-                                                                       : 1));
+    const bool of_queries = !sums_queries(), of_keys = !sums_keys();
+    std::vector<long double> of_tile(static_cast<size_t>(of_queries ? tile.queries
+                                                         : of_keys  ? tile.keys
+                                                                    : 1));
     for (int64_t j = 0; j < tile.keys; ++j) {
       long double of_key = 0;
       for (int64_t i = 0; i < tile.queries; ++i) {
         const auto gradient = static_cast<long double>(gradients[j * stride + i]);
-        if (row != 0) of_tile[static_cast<size_t>(i)] += gradient;
+        if (of_queries) of_tile[static_cast<size_t>(i)] += gradient;
         of_key += gradient;
       }
-      if (row == 0) of_tile[static_cast<size_t>(column != 0 ? j : 0)] += of_key;
+      if (!of_queries) of_tile[static_cast<size_t>(of_keys ? j : 0)] += of_key;
     }
     double* sums = sums_of<double>(tile, task);
+    const int64_t step = expanded_gradients_.stride(of_queries ? 3 : 4);
     for (size_t n = 0; n < of_tile.size(); ++n) {
-      sums[static_cast<int64_t>(n) * (row + column)] += static_cast<double>(of_tile[n]);
+      sums[static_cast<int64_t>(n) * step] += static_cast<double>(of_tile[n]);
     }
   }
 
-  /// Whether elements of the bias serve many queries or keys: their gradients are summed in float64.
-  bool is_long_sum() const { return values_.size(3) == 1 || values_.size(2) == 1; }
+  /// Whether an element of the bias serves many queries (keys): its gradients are summed in float64.
+  bool sums_queries() const { return values_.size(2) == 1 && shape_.queries > 1; }
+  bool sums_keys() const { return values_.size(3) == 1 && shape_.keys > 1; }
+  bool is_long_sum() const { return sums_queries() || sums_keys(); }
 
   at::Tensor original_, values_, expanded_, gradients_, expanded_gradients_;
   ScoreShape shape_;
@@ -175,9 +180,14 @@ class Bias final : public ScoreModNode {
 
   std::vector<at::Tensor> tensors() const override { return {values_}; }
 
+  std::shared_ptr<const ScoreModNode> with_tensors(at::TensorList tensors) const override {
+    return std::make_shared<Bias>(tensors[0]);
+  }
+
   std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t query_dim,
                                       at::ScalarType compute_type) const override {
-    const auto values = checks::broadcastable("bias", "values", values_.detach(), shape, query_dim);
+    const auto values =
+        checks::broadcastable("bias", "values", materialized(values_.detach()), shape, query_dim);
     return std::make_unique<BoundBias>(values_, values.to(compute_type), shape);
   }
 

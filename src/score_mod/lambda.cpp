@@ -55,14 +55,16 @@ class Lambda final : public ScoreModNode {
   }
 
   /// The expansion, with x = s - s in which only the first s is differentiated: it has the function's value
-  /// and its first two derivatives, in forward mode, too. Where a score is infinite, x is 0, and so are the
-  /// derivatives.
+  /// and its first two derivatives, in forward mode, too. Where a score or a derivative is infinite, the term
+  /// is left out.
   at::Tensor apply(const at::Tensor& scores, const ScoreShape& shape, int64_t) const override {
     const auto at = scores.detach();
     const auto [value, first, second] = expand(at, shape);
-    const auto finite = at::isfinite(at);
-    const auto x = at::where(finite, scores - at, 0.0);
-    return value + at::where(finite, first, 0.0) * x + at::where(finite, second, 0.0) * (x * x) * 0.5;
+    const auto x = at::where(at::isfinite(at), scores - at, 0.0);
+    const auto finite = [](const at::Tensor& derivative) {
+      return at::where(at::isfinite(derivative), derivative, 0.0);
+    };
+    return value + finite(first) * x + finite(second) * (x * x) * 0.5;
   }
 
   std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t, at::ScalarType) const override {

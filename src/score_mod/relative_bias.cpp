@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../score_mod_node.h"
+#include "sum_in_order.h"
 
 namespace attend {
 namespace {
@@ -37,17 +38,17 @@ class BoundRelativeBias final : public BoundScoreMod {
         shape_(shape) {}
 
   bool reads_scores() const override { return false; }
+  void want_gradients(at::ArrayRef<bool> wanted) override { is_wanted_ = wanted[0]; }
   /// Each task adds up its own.
-  void begin_backward(const BackwardPlan& plan) override {
-    is_wanted_ = plan.wanted[0];
+  void begin_backward(int64_t splits, bool) override {
     if (!is_wanted_) return;
-    splits_ = plan.splits;
+    splits_ = splits;
     gradients_ = at::zeros({splits_, shape_.batch, shape_.heads, original_.size(0)}, at::kDouble);
   }
 
   std::vector<at::Tensor> gradients() const override {
     if (!is_wanted_) return {at::Tensor()};
-    return {gradients_.sum(at::IntArrayRef{0, 1}).t().to(original_.scalar_type()).contiguous()};
+    return {sum_in_order(gradients_.flatten(0, 1)).t().to(original_.scalar_type()).contiguous()};
   }
 
   void forward(const Tile& tile, float* scores, int64_t stride) const override { add(tile, scores, stride); }
@@ -124,6 +125,10 @@ class RelativeBias final : public ScoreModNode {
   }
 
   std::vector<at::Tensor> tensors() const override { return {table_}; }
+
+  std::shared_ptr<const ScoreModNode> with_tensors(at::TensorList tensors) const override {
+    return std::make_shared<RelativeBias>(tensors[0], buckets_);
+  }
 
   std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t,
                                       at::ScalarType compute_type) const override {

@@ -23,9 +23,13 @@ class BoundThen final : public BoundScoreMod {
     return first_->shares_gradients_over_heads() || second_->shares_gradients_over_heads();
   }
   bool reads_scores() const override { return first_->reads_scores() || second_->reads_scores(); }
-  void begin_backward(const BackwardPlan& plan) override {
-    first_->begin_backward({plan.splits, plan.visits_all, plan.wanted.slice(0, tensors_of_first_)});
-    second_->begin_backward({plan.splits, plan.visits_all, plan.wanted.slice(tensors_of_first_)});
+  void want_gradients(at::ArrayRef<bool> wanted) override {
+    first_->want_gradients(wanted.slice(0, tensors_of_first_));
+    second_->want_gradients(wanted.slice(tensors_of_first_));
+  }
+  void begin_backward(int64_t splits, bool visits_all) override {
+    first_->begin_backward(splits, visits_all);
+    second_->begin_backward(splits, visits_all);
   }
   std::vector<at::Tensor> gradients() const override {
     auto all = first_->gradients();
@@ -98,6 +102,12 @@ class Then final : public ScoreModNode {
     auto all = first_->tensors();
     for (auto& tensor : second_->tensors()) all.push_back(std::move(tensor));
     return all;
+  }
+
+  std::shared_ptr<const ScoreModNode> with_tensors(at::TensorList tensors) const override {
+    const size_t of_first = first_->tensors().size();
+    return std::make_shared<Then>(first_->with_tensors(tensors.slice(0, of_first)),
+                                  second_->with_tensors(tensors.slice(of_first)));
   }
 
   std::unique_ptr<BoundScoreMod> bind(const ScoreShape& shape, int64_t query_dim,

@@ -81,8 +81,11 @@ bool has_fused_kernel(const AttentionCall& call) {
   const auto one_head = [&](const at::Tensor& tensor) {
     return with_contiguous_rows(tensor).narrow(1, 0, 1).expand({-1, call.query.size(1), -1, -1});
   };
-  const auto choice = at::_fused_sdp_choice(with_contiguous_rows(call.query), one_head(call.key),
-                                            one_head(call.value), stand_in_mask(call));
+  const auto mask = stand_in_mask(call);
+  const bool is_causal = call.mask.defined() && !mask.has_value();
+  const auto choice =
+      at::_fused_sdp_choice(with_contiguous_rows(call.query), one_head(call.key), one_head(call.value), mask,
+                            /*dropout_p=*/0.0, is_causal, call.scale);
   return choice != static_cast<int64_t>(at::SDPBackend::math);
 }
 

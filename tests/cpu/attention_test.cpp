@@ -184,6 +184,28 @@ TEST_F(FusedAttention, BiasOfEveryShapeWithEveryMask) {
   }
 }
 
+TEST_F(FusedAttention, BiasWhereThereIsOneQueryOrOneKey) {
+  struct Case {
+    Sizes sizes;
+    std::vector<std::vector<int64_t>> shapes;
+  };
+  const std::vector<Case> cases = {
+      {{2, 4, 2, 1, 250, 8, 8}, {{2, 4, 1, 250}, {1, 1, 1, 250}, {250}, {2, 1, 1, 1}, {1}}},
+      {{2, 4, 2, 130, 1, 8, 8}, {{2, 4, 130, 1}, {130, 1}, {4, 1, 1}, {1}}},
+      {{1, 1, 1, 1, 1, 8, 8}, {{1, 1, 1, 1}, {1}}}};
+  for (const auto& [sizes, shapes] : cases) {
+    for (const auto& shape : shapes) {
+      for (const auto weighting : {Weighting::softmax, Weighting::sigmoid}) {
+        auto in = Inputs::random(sizes, torch::kFloat);
+        in.bias = torch::randn(shape);
+        expect_fused(
+            in, {.weighting = weighting},
+            c10::str(sizes.queries, " queries, ", sizes.keys, " keys, bias ", at::IntArrayRef(shape)));
+      }
+    }
+  }
+}
+
 TEST_F(FusedAttention, AlibiAloneAndAfterABias) {
   for (const auto dtype : dtypes) {
     for (const bool with_bias : {false, true}) {
@@ -237,12 +259,48 @@ TEST_F(FusedAttention, AnyStrides) {
 }
 
 TEST_F(FusedAttention, OffsetsBeyondThirtyTwoBits) {
-  // Three billion keys a head apart in one row's storage: stride 0 makes them the same row.
+  // Four billion elements: stride 0 makes them the same row.
   const auto row = torch::randn({1, 1, 1, 16});
   const auto query = torch::randn({1, 1, 2, 16});
   const auto keys = row.expand({1, 1, int64_t{1} << 28, 16});
   const auto output = attention(query, keys, keys, {.mask = window(300, 0)});
   expect_close(output, row.expand({1, 1, 2, 16}), 1e-5);
+}
+
+TEST_F(FusedAttention, RowsFarApart) {
+  // The last rows begin 2^31 and more elements behind the first; of the memory between them none is touched.
+  const int64_t stride = int64_t{1} << 30;
+  const auto far_apart = [&](const torch::Tensor& rows) {
+    const auto storage = torch::empty({3 * stride + rows.size(-1)}, torch::kBFloat16);
+    return storage.as_strided(rows.sizes(), {0, 0, stride, 1}).copy_(rows);
+  };
+  const auto in = Inputs::random({1, 1, 1, 4, 4, 16, 16}, torch::kBFloat16);
+  const auto spread = Inputs{far_apart(in.query), far_apart(in.key), far_apart(in.value), {}, {}};
+  expect_close(attention(spread.query, spread.key, spread.value, {.mask = causal()}),
+               attention(in.query, in.key, in.value, {.mask = causal()}), 0);
+}
+
+TEST_F(FusedAttention, NaNsOfEveryPayloadStayNaN) {
+  for (const auto dtype : {torch::kFloat, torch::kDouble}) {
+    auto in = Inputs::random({1, 1, 1, 40, 40, 8, 8}, dtype);
+    for (const int64_t payload : {0, 1, 1954}) {
+      if (dtype == torch::kDouble) {
+        in.query.view(torch::kLong).select(2, 3).fill_(0x7FF8000000000000 + payload);
+      } else {
+        in.query.view(torch::kInt).select(2, 3).fill_(0x7FC00000 + payload);
+      }
+      EXPECT_TRUE(attention(in.query, in.key, in.value).select(2, 3).isnan().all().item<bool>())
+          << dtype << " " << payload;
+    }
+  }
+}
+
+TEST_F(FusedAttention, GradientsKeepNoMemoryBesideTheirOwn) {
+  const auto in = Inputs::random({1, 1, 1, 64, 4096, 64, 64}, torch::kFloat).leaves(torch::kFloat);
+  const auto results = run(in, {}, Backend::fused);
+  for (const auto& gradient : results.gradients) {
+    EXPECT_EQ(gradient.storage().nbytes(), gradient.nbytes());
+  }
 }
 
 TEST_F(FusedAttention, KeysPastTheirLengthAreNeverRead) {
