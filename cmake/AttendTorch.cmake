@@ -14,7 +14,7 @@ endforeach()
 
 if(NOT Torch_FOUND)
   message(FATAL_ERROR "LibTorch was not found: pass -DCMAKE_PREFIX_PATH=<its folder>; for a Python torch that is what "
-    "`python3 -c 'import torch; print(torch.utils.cmake_prefix_path)'` prints")
+    "`python3 -c 'import torch; print(torch.utils.cmake_prefix_path)'` prints (after ./dev: .venv/bin/python)")
 endif()
 if(Torch_VERSION VERSION_LESS ATTEND_TORCH_MINIMUM)
   message(FATAL_ERROR "LibTorch ${Torch_VERSION} in ${Torch_DIR} is too old: ${ATTEND_TORCH_MINIMUM} or newer is needed")

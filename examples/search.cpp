@@ -82,11 +82,17 @@ void save_index(const Index& index, const std::string& model, const fs::path& pa
   attend::save_safetensors(checkpoint, path.string());
 }
 
-/// The saved index, if it is of these files and this model.
+/// The saved index, if it is of these files and this model. Error: the file is no index.
 std::optional<Index> load_index(const std::vector<TextFile>& files, const std::string& model,
                                 const fs::path& path) {
   if (!fs::exists(path)) return std::nullopt;
   const auto checkpoint = attend::load_safetensors(path.string());
+  const auto& [tensors, metadata] = checkpoint;
+  if (!tensors.contains("vectors") || !tensors.contains("files") || !tensors.contains("passages") ||
+      !metadata.contains("names") || !metadata.contains("model")) {
+    throw std::runtime_error(path.string() +
+                             " is no index of search: name another with --index, or delete it");
+  }
   Index index;
   const auto sizes = checkpoint.tensors["files"], passages = checkpoint.tensors["passages"];
   std::istringstream names(checkpoint.metadata.at("names"));
@@ -198,7 +204,7 @@ int main(int argc, char** argv) {
   app.add_option("--index", settings.index,
                  "Where the index is kept; default: .attend-index.safetensors in the folder");
   app.add_option("--top", settings.top, "How many passages to show")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();
   app.add_option("--explain", settings.explain,
                  "Write a page that shows what the model attends to in the best passage");
