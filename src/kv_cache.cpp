@@ -86,6 +86,14 @@ void check_new(const char* argument, const at::Tensor& tensor, const at::Tensor&
   }
 }
 
+/// A gradient would end here without a word.
+void check_no_gradient(const char* argument, const at::Tensor& tensor) {
+  if (at::GradMode::is_enabled() && tensor.requires_grad()) {
+    fail(kName, argument, "no gradients to be recorded (torch::NoGradGuard), as none flow through a cache",
+         "one that requires them");
+  }
+}
+
 /// Moves `count` tokens of a sequence [Hkv, slots, D], which end at a slot, to where they end at another.
 void move(const at::Tensor& from, int64_t from_end, const at::Tensor& to, int64_t to_end, int64_t count) {
   if (count == 0 || (from_end == to_end && from.is_alias_of(to))) return;
@@ -142,6 +150,8 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
   check_new("key", key, key_);
   const int64_t tokens = key.size(2);
   check_new("value", value, value_, tokens);
+  check_no_gradient("key", key);
+  check_no_gradient("value", value);
   const auto added = per_sequence("counts", counts, Counts(lengths_.size(), tokens), "the number of tokens");
   const int64_t slots = key_.size(2), used = largest(lengths_), end = largest(kept_);
   const bool forgets = options_.window > 0;

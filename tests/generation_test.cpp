@@ -218,6 +218,7 @@ TEST_F(GenerationTest, ADecoderWritesWhatItsWholeForwardSays) {
   torch::nn::Embedding embedding(kVocabulary, kWidth);
   torch::nn::Linear head(kWidth, kVocabulary);
   const auto memory = torch::randn({2, 5, kWidth});
+  const torch::NoGradGuard no_grad;
   const auto prompt = torch::tensor({{1, 2}, {3, 4}});
   for (const int64_t beams : {1, 3}) {
     auto cache = decoder->make_cache(memory, 20);
@@ -231,7 +232,6 @@ TEST_F(GenerationTest, ADecoderWritesWhatItsWholeForwardSays) {
     const auto written = generate(model, prompt, {.max_tokens = 8, .beams = beams});
     // Read again as a whole, the model gives those tokens the log probability that was returned.
     const auto all = torch::cat({prompt, written.tokens}, 1);
-    const torch::NoGradGuard no_grad;
     const auto logits = head(decoder(embedding(all), memory, {.mask = causal()}));
     const auto log_probability = torch::log_softmax(logits.to(torch::kDouble), -1)
                                      .slice(1, 1, -1)
@@ -254,6 +254,10 @@ TEST_F(GenerationTest, ErrorsNameTheParameter) {
             "attend::generate: temperature: expected a number of at least 0, got -1");
   EXPECT_EQ(error({.top_k = -1}), "attend::generate: top_k: expected at least 0, got -1");
   EXPECT_EQ(error({.top_p = 0}), "attend::generate: top_p: expected a probability in (0, 1], got 0");
+  for (const auto& params : {GenerationParams{.top_k = 5}, GenerationParams{.top_p = 0.9}}) {
+    EXPECT_EQ(error(params),
+              "attend::generate: temperature: expected more than 0 with top_k or top_p, got 0");
+  }
   EXPECT_EQ(error({.beams = 0}), "attend::generate: beams: expected at least 1, got 0");
   EXPECT_EQ(error({.temperature = 1, .beams = 2}),
             "attend::generate: beams: expected 1 with a temperature, got 2");

@@ -210,8 +210,17 @@ TEST_F(KVCacheTest, EntriesAreSeenByOtherQueries) {
 TEST_F(KVCacheTest, IsNoPartOfAGraph) {
   KVCache cache(options_of(1, 4));
   const auto key = torch::ones({1, kKvHeads, 1, kDim}, torch::kDouble).requires_grad_();
-  const auto entries = cache.append(key, torch::ones({1, kKvHeads, 1, kValueDim}, torch::kDouble));
-  EXPECT_FALSE(entries.key.requires_grad());
+  const auto value = torch::ones({1, kKvHeads, 1, kValueDim}, torch::kDouble);
+  EXPECT_EQ(error_of([&] { cache.append(key, value); }),
+            "attend::KVCache: key: expected no gradients to be recorded (torch::NoGradGuard), as none flow "
+            "through a cache, got one that requires them");
+  const auto scaled = value.clone().requires_grad_() * 2;
+  EXPECT_EQ(error_of([&] { cache.append(key.detach(), scaled); }),
+            "attend::KVCache: value: expected no gradients to be recorded (torch::NoGradGuard), as none flow "
+            "through a cache, got one that requires them");
+  EXPECT_EQ(cache.lengths().item<int64_t>(), 0);
+  const torch::NoGradGuard no_grad;
+  EXPECT_FALSE(cache.append(key, scaled).key.requires_grad());
 }
 
 TEST_F(KVCacheTest, ErrorsNameTheArgument) {

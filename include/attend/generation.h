@@ -12,6 +12,7 @@ namespace attend {
 
 /// A language model as `generate` sees it: a state (the caches) and two ways to change it. With a decoder:
 ///
+///     const torch::NoGradGuard no_grad;
 ///     auto cache = decoder->make_cache(memory, capacity);
 ///     attend::TokenModel model{
 ///         .logits = [&](const auto& tokens, const auto& counts) {
@@ -35,10 +36,10 @@ struct GenerationParams {
   std::optional<int64_t> end_token = {};
   /// 0: the likeliest token (greedy). Else tokens are drawn from softmax(logits / temperature).
   double temperature = 0;
-  /// Draw from the k likeliest tokens alone (Fan 2018). 0: from all.
+  /// With a temperature: draw from the k likeliest tokens alone (Fan 2018). 0: from all.
   int64_t top_k = 0;
-  /// Draw from the nucleus alone: the likeliest tokens, as few as have this probability together (Holtzman
-  /// 2020), of what top_k left. 1: from all.
+  /// With a temperature: draw from the nucleus alone, the likeliest tokens, as few as have this probability
+  /// together (Holtzman 2020), of what top_k left. 1: from all.
   double top_p = 1;
   /// More than 1: beam search, which keeps that many sequences; not for drawing.
   int64_t beams = 1;
@@ -58,8 +59,8 @@ struct Generation {
 
 /// Continues each prompt, int64 [B, L], L >= 1, a token at a time. `counts`: int64 [B], for prompts of
 /// different lengths; the last counts[b] tokens are prompt b, what is before is padding. No gradients are
-/// recorded. Errors (c10::Error): parameters out of their range, prompts or logits of another shape, beams
-/// without `select` or with a temperature.
+/// recorded. Errors (c10::Error): parameters out of their range, top_k or top_p without a temperature,
+/// prompts or logits of another shape, beams without `select` or with a temperature.
 ATTEND_API Generation generate(const TokenModel& model, const at::Tensor& prompt,
                                const GenerationParams& params = {}, const at::Tensor& counts = {});
 

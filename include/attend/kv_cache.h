@@ -24,7 +24,8 @@ struct KVCacheOptions {
 
 /// The keys and values of the tokens that were decoded so far, of several sequences, for attention a step at
 /// a time. Memory is allocated once (twice the capacity with a window, so that what is kept moves only every
-/// `capacity` tokens), and appended to in place. No gradient flows through it.
+/// `capacity` tokens), and appended to in place. No gradient flows through it: decode with a
+/// torch::NoGradGuard.
 ///
 /// The sequences may differ in length: they are stored so that all end at the same place, as masks and score
 /// modifications align the last query with the last key, and the mask that goes with the keys hides what
@@ -32,8 +33,9 @@ struct KVCacheOptions {
 /// different lengths, stand at the end of [B, H, L, D], after padding ("left padding"), and `counts` says how
 /// many of the L are a sequence's own; outputs at padding mean nothing.
 ///
-/// Errors (c10::Error): a shape, dtype or device other than the options say; tokens beyond the capacity,
-/// which the message says; a length to take back to that is longer than the sequence, or no longer in memory.
+/// Errors (c10::Error): a shape, dtype or device other than the options say; keys or values that require a
+/// gradient, while gradients are recorded; tokens beyond the capacity, which the message says; a length to
+/// take back to that is longer than the sequence, or no longer in memory.
 class ATTEND_API KVCache {
  public:
   explicit KVCache(const KVCacheOptions& options);

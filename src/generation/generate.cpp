@@ -24,6 +24,9 @@ void check_params(const GenerationParams& params) {
   if (!(params.top_p > 0 && params.top_p <= 1)) {
     fail(kName, "top_p", "a probability in (0, 1]", c10::str(params.top_p));
   }
+  if (params.temperature == 0 && (params.top_k > 0 || params.top_p < 1)) {
+    fail(kName, "temperature", "more than 0 with top_k or top_p", "0");
+  }
   if (params.beams < 1) fail(kName, "beams", "at least 1", c10::str(params.beams));
   if (!std::isfinite(params.length_penalty)) {
     fail(kName, "length_penalty", "a finite number", c10::str(params.length_penalty));

@@ -51,7 +51,10 @@ MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   at_least("window.right", options.window().right, -1);
   if (options.softcap() != 0) softcap(options.softcap());  // or its error
   check_probability(kName, "dropout", options.dropout());
-  if (const auto& buckets = options.relative_bias()) relative_bucket(0, *buckets);             // or its error
+  if (const auto& buckets = options.relative_bias()) relative_bucket(0, *buckets);  // or its error
+  if (options.rotary() && options.rotary()->dims == 0 && options.head_dim() % 2 != 0) {
+    fail(kName, "head_dim", "an even number with rotary", c10::str(options.head_dim()));
+  }
   if (const auto& rotary = options.rotary()) rotary_frequencies(options.head_dim(), *rotary);  // or its error
   return options;
 }
@@ -182,7 +185,8 @@ Mask own_mask(const MultiHeadAttentionOptions& options, const MultiHeadAttention
   if (inputs.cache != nullptr && !inputs.appends) return {};
   const auto& window = options.window();
   const bool appends = inputs.cache != nullptr;
-  const Mask causal = options.is_causal() && !appends ? attend::causal() : Mask();
+  const bool is_causal = options.is_causal() || inputs.is_causal;
+  const Mask causal = is_causal && !appends ? attend::causal() : Mask();
   const bool is_bounded = window.left >= 0 || (window.right >= 0 && !appends);
   const bool is_seen_to = appends && inputs.cache->options().window == window.left + 1;
   return is_bounded && !is_seen_to ? causal & attend::window(window.left, window.right) : causal;
@@ -283,6 +287,9 @@ void check_inputs(const MultiHeadAttentionImpl& module, const torch::Tensor& que
   if (inputs.key_padding_mask.defined()) {
     fail(kName, "key_padding_mask", "none with a cache to append to, but counts",
          describe(inputs.key_padding_mask));
+  }
+  if (!options.is_causal() && !inputs.is_causal) {
+    fail(kName, "cache", "is_causal(true), as what is appended to it is masked causally", "is_causal(false)");
   }
 }
 

@@ -176,10 +176,11 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
   constexpr auto kName = "nn::TransformerDecoder";
   check_inputs(kName, "self", self);
   check_inputs(kName, "cross", cross);
-  auto of_memory = cross;
+  auto of_target = self, of_memory = cross;
   if (cache != nullptr) {
     check_caches(kName, "cache", cache->self, layers->size());
     check_caches(kName, "cache", cache->memory, layers->size());
+    of_target.is_causal = true;
     if (memory.defined()) fail(kName, "memory", "none beside a cache, which holds it", describe(memory));
     if (!of_memory.key_padding_mask.defined()) of_memory.key_padding_mask = cache->memory_key_padding_mask;
   }
@@ -187,7 +188,7 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
     if (cache != nullptr) {
-      x = layer->forward(x, {}, with_cache(self, cache->self[n]),
+      x = layer->forward(x, {}, with_cache(of_target, cache->self[n]),
                          with_cache(of_memory, cache->memory[n], /*appends=*/false));
     } else if (options.checkpointing()) {
       const auto run = [=](const std::vector<at::Tensor>& of) {

@@ -228,6 +228,7 @@ TEST_F(MultiHead, AQueryThatSeesNothingGetsTheBias) {
 // ---- a step at a time
 
 TEST_F(MultiHead, StepsEqualTheWhole) {
+  const torch::NoGradGuard no_grad;
   const std::map<std::string, MultiHeadAttentionOptions> cases = {
       {"plain", {8, 2}},
       {"grouped", MultiHeadAttentionOptions(8, 4).num_kv_heads(2)},
@@ -284,6 +285,7 @@ TEST_F(MultiHead, TwoHundredAndFiftySixStepsEqualTheWhole) {
 }
 
 TEST_F(MultiHead, StepsOfDifferentSequences) {
+  const torch::NoGradGuard no_grad;
   auto module = random_module(MultiHeadAttentionOptions(8, 2).is_causal(true).rotary(RotaryParams{}));
   const auto a = random({1, 9, 8}), b = random({1, 6, 8});
   auto cache = module->make_cache(2, 12);
@@ -298,6 +300,7 @@ TEST_F(MultiHead, StepsOfDifferentSequences) {
 }
 
 TEST_F(MultiHead, ReadsAMemoryThatWasAppendedOnce) {
+  const torch::NoGradGuard no_grad;
   auto module = random_module(MultiHeadAttentionOptions(8, 2).kdim(6).vdim(6).rotary(RotaryParams{}));
   const auto query = random({2, 3, 8}), memory = random({2, 7, 6});
   auto cache = module->make_cache(2, 7);
@@ -378,7 +381,7 @@ TEST_F(MultiHead, ErrorsNameTheOption) {
             name + "window.left: expected at least -1, got -2");
   EXPECT_EQ(error(MultiHeadAttentionOptions(8, 4).softcap(-1)).substr(0, 21), "attend::softcap: cap:");
   EXPECT_EQ(error(MultiHeadAttentionOptions(9, 3).rotary(RotaryParams{})),
-            "attend::rotary_frequencies: dims: expected an even number of at least 2, got 3");
+            name + "head_dim: expected an even number with rotary, got 3");
 }
 
 TEST_F(MultiHead, ErrorsNameTheArgument) {
@@ -406,10 +409,11 @@ TEST_F(MultiHead, ErrorsNameTheArgument) {
       name + "attn_mask: expected a boolean or floating tensor [3, 7] or [4, 3, 7], got bool [2, 3, 7]");
   EXPECT_EQ(error({.counts = torch::tensor({1, 1})}),
             name + "counts: expected none without a cache to append to, got int64 [2]");
+  const torch::NoGradGuard no_grad;
   auto cache = module->make_cache(2, 2);
   EXPECT_EQ(error({.cache = &cache}),
             name + "key: expected the length of query, 3, with a cache to append to, got float64 [2, 7, 6]");
-  auto self = random_module({8, 2});
+  auto self = random_module(MultiHeadAttentionOptions(8, 2).is_causal(true));
   EXPECT_EQ(
       error_of([&] { self(query, {}, {}, {.cache = &cache}); }),
       "attend::KVCache: key: expected at most 2 more tokens, of a capacity of 2 (0 are used), got float64 "
@@ -421,6 +425,21 @@ TEST_F(MultiHead, ErrorsNameTheArgument) {
   auto windowed = random_module(MultiHeadAttentionOptions(8, 2).window({1, 0}))->make_cache(2, 9);
   EXPECT_EQ(error_of([&] { self(query, {}, {}, {.cache = &windowed}); }),
             name + "cache: expected one without a window, got 2");
+  auto other = random_module({8, 2});
+  EXPECT_EQ(error_of([&] { other(query, {}, {}, {.cache = &cache}); }),
+            name +
+                "cache: expected is_causal(true), as what is appended to it is masked causally, got "
+                "is_causal(false)");
+}
+
+TEST_F(MultiHead, ACallMayBeCausal) {
+  const torch::NoGradGuard no_grad;
+  auto module = random_module({8, 2});
+  const auto x = random({2, 2, 8});
+  const auto whole = module(x, {}, {}, {.is_causal = true});
+  EXPECT_TRUE(same_bits(whole, module(x, {}, {}, {.mask = causal()})));
+  auto cache = module->make_cache(2, 2);
+  expect_close(module(x, {}, {}, {.cache = &cache, .is_causal = true}), whole, 1e-13);
 }
 
 }  // namespace

@@ -251,6 +251,7 @@ TEST_F(TransformerModules, CheckpointingIsTwiceDifferentiable) {
 // ---- a step at a time
 
 TEST_F(TransformerModules, EncoderStepsEqualTheWhole) {
+  const torch::NoGradGuard no_grad;
   auto attention = MultiHeadAttentionOptions(1, 1).is_causal(true).rotary(RotaryParams{});
   auto stack = random_module(TransformerEncoder(
       TransformerStackOptions(small_layer().attention(attention).norm_first(true), 2).final_norm(true)));
@@ -268,6 +269,7 @@ TEST_F(TransformerModules, EncoderStepsEqualTheWhole) {
 }
 
 TEST_F(TransformerModules, DecoderStepsEqualTheWhole) {
+  const torch::NoGradGuard no_grad;
   for (const bool batch_first : {true, false}) {
     auto stack = random_module(TransformerDecoder(
         TransformerStackOptions(small_layer().batch_first(batch_first), 2).final_norm(true)));
@@ -333,6 +335,7 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
   const auto x = random({2, 3, 8});
   EXPECT_EQ(error_of([&] { decoder(x, torch::Tensor()); }),
             "attend::nn::TransformerDecoderLayer: memory: expected a tensor, got an undefined tensor");
+  const torch::NoGradGuard no_grad;
   auto cache = decoder->make_cache(x, 4);
   EXPECT_EQ(
       error_of([&] { decoder(x, x, {}, {}, &cache); }),
@@ -345,6 +348,11 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
   cache.self.pop_back();
   EXPECT_EQ(error_of([&] { decoder(x, {}, {}, {}, &cache); }),
             "attend::nn::TransformerDecoder: cache: expected a cache for each of the 2 layers, got 1");
+  auto encoder = random_module(TransformerEncoder(TransformerStackOptions(small_layer(), 1)));
+  auto of_encoder = encoder->make_cache(2, 4);
+  EXPECT_EQ(error_of([&] { encoder(x, {}, &of_encoder); }),
+            "attend::nn::MultiHeadAttention: cache: expected is_causal(true), as what is appended to it is "
+            "masked causally, got is_causal(false)");
 }
 
 }  // namespace

@@ -74,13 +74,16 @@ struct MultiHeadAttentionInputs {
   torch::Tensor attn_mask = {};
   /// Beside these and the module's own; true = may attend.
   Mask mask = {};
-  /// Keys and values are appended to it, and the queries attend, causally, to all that it holds.
+  /// Keys and values are appended to it, and the queries attend, causally, to all that it holds. For a
+  /// module or call that is causal, and without gradients (torch::NoGradGuard).
   KVCache* cache = nullptr;
   /// With a cache: how many of the tokens are a sequence's own, as `KVCache::append` takes it.
   torch::Tensor counts = {};
   /// With a cache: false leaves it as it is: the queries attend to all that it holds, not causally, and key
   /// and value are not looked at (the memory of a decoder, see `append`).
   bool appends = true;
+  /// Whether a query of this call sees no key after its own position, as by the option.
+  bool is_causal = false;
 };
 
 /// Multi-head attention (Vaswani 2017, section 3.2.2), with grouped heads (Ainslie 2023):
