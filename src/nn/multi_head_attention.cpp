@@ -52,10 +52,12 @@ MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   if (options.softcap() != 0) softcap(options.softcap());  // or its error
   check_probability(kName, "dropout", options.dropout());
   if (const auto& buckets = options.relative_bias()) relative_bucket(0, *buckets);  // or its error
-  if (options.rotary() && options.rotary()->dims == 0 && options.head_dim() % 2 != 0) {
-    fail(kName, "head_dim", "an even number with rotary", c10::str(options.head_dim()));
+  if (const auto& rotary = options.rotary()) {
+    if (rotary->dims == 0 && options.head_dim() % 2 != 0) {
+      fail(kName, "head_dim", "an even number with rotary", c10::str(options.head_dim()));
+    }
+    rotary_frequencies(options.head_dim(), *rotary);  // or its error
   }
-  if (const auto& rotary = options.rotary()) rotary_frequencies(options.head_dim(), *rotary);  // or its error
   return options;
 }
 
@@ -213,6 +215,19 @@ void check_cache(const MultiHeadAttentionOptions& options, const KVCache& cache)
   }
 }
 
+/// `projected`: queries or keys of the call, [B, H, L, D].
+void check_fits(const MultiHeadAttentionOptions& options, const KVCache& cache,
+                const torch::Tensor& projected) {
+  const auto& of = cache.options();
+  const int64_t batch = projected.size(0), heads = options.num_kv_heads(), head_dim = options.head_dim();
+  if (of.batch == batch && of.num_kv_heads == heads && of.head_dim == head_dim && of.value_dim == head_dim)
+    return;
+  const auto values =
+      of.value_dim == of.head_dim ? std::string() : c10::str(" (values of ", of.value_dim, ")");
+  fail(kName, "cache", c10::str("one of batch ", batch, ", ", heads, " heads of ", head_dim),
+       c10::str("batch ", of.batch, ", ", of.num_kv_heads, " heads of ", of.head_dim, values));
+}
+
 // ---- a call
 
 /// The arguments of `attention`.
@@ -235,8 +250,9 @@ torch::Tensor last_positions(int64_t queries, int64_t keys, at::Device device) {
 /// The query attends to what the cache holds, and leaves it as it is.
 void read(const MultiHeadAttentionImpl& module, const KVCache& cache, const torch::Tensor& query,
           Call& call) {
-  call.attend_to(cache.entries());
   auto& projected = call.heads.query = project_query(module, query);
+  check_fits(module.options, cache, projected);
+  call.attend_to(cache.entries());
   if (module.options.qk_norm()) projected = unit_query(module, projected);
   if (const auto& params = module.options.rotary()) {
     const auto positions = last_positions(projected.size(2), call.heads.key.size(2), projected.device());
@@ -249,6 +265,7 @@ void read_and_append(const MultiHeadAttentionImpl& module, const MultiHeadAttent
                      const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
                      Call& call) {
   auto& heads = call.heads = project_all(module, query, key, value);
+  if (inputs.cache != nullptr) check_fits(module.options, *inputs.cache, heads.key);
   if (module.options.qk_norm()) {
     heads.query = unit_query(module, heads.query);
     heads.key = unit(heads.key);
@@ -320,6 +337,23 @@ Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, c
   return call;
 }
 
+/// What differs from its default.
+void print_others(std::ostream& stream, const MultiHeadAttentionOptions& options) {
+  if (options.kdim() != options.embed_dim()) stream << ", kdim=" << options.kdim();
+  if (options.vdim() != options.embed_dim()) stream << ", vdim=" << options.vdim();
+  if (options.dropout() != 0) stream << ", dropout=" << options.dropout();
+  if (options.qk_norm()) stream << ", qk_norm=true";
+  if (options.rotary()) stream << ", rotary=true";
+  if (options.alibi()) stream << ", alibi=true";
+  const auto& window = options.window();
+  if (window.left >= 0 || window.right >= 0)
+    stream << ", window=[" << window.left << ", " << window.right << "]";
+  if (options.softcap() != 0) stream << ", softcap=" << options.softcap();
+  if (options.relative_bias()) stream << ", relative_bias=true";
+  if (options.sinks()) stream << ", sinks=true";
+  if (options.is_causal()) stream << ", is_causal=true";
+}
+
 }  // namespace
 
 MultiHeadAttentionImpl::MultiHeadAttentionImpl(const MultiHeadAttentionOptions& options_)
@@ -371,7 +405,9 @@ void MultiHeadAttentionImpl::reset_parameters() {
 void MultiHeadAttentionImpl::pretty_print(std::ostream& stream) const {
   stream << "attend::nn::MultiHeadAttention(embed_dim=" << options.embed_dim()
          << ", num_heads=" << options.num_heads() << ", num_kv_heads=" << options.num_kv_heads()
-         << ", head_dim=" << options.head_dim() << ", bias=" << (options.bias() ? "true" : "false") << ")";
+         << ", head_dim=" << options.head_dim() << ", bias=" << (options.bias() ? "true" : "false");
+  print_others(stream, options);
+  stream << ")";
 }
 
 torch::Tensor MultiHeadAttentionImpl::project_out(const torch::Tensor& heads, int64_t query_dim) {
@@ -414,6 +450,7 @@ void MultiHeadAttentionImpl::append(KVCache& cache, const torch::Tensor& key,
   check_input(kName, "key", key, options.kdim(), {"key", key}, out_proj->weight);
   check_input(kName, "value", value, options.vdim(), {"key", key}, out_proj->weight);
   auto heads = project_key_value(*this, key, value);
+  check_fits(options, cache, heads.key);
   if (options.qk_norm()) heads.key = unit(heads.key);
   if (const auto& params = options.rotary()) {
     heads.key = rotary(heads.key, *params, cache.positions(heads.key.size(2), counts));

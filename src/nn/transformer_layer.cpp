@@ -117,7 +117,11 @@ void check_mixer_inputs(const torch::nn::AnyModule& mixer, const MultiHeadAttent
 void print_options(std::ostream& stream, const char* name, const TransformerLayerOptions& options) {
   stream << "attend::nn::" << name << "(d_model=" << options.d_model() << ", nhead=" << options.nhead()
          << ", dim_feedforward=" << options.dim_feedforward() << ", dropout=" << options.dropout()
-         << ", norm_first=" << (options.norm_first() ? "true" : "false") << ")";
+         << ", norm_first=" << (options.norm_first() ? "true" : "false");
+  if (options.activation() == Activation::gelu) stream << ", activation=gelu";
+  if (options.activation() == Activation::swiglu) stream << ", activation=swiglu";
+  if (!options.batch_first()) stream << ", batch_first=false";
+  stream << ")";
 }
 
 }  // namespace

@@ -351,6 +351,26 @@ TEST_F(MultiHead, PrettyPrints) {
       "  (out_proj): torch::nn::Linear(in_features=8, out_features=8, bias=false)\n)");
 }
 
+TEST_F(MultiHead, PrettyPrintsWhatDiffersFromTheDefault) {
+  std::ostringstream text;
+  text << MultiHeadAttention(MultiHeadAttentionOptions(8, 4)
+                                 .kdim(5)
+                                 .vdim(6)
+                                 .dropout(0.1)
+                                 .qk_norm(true)
+                                 .rotary(RotaryParams{})
+                                 .alibi(true)
+                                 .window({3, 0})
+                                 .softcap(20)
+                                 .relative_bias(RelativeBuckets{})
+                                 .sinks(true)
+                                 .is_causal(true));
+  const std::string others =
+      ", bias=true, kdim=5, vdim=6, dropout=0.1, qk_norm=true, rotary=true, alibi=true, window=[3, 0], "
+      "softcap=20, relative_bias=true, sinks=true, is_causal=true)(";
+  EXPECT_NE(text.str().find(others), std::string::npos) << text.str();
+}
+
 TEST_F(MultiHead, GradientsAgreeWithCentralDifferences) {
   auto module = random_module(
       MultiHeadAttentionOptions(4, 2).num_kv_heads(1).qk_norm(true).rotary(RotaryParams{}).is_causal(true));
@@ -425,6 +445,14 @@ TEST_F(MultiHead, ErrorsNameTheArgument) {
   auto windowed = random_module(MultiHeadAttentionOptions(8, 2).window({1, 0}))->make_cache(2, 9);
   EXPECT_EQ(error_of([&] { self(query, {}, {}, {.cache = &windowed}); }),
             name + "cache: expected one without a window, got 2");
+  auto small = self->make_cache(1, 9);
+  EXPECT_EQ(error_of([&] { self(query, {}, {}, {.cache = &small}); }),
+            name + "cache: expected one of batch 2, 2 heads of 4, got batch 1, 2 heads of 4");
+  EXPECT_EQ(error_of([&] { self(query, {}, {}, {.cache = &small, .appends = false}); }),
+            name + "cache: expected one of batch 2, 2 heads of 4, got batch 1, 2 heads of 4");
+  auto other_heads = random_module({8, 4})->make_cache(2, 9);
+  EXPECT_EQ(error_of([&] { self->append(other_heads, query); }),
+            name + "cache: expected one of batch 2, 2 heads of 4, got batch 2, 4 heads of 2");
   auto other = random_module({8, 2});
   EXPECT_EQ(error_of([&] { other(query, {}, {}, {.cache = &cache}); }),
             name +

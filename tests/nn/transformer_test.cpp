@@ -319,6 +319,8 @@ TEST_F(TransformerModules, PrettyPrint) {
   EXPECT_NE(text.str().find("attend::nn::TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=12, "
                             "dropout=0, norm_first=false)"),
             std::string::npos);
+  text << TransformerDecoderLayer(small_layer().activation(Activation::swiglu).batch_first(false));
+  EXPECT_NE(text.str().find("norm_first=false, activation=swiglu, batch_first=false)"), std::string::npos);
   EXPECT_NE(text.str().find("(norm): attend::nn::Norm(layer_norm, 8, eps=1e-05)"), std::string::npos);
 }
 
