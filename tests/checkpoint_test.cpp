@@ -208,7 +208,7 @@ TEST_F(CheckpointTest, SafetensorsErrorsSayWhatIsWrong) {
             "attend::parse_safetensors: bytes: expected at least 8 bytes, got 7 bytes");
   EXPECT_EQ(safetensors_error("\xff\xff\xff\xff\xff\xff\xff\xff"),
             "attend::parse_safetensors: bytes: expected a header of at most 100000000 bytes, got "
-            "18446744073709551615");
+            "18446744073709551615: this is no safetensors file");
   EXPECT_EQ(safetensors_error(file_of("{}").substr(0, 9)),
             "attend::parse_safetensors: bytes: expected a header of 2 bytes, got 1 bytes after its length");
   EXPECT_EQ(safetensors_error(file_of(" {}")),
@@ -411,6 +411,12 @@ TEST_F(CheckpointTest, PytorchErrorsSayWhatIsWrong) {
       "attend::load_pytorch: legacy.pt: expected a zip file, as torch.save writes it since PyTorch 1.6, got "
       "another or a damaged one");
   EXPECT_FALSE(fs::exists("/tmp/attend_was_here"));
+  const auto of_cpp = path("module_of_cpp.pt");
+  torch::save(torch::nn::Linear(2, 3), of_cpp);
+  EXPECT_EQ(error_of([&] { load_pytorch(of_cpp); }),
+            "attend::load_pytorch: " + of_cpp +
+                ": expected an archive that Python's torch.save wrote, got one that C++'s torch::save wrote: "
+                "read it with torch::load");
 }
 
 // ---- into a module

@@ -100,6 +100,7 @@ class TensorUnpickler final : public checkpoint::Unpickler {
       if (const auto dtype = dtype_of(&DtypeNames::storage, name)) return {Global::Kind::storage, *dtype};
       if (const auto dtype = dtype_of(&DtypeNames::python, name)) return {Global::Kind::dtype, *dtype};
     }
+    if (module.starts_with("__torch__")) fail_as_of_cpp(source());
     source().fail("tensors alone, as in torch.save(model.state_dict(), path)",
                   "a pickle that names " + shown(std::string(module) + "." + std::string(name)));
   }

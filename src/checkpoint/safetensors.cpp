@@ -31,7 +31,8 @@ std::string_view header_text(const Source& source) {
   uint64_t length = 0;
   std::memcpy(&length, source.data(), kPrefix);
   if (length > kLongestHeader)
-    source.fail(c10::str("a header of at most ", kLongestHeader, " bytes"), c10::str(length));
+    source.fail(c10::str("a header of at most ", kLongestHeader, " bytes"),
+                c10::str(length, ": this is no safetensors file"));
   if (length > source.size() - kPrefix) {
     source.fail(c10::str("a header of ", length, " bytes"),
                 c10::str(source.size() - kPrefix, " bytes after its length"));

@@ -121,6 +121,9 @@ NamedEntry read_entry(const Reader& reader, uint64_t& offset) {
   offset = extra + extra_size + comment_size;
 
   if ((flags & 1U) != 0 || method != 0 || packed != size) {
+    if (name.find("/code/") != std::string_view::npos) {
+      fail_as_of_cpp(reader.source());
+    }
     reader.source().fail("files that are stored as they are",
                          "a compressed or encrypted one, " + shown(name));
   }
@@ -146,6 +149,11 @@ void check_apart(const Source& source, std::vector<NamedEntry> entries) {
 }
 
 }  // namespace
+
+void fail_as_of_cpp(const Source& source) {
+  source.fail("an archive that Python's torch.save wrote",
+              "one that C++'s torch::save wrote: read it with torch::load");
+}
 
 std::unordered_map<std::string, ZipEntry> read_zip(const Source& source) {
   const Reader reader(source);

@@ -19,4 +19,7 @@ struct ZipEntry {
 /// or encrypted, occurs twice, or overlaps another.
 std::unordered_map<std::string, ZipEntry> read_zip(const Source& source);
 
+/// Fails in the words for an archive of C++'s torch::save, which holds code.
+[[noreturn]] void fail_as_of_cpp(const Source& source);
+
 }  // namespace attend::checkpoint
