@@ -168,8 +168,9 @@ TEST_F(CheckpointTest, UnalignedTensorsAreCopied) {
   const std::string header = R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
                              R"("b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})";
   const std::array<float, 2> numbers = {1.5F, -2};
-  const auto checkpoint = parse_safetensors(
-      bytes_of(file_of(header, "x" + std::string(reinterpret_cast<const char*>(&numbers), 8))));
+  std::string data = "x";
+  data.append(reinterpret_cast<const char*>(&numbers), sizeof numbers);
+  const auto checkpoint = parse_safetensors(bytes_of(file_of(header, data)));
   EXPECT_TRUE(torch::equal(checkpoint.tensors["b"], torch::tensor({1.5F, -2.0F})));
 }
 
