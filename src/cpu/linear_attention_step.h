@@ -2,6 +2,8 @@
 
 // One token: the recurrence itself, on a state that is changed in place.
 
+#include <type_traits>
+
 #include "linear_attention_forward.h"
 
 namespace attend::cpu {
@@ -53,7 +55,7 @@ void store_as(T* to, T value) {
 template <typename T, typename V, int kTogether>
 void step_columns(const LinearArgs& args, const StepScratch<T>& own, const T* beta, int64_t column,
                   T* state) {
-  constexpr int64_t kSize = sizeof(V) / sizeof(T);
+  constexpr int64_t kSize = std::is_same_v<V, T> ? 1 : kLanes<T>;
   const int64_t stride = args.state_width();
   V written[kTogether], read[kTogether];
   for (int n = 0; n < kTogether; ++n) {
