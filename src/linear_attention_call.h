@@ -4,6 +4,7 @@
 #include <attend/linear_attention.h>
 
 #include "checks.h"
+#include "compute_type.h"
 
 namespace attend {
 
@@ -21,9 +22,7 @@ struct LinearAttentionCall {
   at::Tensor key_lengths;    ///< int64 [B] on the CPU, or undefined
 
   int64_t state_width() const { return value.size(3) + (normalize ? 1 : 0); }
-  at::ScalarType compute_type() const {
-    return query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  }
+  at::ScalarType compute_type() const { return attend::compute_type(query); }
 };
 
 }  // namespace attend

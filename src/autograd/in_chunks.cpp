@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "../compute_type.h"
 #include "../reference/attention.h"
 #include "graph.h"
 
@@ -38,19 +39,14 @@ AttentionWithLse forward_in_chunks(const AttentionCall& call) {
   return {at::cat(outputs, 2), call.wants_logsumexp ? at::cat(logsumexps, 2) : at::Tensor()};
 }
 
-/// The type that sums have.
-at::ScalarType sum_type(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 /// Of a gradient of the output or of the logsumexp, in the type of sums.
 at::Tensor rows_of(const at::Tensor& gradient, int64_t first, int64_t rows) {
-  return gradient.defined() ? gradient.narrow(2, first, rows).to(sum_type(gradient)) : gradient;
+  return gradient.defined() ? gradient.narrow(2, first, rows).to(compute_type(gradient)) : gradient;
 }
 
 /// A leaf of the type of sums, so that a chunk's gradients of it are not rounded either.
 at::Tensor widened(const at::Tensor& leaf) {
-  return leaf.detach().to(sum_type(leaf)).requires_grad_(leaf.requires_grad());
+  return leaf.detach().to(compute_type(leaf)).requires_grad_(leaf.requires_grad());
 }
 
 /// Computes each chunk again, with its graph.
@@ -70,7 +66,7 @@ variable_list backward_in_chunks(AttentionCall call, const variable_list& grads)
     for (size_t n = 0; n < all.size(); ++n) {
       if (!found[n].defined()) continue;
       all[n] = all[n].defined() ? all[n].add_(found[n])
-                                : found[n].to(sum_type(found[n]), /*non_blocking=*/false, /*copy=*/true);
+                                : found[n].to(compute_type(found[n]), /*non_blocking=*/false, /*copy=*/true);
     }
   });
   for (size_t n = 0; n < all.size(); ++n) {

@@ -4,14 +4,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "../compute_type.h"
 #include "heads.h"
 
 namespace attend::cpu {
-
-/// The type that sums and states have.
-inline at::ScalarType compute_type(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 inline ElementType element_type(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {

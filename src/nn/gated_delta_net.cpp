@@ -17,6 +17,7 @@
 #include <ostream>
 
 #include "../checks.h"
+#include "../compute_type.h"
 #include "inputs.h"
 #include "linear_mixer.h"
 
@@ -48,7 +49,7 @@ torch::Tensor initial_dt_bias(int64_t heads) {
 
 /// [B, H, L, D] of length 1, computed in float32 at least.
 torch::Tensor unit(const torch::Tensor& heads) {
-  const auto wide = heads.scalar_type() == at::kDouble ? heads : heads.to(at::kFloat);
+  const auto wide = widen(heads);
   return (wide * at::rsqrt(wide.square().sum(-1, /*keepdim=*/true) + 1e-6)).to(heads.scalar_type());
 }
 
@@ -108,10 +109,9 @@ torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentSt
   const auto mixed = convolved(at::cat({q_proj(batched), k_proj(batched), v_proj(batched)}, -1), state);
   const auto parts = mixed.split_with_sizes({keys, keys, num_heads * options.head_v_dim()}, -1);
   const auto of_token = [](const torch::Tensor& projected) {  // [B, H, L], in float32 at least
-    const auto heads = projected.transpose(1, 2);
-    return heads.scalar_type() == at::kDouble ? heads : heads.to(at::kFloat);
+    return widen(projected.transpose(1, 2));
   };
-  const auto type = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto type = compute_type(input);
   const auto log_decay = -at::exp(A_log.to(type)).unsqueeze(-1) *
                          at::softplus(of_token(a_proj(batched)) + dt_bias.to(type).unsqueeze(-1));
   const auto heads = recur(unit(in_heads(parts[0], num_heads)), unit(in_heads(parts[1], num_heads)),

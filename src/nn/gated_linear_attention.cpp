@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "../checks.h"
+#include "../compute_type.h"
 #include "inputs.h"
 #include "linear_mixer.h"
 
@@ -58,7 +59,7 @@ torch::Tensor GatedLinearAttentionImpl::forward(const torch::Tensor& input, Recu
   check_input(kName, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   const int64_t num_heads = options.num_heads();
   const auto gate = in_heads(gk_proj_up(gk_proj_down(input)), num_heads);
-  const auto log_decay = at::log_sigmoid(gate.scalar_type() == at::kDouble ? gate : gate.to(at::kFloat));
+  const auto log_decay = at::log_sigmoid(widen(gate));
   const auto heads = recur(in_heads(q_proj(input), num_heads), in_heads(k_proj(input), num_heads),
                            in_heads(v_proj(input), num_heads),
                            {.feature_map = FeatureMap::identity,

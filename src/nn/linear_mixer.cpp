@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "../checks.h"
+#include "../compute_type.h"
 #include "inputs.h"
 
 namespace attend::nn {
@@ -54,10 +55,9 @@ torch::Tensor recur(const torch::Tensor& query, const torch::Tensor& key, const 
   if (key.size(2) == 1 && !at::GradMode::is_enabled()) {
     if (!state->memory.defined()) {
       const int64_t features = params.projection.defined() ? params.projection.size(0) : key.size(3);
-      const auto type = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
       state->memory =
           at::zeros({query.size(0), query.size(1), features, value.size(3) + (params.normalize ? 1 : 0)},
-                    query.options().dtype(type));
+                    query.options().dtype(compute_type(query)));
     }
     return linear_attention_step(query, key, value, state->memory, params);
   }
@@ -68,7 +68,7 @@ torch::Tensor recur(const torch::Tensor& query, const torch::Tensor& key, const 
 }
 
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
-  const auto wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+  const auto wide = widen(x);
   const auto scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
   return (wide * scale).to(x.scalar_type()) * weight;
 }

@@ -10,6 +10,7 @@
 #include <ostream>
 
 #include "../checks.h"
+#include "../compute_type.h"
 #include "inputs.h"
 
 namespace attend::nn {
@@ -132,7 +133,7 @@ Heads project_all(const MultiHeadAttentionImpl& module, const torch::Tensor& que
 
 /// Of length 1, computed in float32 at least.
 torch::Tensor unit(const torch::Tensor& tensor) {
-  const auto wide = tensor.scalar_type() == at::kDouble ? tensor : tensor.to(at::kFloat);
+  const auto wide = widen(tensor);
   return (wide / wide.norm(2, -1, true).clamp_min(1e-12)).to(tensor.scalar_type());
 }
 

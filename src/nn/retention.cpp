@@ -10,6 +10,7 @@
 #include <ostream>
 
 #include "../checks.h"
+#include "../compute_type.h"
 #include "inputs.h"
 #include "linear_mixer.h"
 
@@ -31,7 +32,7 @@ RetentionOptions completed(RetentionOptions options) {
 
 /// log(1 - 2^(-5 - h)), [H] (equation 8)
 torch::Tensor log_decays(const RetentionOptions& options, const torch::Tensor& input) {
-  const auto type = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto type = compute_type(input);
   const auto head = at::arange(options.num_heads(), input.options().dtype(at::kDouble));
   return at::log1p(-at::exp2(-5 - head)).to(type);
 }

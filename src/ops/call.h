@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "../compute_type.h"
+
 namespace attend::ops {
 
 using torch::jit::Stack;
@@ -40,11 +42,6 @@ bool is_differentiated(const std::vector<at::Tensor>& tensors);
 
 /// Whether a size is a symbol, as under torch.compile with dynamic shapes.
 bool has_symbolic_sizes(const std::vector<at::Tensor>& tensors);
-
-/// The type that sums, states and the logsumexp have.
-inline at::ScalarType compute_type(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 /// Any operator of this library under autocast: query, key and value in autocast's dtype; the others in it or
 /// float32.

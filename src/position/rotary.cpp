@@ -12,6 +12,7 @@
 #include <numbers>
 
 #include "../checks.h"
+#include "../compute_type.h"
 
 namespace attend {
 namespace {
@@ -81,7 +82,7 @@ Angles angles_of(const at::Tensor& x, int64_t dims, const RotaryParams& params, 
   auto position = positions.defined() ? positions.to(wide) : at::arange(x.size(-2), wide);
   if (position.dim() == 2 && x.dim() == 4) position = position.unsqueeze(1);
   const auto angle = position.unsqueeze(-1) * rotary_frequencies(dims, params).to(x.device());
-  const auto dtype = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto dtype = compute_type(x);
   const double factor = attention_factor(params);
   return {(at::cos(angle) * factor).to(dtype), (at::sin(angle) * factor).to(dtype)};
 }

@@ -19,10 +19,6 @@ at::Tensor hide_past_lengths(const at::Tensor& key_or_value, const Mask& mask) {
   return key_or_value.masked_fill((position >= lengths.view({-1, 1, 1, 1})).to(key_or_value.device()), 0);
 }
 
-at::Tensor widen(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? tensor : tensor.to(at::kFloat);
-}
-
 at::Tensor wide_keys(const at::Tensor& key_or_value, const AttentionCall& call) {
   return widen(repeat_heads(hide_past_lengths(key_or_value, call.mask), call.query.size(1)));
 }

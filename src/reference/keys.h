@@ -1,6 +1,7 @@
 #pragma once
 
 #include "../attention_call.h"
+#include "../compute_type.h"
 
 namespace attend::reference {
 
@@ -9,9 +10,6 @@ at::Tensor repeat_heads(const at::Tensor& key_or_value, int64_t heads);
 
 /// A key or value with zeros past the key lengths: 0 * NaN would be NaN.
 at::Tensor hide_past_lengths(const at::Tensor& key_or_value, const Mask& mask);
-
-/// Half types are computed in float32.
-at::Tensor widen(const at::Tensor& tensor);
 
 /// A key or value of the call as it meets the queries: all of that.
 at::Tensor wide_keys(const at::Tensor& key_or_value, const AttentionCall& call);

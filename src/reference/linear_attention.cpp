@@ -15,17 +15,10 @@
 
 #include <algorithm>
 
+#include "keys.h"
+
 namespace attend::reference {
 namespace {
-
-at::Tensor widen(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? tensor : tensor.to(at::kFloat);
-}
-
-at::Tensor repeat_heads(const at::Tensor& tensor, int64_t heads) {
-  if (tensor.size(1) == heads) return tensor;
-  return tensor.repeat_interleave(heads / tensor.size(1), 1);
-}
 
 /// Zeros before the first step.
 at::Tensor aligned(const at::Tensor& tensor, int64_t steps) {
