@@ -1,12 +1,11 @@
 #include "graph.h"
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "../mask_node.h"
 #include "../reference/attention.h"
 #include "../score_mod_node.h"
-#include "begin_of_graph.h"
+#include "gradients.h"
 
 namespace attend::autograd {
 
@@ -79,26 +78,9 @@ bool is_differentiated(const AttentionCall& call) {
 
 variable_list gradients_of(const variable_list& inputs, const AttentionWithLse& result,
                            const variable_list& grads, bool create_graph) {
-  variable_list differentiated, outputs, output_grads;
-  for (const auto& input : inputs) {
-    if (input.requires_grad()) differentiated.push_back(input);
-  }
-  if (grads[0].defined()) {
-    outputs.push_back(result.output);
-    output_grads.push_back(grads[0]);
-  }
-  if (grads.size() > 1 && grads[1].defined()) {
-    outputs.push_back(result.logsumexp);
-    output_grads.push_back(grads[1]);
-  }
   // As the forward pass: autocast would round what is summed in float32.
   const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
-  auto found = torch::autograd::grad(outputs, differentiated, output_grads, /*retain_graph=*/true,
-                                     create_graph, /*allow_unused=*/true);
-  variable_list all;
-  auto next = found.begin();
-  for (const auto& input : inputs) all.push_back(input.requires_grad() ? *next++ : at::Tensor());
-  return all;
+  return gradients_of(inputs, {result.output, result.logsumexp}, grads, create_graph, /*retain_graph=*/true);
 }
 
 variable_list differentiable_backward(const AttentionCall& call, const variable_list& grads) {

@@ -1,12 +1,11 @@
 #include "linear_attention.h"
 
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "../cpu/linear_attention.h"
 #include "../reference/linear_attention.h"
-#include "begin_of_graph.h"
+#include "gradients.h"
 
 namespace attend::autograd {
 namespace {
@@ -59,22 +58,8 @@ variable_list differentiable_backward(LinearAttentionCall call, const variable_l
   for (auto& input : inputs) input = begin_of_graph(input, /*create_graph=*/true);
   set_inputs(call, inputs);
   const auto result = reference::linear_attention_chunked(call);
-  variable_list differentiated, outputs, output_grads;
-  for (const auto& input : inputs) {
-    if (input.requires_grad()) differentiated.push_back(input);
-  }
-  for (const auto& [output, grad] :
-       {std::pair(result.output, grads[0]), std::pair(result.final_state, grads[1])}) {
-    if (!grad.defined()) continue;
-    outputs.push_back(output);
-    output_grads.push_back(grad);
-  }
-  auto found = torch::autograd::grad(outputs, differentiated, output_grads, /*retain_graph=*/true,
-                                     /*create_graph=*/true, /*allow_unused=*/true);
-  variable_list all;
-  auto next = found.begin();
-  for (const auto& input : inputs) all.push_back(input.requires_grad() ? *next++ : at::Tensor());
-  return all;
+  return gradients_of(inputs, {result.output, result.final_state}, grads, /*create_graph=*/true,
+                      /*retain_graph=*/true);
 }
 
 variable_list fused_backward(const LinearAttentionCall& call, const cpu::LinearAttentionOutputs& outputs,

@@ -2,13 +2,12 @@
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <mutex>
 
-#include "begin_of_graph.h"
+#include "gradients.h"
 
 namespace attend::autograd {
 namespace {
@@ -91,14 +90,7 @@ struct Recompute : torch::autograd::Function<Recompute> {
       const BackIn surroundings(holder->surroundings);
       output = holder->run(first_of(tensors, holder->inputs));
     }
-    variable_list differentiated;
-    std::ranges::copy_if(tensors, std::back_inserter(differentiated),
-                         [](const at::Tensor& tensor) { return tensor.requires_grad(); });
-    const auto found = torch::autograd::grad({output}, differentiated, grads, /*retain_graph=*/create_graph,
-                                             create_graph, /*allow_unused=*/true);
-    variable_list all;
-    auto next = found.begin();
-    for (const auto& tensor : tensors) all.push_back(tensor.requires_grad() ? *next++ : at::Tensor());
+    auto all = gradients_of(tensors, {output}, grads, create_graph, /*retain_graph=*/create_graph);
     all.resize(all.size() + 2);  // of the run and the number of inputs
     return all;
   }

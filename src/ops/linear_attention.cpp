@@ -3,10 +3,9 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 #include <attend/linear_attention.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "../autograd/begin_of_graph.h"
+#include "../autograd/gradients.h"
 #include "../checks.h"
 #include "../inputs.h"
 
@@ -97,24 +96,8 @@ variable_list gradients_of(LinearArguments in, const variable_list& grads, bool 
   auto begins = in.tensors();
   for (auto& tensor : begins) tensor = autograd::begin_of_graph(tensor, create_graph);
   in.set_tensors(begins);
-  const auto results = compute(in);
-  variable_list inputs, outputs, output_grads;
-  for (const auto& tensor : in.tensors()) {
-    if (tensor.defined() && tensor.requires_grad()) inputs.push_back(tensor);
-  }
-  for (size_t n = 0; n < results.size(); ++n) {
-    if (!grads[n].defined() || !results[n].requires_grad()) continue;
-    outputs.push_back(results[n]);
-    output_grads.push_back(grads[n]);
-  }
-  const auto found = torch::autograd::grad(outputs, inputs, output_grads, /*retain_graph=*/create_graph,
-                                           create_graph, /*allow_unused=*/true);
-  variable_list all;
-  auto next = found.begin();
-  for (const auto& tensor : in.tensors()) {
-    all.push_back(tensor.defined() && tensor.requires_grad() ? *next++ : at::Tensor());
-  }
-  return all;
+  return autograd::gradients_of(in.tensors(), compute(in), grads, create_graph,
+                                /*retain_graph=*/create_graph);
 }
 
 variable_list tensors_of(const Stack& stack) {
