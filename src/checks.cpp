@@ -4,9 +4,31 @@
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
 namespace attend::checks {
+namespace {
+
+thread_local const Caller* innermost = nullptr;
+
+}  // namespace
+
+Caller::Caller(const char* caller, const char* callee, c10::ArrayRef<Argument> arguments)
+    : caller_(caller), callee_(callee), arguments_(arguments), outer_(std::exchange(innermost, this)) {}
+
+Caller::~Caller() { innermost = outer_; }
 
 void fail(const char* function, const char* argument, const std::string& expected, const std::string& got) {
+  for (const Caller* caller = innermost; caller != nullptr; caller = caller->outer_) {
+    if (std::string_view(function) != caller->callee_) continue;
+    function = caller->caller_;
+    const auto found = std::find_if(
+        caller->arguments_.begin(), caller->arguments_.end(),
+        [&](const Caller::Argument& name) { return std::string_view(argument) == name.of_callee; });
+    if (found != caller->arguments_.end()) argument = found->of_caller;
+  }
   TORCH_CHECK(false, "attend::", function, ": ", argument, ": expected ", expected, ", got ", got);
 }
 

@@ -25,6 +25,29 @@ namespace checks {
 [[noreturn]] void fail(const char* function, const char* argument, const std::string& expected,
                        const std::string& got);
 
+/// While it lives, this thread's errors of `callee` name `caller` instead, and the arguments as the caller
+/// does; one that isn't listed keeps its name.
+class Caller {
+ public:
+  struct Argument {
+    const char* of_callee;
+    const char* of_caller;
+  };
+
+  Caller(const char* caller, const char* callee, c10::ArrayRef<Argument> arguments);
+  ~Caller();
+  Caller(const Caller&) = delete;
+  Caller& operator=(const Caller&) = delete;
+
+ private:
+  friend void fail(const char*, const char*, const std::string&, const std::string&);
+
+  const char* caller_;
+  const char* callee_;
+  c10::ArrayRef<Argument> arguments_;
+  const Caller* outer_;
+};
+
 /// "float32" for at::kFloat.
 std::string dtype_name(at::ScalarType dtype);
 

@@ -9,8 +9,26 @@
 namespace attend::nn {
 namespace {
 
+using checks::Caller;
 using checks::describe;
 using checks::fail;
+
+constexpr auto kEncoder = "nn::TransformerEncoder";
+constexpr auto kDecoder = "nn::TransformerDecoder";
+constexpr auto kTransformer = "nn::Transformer";
+
+/// What the memory of a decoder is to the attention of a layer.
+constexpr Caller::Argument kOfMemory[] = {{"key", "memory"}, {"value", "memory"}};
+
+/// What the options and arguments of a stack, which are those of its layers, are in a Transformer.
+constexpr Caller::Argument kEncoderOptions[] = {{"num_layers", "num_encoder_layers"}};
+constexpr Caller::Argument kDecoderOptions[] = {{"num_layers", "num_decoder_layers"}};
+constexpr Caller::Argument kOfEncoder[] = {{"key_padding_mask", "src_key_padding_mask"},
+                                           {"attn_mask", "src_mask"}};
+constexpr Caller::Argument kOfDecoder[] = {{"self.key_padding_mask", "tgt_key_padding_mask"},
+                                           {"self.attn_mask", "tgt_mask"},
+                                           {"cross.key_padding_mask", "memory_key_padding_mask"},
+                                           {"cross.attn_mask", "memory_mask"}};
 
 void check_stack(const char* name, const TransformerStackOptions& options) {
   if (options.num_layers() < 0) fail(name, "num_layers", "at least 0", c10::str(options.num_layers()));
@@ -103,7 +121,8 @@ TransformerEncoderImpl::TransformerEncoderImpl(const TransformerStackOptions& op
 }
 
 void TransformerEncoderImpl::reset() {
-  check_stack("nn::TransformerEncoder", options);
+  check_stack(kEncoder, options);
+  const Caller caller(kEncoder, "nn::TransformerEncoderLayer", {});
   register_layers<TransformerEncoderLayer>(*this);
 }
 
@@ -114,12 +133,12 @@ void TransformerEncoderImpl::pretty_print(std::ostream& stream) const {
 torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
                                               const MultiHeadAttentionInputs& inputs,
                                               TransformerCache* cache) {
-  constexpr auto kName = "nn::TransformerEncoder";
-  check_inputs(kName, "inputs", inputs);
+  const Caller caller(kEncoder, "nn::TransformerEncoderLayer", {});
+  check_inputs(kEncoder, "inputs", inputs);
   if (cache != nullptr) {
     const size_t mixers = count_mixers(*layers);
-    check_caches(kName, "cache", cache->self, layers->size() - mixers);
-    check_caches(kName, "cache.recurrent", cache->recurrent, mixers);
+    check_caches(kEncoder, "cache", cache->self, layers->size() - mixers);
+    check_caches(kEncoder, "cache.recurrent", cache->recurrent, mixers);
   }
   auto x = src;
   size_t attending = 0, mixing = 0;
@@ -161,7 +180,8 @@ TransformerDecoderImpl::TransformerDecoderImpl(const TransformerStackOptions& op
 }
 
 void TransformerDecoderImpl::reset() {
-  check_stack("nn::TransformerDecoder", options);
+  check_stack(kDecoder, options);
+  const Caller caller(kDecoder, "nn::TransformerDecoderLayer", {});
   register_layers<TransformerDecoderLayer>(*this);
 }
 
@@ -173,15 +193,15 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
                                               const MultiHeadAttentionInputs& self,
                                               const MultiHeadAttentionInputs& cross,
                                               TransformerCache* cache) {
-  constexpr auto kName = "nn::TransformerDecoder";
-  check_inputs(kName, "self", self);
-  check_inputs(kName, "cross", cross);
+  const Caller caller(kDecoder, "nn::TransformerDecoderLayer", {});
+  check_inputs(kDecoder, "self", self);
+  check_inputs(kDecoder, "cross", cross);
   auto of_target = self, of_memory = cross;
   if (cache != nullptr) {
-    check_caches(kName, "cache", cache->self, layers->size());
-    check_caches(kName, "cache", cache->memory, layers->size());
+    check_caches(kDecoder, "cache", cache->self, layers->size());
+    check_caches(kDecoder, "cache", cache->memory, layers->size());
     of_target.is_causal = true;
-    if (memory.defined()) fail(kName, "memory", "none beside a cache, which holds it", describe(memory));
+    if (memory.defined()) fail(kDecoder, "memory", "none beside a cache, which holds it", describe(memory));
     if (!of_memory.key_padding_mask.defined()) of_memory.key_padding_mask = cache->memory_key_padding_mask;
   }
   auto x = tgt;
@@ -206,7 +226,8 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
 
 TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory, int64_t capacity,
                                                     const torch::Tensor& memory_key_padding_mask) {
-  checks::is_strided("nn::TransformerDecoder", "memory", memory);
+  checks::is_strided(kDecoder, "memory", memory);
+  const Caller caller(kDecoder, "nn::MultiHeadAttention", kOfMemory);
   const bool is_other = memory.dim() == 3 && !options.layer().batch_first();
   const auto keys = is_other ? memory.transpose(0, 1) : memory;
   const int64_t batch = keys.dim() == 3 ? keys.size(0) : 1;
@@ -231,6 +252,8 @@ void TransformerImpl::reset() {
         .final_norm(true)
         .checkpointing(options.checkpointing());
   };
+  const Caller of_encoder(kTransformer, kEncoder, kEncoderOptions);
+  const Caller of_decoder(kTransformer, kDecoder, kDecoderOptions);
   encoder = register_module("encoder", TransformerEncoder(stack(options.num_encoder_layers())));
   decoder = register_module("decoder", TransformerDecoder(stack(options.num_decoder_layers())));
   reset_parameters();
@@ -253,6 +276,8 @@ torch::Tensor TransformerImpl::forward(const torch::Tensor& src, const torch::Te
                                            .mask = masks.tgt_is_causal ? causal() : Mask()};
   const MultiHeadAttentionInputs of_memory{.key_padding_mask = masks.memory_key_padding_mask,
                                            .attn_mask = masks.memory_mask};
+  const Caller of_encoder(kTransformer, kEncoder, kOfEncoder);
+  const Caller of_decoder(kTransformer, kDecoder, kOfDecoder);
   return decoder(tgt, encoder(src, of_source), of_target, of_memory);
 }
 

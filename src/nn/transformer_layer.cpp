@@ -11,13 +11,35 @@
 #include <ostream>
 
 #include "../checks.h"
+#include "inputs.h"
 
 namespace attend::nn {
 namespace {
 
+using checks::Caller;
 using checks::fail;
 
 constexpr auto kEncoderLayer = "nn::TransformerEncoderLayer";
+constexpr auto kDecoderLayer = "nn::TransformerDecoderLayer";
+
+/// What the options and arguments of nn::MultiHeadAttention are in a layer.
+constexpr auto kAttentionOf = "nn::MultiHeadAttention";
+constexpr Caller::Argument kOptions[] = {{"embed_dim", "d_model"}, {"num_heads", "nhead"}};
+constexpr Caller::Argument kOfSource[] = {{"query", "src"}, {"key", "src"}, {"value", "src"}};
+constexpr Caller::Argument kOfSelf[] = {{"query", "tgt"},
+                                        {"key", "tgt"},
+                                        {"value", "tgt"},
+                                        {"key_padding_mask", "self.key_padding_mask"},
+                                        {"attn_mask", "self.attn_mask"},
+                                        {"counts", "self.counts"},
+                                        {"cache", "self.cache"}};
+constexpr Caller::Argument kOfCross[] = {{"query", "tgt"},
+                                         {"key", "memory"},
+                                         {"value", "memory"},
+                                         {"key_padding_mask", "cross.key_padding_mask"},
+                                         {"attn_mask", "cross.attn_mask"},
+                                         {"counts", "cross.counts"},
+                                         {"cache", "cross.cache"}};
 
 void check_options(const char* name, const TransformerLayerOptions& options) {
   if (options.dim_feedforward() < 1) {
@@ -160,6 +182,7 @@ TransformerEncoderLayerImpl::TransformerEncoderLayerImpl(const TransformerLayerO
 
 void TransformerEncoderLayerImpl::reset() {
   check_options(kEncoderLayer, options);
+  const Caller caller(kEncoderLayer, kAttentionOf, kOptions);
   if (options.mixer()) {
     mixer = options.mixer()();
     register_module("mixer", mixer.ptr());
@@ -178,6 +201,8 @@ torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
                                                    RecurrentState* state) {
   check_mixer_inputs(mixer, inputs, state);
   auto x = batch_first(options, src);
+  check_input(kEncoderLayer, "src", x, options.d_model(), {"src", x}, linear1->weight);
+  const Caller caller(kEncoderLayer, kAttentionOf, kOfSource);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
     return mixer.is_empty() ? self_attn(y, {}, {}, inputs) : mixer.forward(y, state);
   });
@@ -193,9 +218,9 @@ TransformerDecoderLayerImpl::TransformerDecoderLayerImpl(const TransformerLayerO
 }
 
 void TransformerDecoderLayerImpl::reset() {
-  constexpr auto kName = "nn::TransformerDecoderLayer";
-  check_options(kName, options);
-  if (options.mixer()) fail(kName, "mixer", "none in a layer of a decoder", "one");
+  check_options(kDecoderLayer, options);
+  if (options.mixer()) fail(kDecoderLayer, "mixer", "none in a layer of a decoder", "one");
+  const Caller caller(kDecoderLayer, kAttentionOf, kOptions);
   self_attn = register_module("self_attn", MultiHeadAttention(self_options(options)));
   register_common(*this);
   multihead_attn = register_module("multihead_attn", MultiHeadAttention(cross_options(options)));
@@ -210,12 +235,19 @@ torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& tgt, con
                                                    const MultiHeadAttentionInputs& self,
                                                    const MultiHeadAttentionInputs& cross) {
   const bool is_cached = cross.cache != nullptr && !cross.appends;
-  if (!is_cached) checks::is_strided("nn::TransformerDecoderLayer", "memory", memory);
   auto x = batch_first(options, tgt);
   const auto attended = batch_first(options, memory);
-  x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) { return self_attn(y, {}, {}, self); });
-  x = with_residual(*this, norm2, x,
-                    [&](const torch::Tensor& y) { return multihead_attn(y, attended, attended, cross); });
+  const FirstInput first{"tgt", x};
+  check_input(kDecoderLayer, "tgt", x, options.d_model(), first, linear1->weight);
+  if (!is_cached) check_input(kDecoderLayer, "memory", attended, options.d_model(), first, linear1->weight);
+  x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
+    const Caller caller(kDecoderLayer, kAttentionOf, kOfSelf);
+    return self_attn(y, {}, {}, self);
+  });
+  x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) {
+    const Caller caller(kDecoderLayer, kAttentionOf, kOfCross);
+    return multihead_attn(y, attended, attended, cross);
+  });
   x = with_residual(*this, norm3, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
   return batch_first(options, x);
 }

@@ -261,15 +261,16 @@ TEST_F(Mixers, StacksTrainSaveAndCloneWithThem) {
 
 TEST_F(Mixers, LayersSayWhatTheyCantTake) {
   auto stack = hybrid(4);
-  const std::string prefix = "attend::nn::TransformerEncoderLayer: ";
+  const std::string prefix = "attend::nn::TransformerEncoder: ";
   EXPECT_EQ(error_of([&] { stack(x, {.mask = causal()}); }),
             prefix + "mask: expected none beside a mixer, which is causal by itself, got one");
   EXPECT_EQ(error_of([&] { stack(x, {.key_padding_mask = torch::zeros({2, 9}, torch::kBool)}); }),
             prefix + "key_padding_mask: expected none beside a mixer, which is causal by itself, got one");
   auto layer = of_doubles(nn::TransformerEncoderLayer(kWidth, kHeads));
   nn::RecurrentState state;
-  EXPECT_EQ(error_of([&] { layer(x, {}, &state); }),
-            prefix + "state: expected none without a mixer, got a RecurrentState");
+  EXPECT_EQ(
+      error_of([&] { layer(x, {}, &state); }),
+      "attend::nn::TransformerEncoderLayer: state: expected none without a mixer, got a RecurrentState");
   const auto options = nn::TransformerLayerOptions(kWidth, kHeads)
                            .mixer(nn::as_mixer<nn::Retention>(nn::RetentionOptions(kWidth, kHeads)));
   EXPECT_EQ(error_of([&] { nn::TransformerDecoderLayer{options}; }),
