@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -41,13 +42,15 @@ inline double unit_roundoff(torch::ScalarType dtype) {
 }
 
 /// `ours` is as accurate as straightforward code of the same dtype, whose error is `plain_error`: its error
-/// is at most `factor` times as large, give or take a few roundings of the largest value, or of 1: the inputs
-/// of the tests are of that order, so that what cancels to less is the sum of terms of that order.
+/// is at most `factor` times as large, give or take a few roundings of the largest value, or of the `terms`
+/// whose sum it is, which may cancel: of 1 where it isn't said, for the inputs of the tests are of that
+/// order.
 inline void expect_as_accurate(const torch::Tensor& ours, double plain_error, const torch::Tensor& exact,
-                               double factor, const std::string& what) {
+                               double factor, const std::string& what, double terms = 1) {
   EXPECT_EQ(ours.sizes(), exact.sizes()) << what;
   if (exact.numel() == 0) return;
-  const double largest = std::max(1.0, exact.masked_fill(exact.isinf(), 0).abs().max().item<double>());
+  const double largest =
+      std::max({1.0, terms, exact.masked_fill(exact.isinf(), 0).abs().max().item<double>()});
   EXPECT_LE(max_difference(ours, exact),
             factor * plain_error + 4 * unit_roundoff(ours.scalar_type()) * largest)
       << what;

@@ -110,28 +110,64 @@ struct Inputs {
   }
 };
 
-/// Output, final state and the gradients of a fixed function of both.
-std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, LinearForm form) {
-  const auto [output, final_state] = linear_attention(leaves.query, leaves.key, leaves.value,
-                                                      {.feature_map = setting.feature_map,
-                                                       .normalize = setting.normalize,
-                                                       .is_causal = setting.is_causal,
-                                                       .log_decay = leaves.log_decay,
-                                                       .beta = leaves.beta,
-                                                       .initial_state = leaves.initial_state,
-                                                       .key_lengths = leaves.key_lengths,
-                                                       .form = form});
-  const auto weigh = [](const torch::Tensor& tensor) {
-    const auto weights = torch::linspace(-1, 1, tensor.numel(), torch::kDouble).cos().view(tensor.sizes());
-    return (tensor * weights.to(tensor.scalar_type())).sum().to(torch::kDouble);
-  };
-  (weigh(output) + weigh(final_state)).backward();
-  std::vector<torch::Tensor> results = {output.detach(), final_state.detach()};
+LinearAttentionParams params_of(const Inputs& in, const Setting& setting, LinearForm form) {
+  return {.feature_map = setting.feature_map,
+          .normalize = setting.normalize,
+          .is_causal = setting.is_causal,
+          .log_decay = in.log_decay,
+          .beta = in.beta,
+          .initial_state = in.initial_state,
+          .key_lengths = in.key_lengths,
+          .form = form};
+}
+
+/// A fixed function.
+torch::Tensor weigh(const torch::Tensor& tensor) {
+  const auto weights = torch::linspace(-1, 1, tensor.numel(), torch::kDouble).cos().view(tensor.sizes());
+  return (tensor * weights.to(tensor.scalar_type())).sum().to(torch::kDouble);
+}
+
+std::vector<torch::Tensor> gradients(const Inputs& leaves) {
+  std::vector<torch::Tensor> all;
   for (const auto& leaf :
        {leaves.query, leaves.key, leaves.value, leaves.log_decay, leaves.beta, leaves.initial_state}) {
-    if (leaf.defined()) results.push_back(leaf.grad().defined() ? leaf.grad() : torch::zeros_like(leaf));
+    if (leaf.defined()) all.push_back(leaf.grad().defined() ? leaf.grad() : torch::zeros_like(leaf));
   }
+  return all;
+}
+
+/// Output, final state and the gradients of a fixed function of both.
+std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, LinearForm form) {
+  const auto [output, final_state] =
+      linear_attention(leaves.query, leaves.key, leaves.value, params_of(leaves, setting, form));
+  (weigh(output) + weigh(final_state)).backward();
+  std::vector<torch::Tensor> results = {output.detach(), final_state.detach()};
+  for (const auto& gradient : gradients(leaves)) results.push_back(gradient);
   return results;
+}
+
+/// How large the terms are whose sum each result of `run` is. With the normaliser, a gradient is what goes
+/// through the numerator less what goes through the normaliser, and both may be far larger: for D = 1 they
+/// cancel.
+std::vector<double> sizes_of_terms(const Inputs& in, Setting setting) {
+  const auto leaves = in.leaves(torch::kDouble);
+  std::vector<double> sizes(2 + gradients(leaves).size(), 1);
+  if (!setting.normalize) return sizes;
+  setting.normalize = false;
+  const auto ones = torch::ones_like(leaves.value.narrow(-1, 0, 1)).detach();
+  const auto [both, final_state] =
+      linear_attention(leaves.query, leaves.key, torch::cat({leaves.value, ones}, -1),
+                       params_of(leaves, setting, LinearForm::recurrent));
+  const int64_t d_v = leaves.value.size(-1);
+  const auto normaliser = both.narrow(-1, d_v, 1).detach();
+  weigh(both.narrow(-1, 0, d_v) / normaliser.masked_fill(normaliser == 0, 1)).backward();
+  const auto through_numerator = gradients(leaves);
+  for (size_t n = 0; n < through_numerator.size(); ++n) {
+    if (through_numerator[n].numel() == 0) continue;
+    sizes[2 + n] =
+        through_numerator[n].masked_fill(through_numerator[n].isinf(), 0).abs().max().item<double>();
+  }
+  return sizes;
 }
 
 std::vector<double> errors(const std::vector<torch::Tensor>& results,
@@ -166,6 +202,7 @@ void expect_accurate(const Sizes& sizes, const Setting& setting) {
   // many heads to compare two forms by their largest.
   const bool skips_decay = setting.decay == Decay::of_head && sizes.heads < kManyHeads;
   const auto plain = plain_errors(in, setting, exact);
+  const auto terms = sizes_of_terms(in, setting);
   for (size_t type = 0; type < kDtypes.size(); ++type) {
     const auto ours = run(in.leaves(kDtypes[type]), setting, LinearForm::fused);
     for (size_t n = 0; n < exact.size(); ++n) {
@@ -173,7 +210,8 @@ void expect_accurate(const Sizes& sizes, const Setting& setting) {
       expect_as_accurate(
           ours[n], plain[type][n], exact[n], n < 2 ? 2 : 3,
           c10::str(setting.name, ", ", c10::toString(kDtypes[type]), ", ", sizes.queries, " queries, ",
-                   sizes.keys, " keys, ", sizes.d, " x ", sizes.d_v, ", result ", n));
+                   sizes.keys, " keys, ", sizes.d, " x ", sizes.d_v, ", result ", n),
+          terms[n]);
     }
   }
 }
