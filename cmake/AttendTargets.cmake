@@ -10,6 +10,17 @@ function(attend_compile_options target)
   endif()
 endfunction()
 
+# With CMAKE_UNITY_BUILD, the sources of a folder are compiled as one where the headers of LibTorch that they read take
+# most of the time. Sources of other folders repeat names that are their own.
+function(attend_unity_groups target)
+  get_target_property(sources ${target} SOURCES)
+  foreach(folder autograd models nn ops)
+    set(group ${sources})
+    list(FILTER group INCLUDE REGEX "^src/${folder}/")
+    set_source_files_properties(${group} PROPERTIES UNITY_GROUP ${folder})
+  endforeach()
+endfunction()
+
 # What a library of this project has in common with the others.
 function(attend_shared_library target)
   set_target_properties(${target} PROPERTIES
@@ -17,8 +28,9 @@ function(attend_shared_library target)
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     CXX_VISIBILITY_PRESET hidden
     VISIBILITY_INLINES_HIDDEN ON
-    UNITY_BUILD OFF  # files repeat names that are their own
+    UNITY_BUILD_MODE GROUP
     INSTALL_RPATH "$ORIGIN")
+  attend_unity_groups(${target})
   attend_compile_options(${target})
 endfunction()
 

@@ -8,12 +8,12 @@ using torch::autograd::variable_list;
 
 namespace {
 
-bool is_differentiated(const at::Tensor& input) { return input.defined() && input.requires_grad(); }
+bool requires_grad(const at::Tensor& input) { return input.defined() && input.requires_grad(); }
 
 }  // namespace
 
 at::Tensor begin_of_graph(const at::Tensor& tensor, bool create_graph) {
-  if (!is_differentiated(tensor)) return tensor;
+  if (!requires_grad(tensor)) return tensor;
   return create_graph ? tensor.view_as(tensor) : tensor.detach().requires_grad_();
 }
 
@@ -21,7 +21,7 @@ variable_list gradients_of(const variable_list& inputs, const variable_list& out
                            const variable_list& grads, bool create_graph, bool retain_graph) {
   variable_list differentiated, of_outputs, output_grads;
   for (const auto& input : inputs) {
-    if (is_differentiated(input)) differentiated.push_back(input);
+    if (requires_grad(input)) differentiated.push_back(input);
   }
   for (size_t n = 0; n < grads.size(); ++n) {
     if (!grads[n].defined() || !outputs[n].requires_grad()) continue;
@@ -33,7 +33,7 @@ variable_list gradients_of(const variable_list& inputs, const variable_list& out
                                            create_graph, /*allow_unused=*/true);
   variable_list all;
   auto next = found.begin();
-  for (const auto& input : inputs) all.push_back(is_differentiated(input) ? *next++ : at::Tensor());
+  for (const auto& input : inputs) all.push_back(requires_grad(input) ? *next++ : at::Tensor());
   return all;
 }
 

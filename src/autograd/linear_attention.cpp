@@ -14,7 +14,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// The inputs that gradients are asked of.
-variable_list inputs_of(const LinearAttentionCall& call) {
+variable_list differentiable_inputs(const LinearAttentionCall& call) {
   variable_list inputs = {call.query, call.key, call.value};
   for (const auto& tensor : {call.log_decay, call.beta, call.initial_state}) {
     if (tensor.defined()) inputs.push_back(tensor);
@@ -34,8 +34,8 @@ size_t set_inputs(LinearAttentionCall& call, const variable_list& inputs) {
 
 /// A call as a value of the autograd graph; without its inputs, which the graph saves itself. In the place of
 /// those that need not be there stands something that is defined where they are.
-struct CallHolder : torch::CustomClassHolder {
-  explicit CallHolder(LinearAttentionCall held) : call(std::move(held)) {
+struct LinearCallHolder : torch::CustomClassHolder {
+  explicit LinearCallHolder(LinearAttentionCall held) : call(std::move(held)) {
     call.query = call.key = call.value = at::Tensor();
     for (auto* tensor : {&call.log_decay, &call.beta, &call.initial_state}) {
       if (tensor->defined()) *tensor = at::empty({0});
@@ -44,17 +44,17 @@ struct CallHolder : torch::CustomClassHolder {
   LinearAttentionCall call;
 };
 
-bool is_differentiated(const LinearAttentionCall& call) {
+bool any_requires_grad(const LinearAttentionCall& call) {
   if (!at::GradMode::is_enabled()) return false;
-  for (const auto& input : inputs_of(call)) {
+  for (const auto& input : differentiable_inputs(call)) {
     if (input.requires_grad()) return true;
   }
   return false;
 }
 
 /// The gradients as functions of everything, by the operations of the chunked form.
-variable_list differentiable_backward(LinearAttentionCall call, const variable_list& grads) {
-  auto inputs = inputs_of(call);
+variable_list recorded_backward(LinearAttentionCall call, const variable_list& grads) {
+  auto inputs = differentiable_inputs(call);
   for (auto& input : inputs) input = begin_of_graph(input, /*create_graph=*/true);
   set_inputs(call, inputs);
   const auto result = reference::linear_attention_chunked(call);
@@ -77,21 +77,22 @@ struct FusedLinearAttention : torch::autograd::Function<FusedLinearAttention> {
   static variable_list forward(AutogradContext* context, at::TensorList /*inputs*/,
                                const LinearAttentionCall& call) {
     const auto outputs = cpu::linear_attention(call, /*for_backward=*/true);
-    auto saved = inputs_of(call);
+    auto saved = differentiable_inputs(call);
     saved.push_back(outputs.normaliser);
     saved.push_back(outputs.unrounded);
     context->save_for_backward(saved);
     context->set_materialize_grads(false);
-    context->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<CallHolder>(call));
+    context->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<LinearCallHolder>(call));
     return {outputs.output, outputs.final_state};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto saved = context->get_saved_variables();
-    auto call = c10::static_intrusive_pointer_cast<CallHolder>(context->saved_data["call"].toCapsule())->call;
+    auto call =
+        c10::static_intrusive_pointer_cast<LinearCallHolder>(context->saved_data["call"].toCapsule())->call;
     const size_t next = set_inputs(call, saved);
     auto all = at::GradMode::is_enabled()
-                   ? differentiable_backward(call, grads)
+                   ? recorded_backward(call, grads)
                    : fused_backward(call, {{}, {}, saved[next], saved[next + 1]}, grads);
     all.emplace_back();  // of the call itself
     return all;
@@ -101,11 +102,11 @@ struct FusedLinearAttention : torch::autograd::Function<FusedLinearAttention> {
 }  // namespace
 
 LinearAttentionResult linear_attention(const LinearAttentionCall& call) {
-  if (!is_differentiated(call)) {
+  if (!any_requires_grad(call)) {
     const auto outputs = cpu::linear_attention(call, /*for_backward=*/false);
     return {outputs.output, outputs.final_state};
   }
-  const auto inputs = inputs_of(call);
+  const auto inputs = differentiable_inputs(call);
   const auto results = FusedLinearAttention::apply(at::TensorList(inputs), call);
   return {results[0], results[1]};
 }

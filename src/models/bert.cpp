@@ -18,7 +18,7 @@ namespace {
 using checks::describe;
 using checks::fail;
 
-constexpr auto kName = "models::Bert";
+constexpr auto kBert = "models::Bert";
 
 nn::TransformerLayerOptions layer_options(const BertOptions& options) {
   return nn::TransformerLayerOptions(options.hidden_size(), options.num_attention_heads())
@@ -37,11 +37,11 @@ nn::MultiHeadAttentionInputs masks_of(const BertInputs& inputs) {
 /// Fails unless the tensor is of integers, or booleans where they may be, and of the shape of `ids`.
 void check_like(const char* argument, const torch::Tensor& tensor, const torch::Tensor& ids,
                 bool may_be_bool) {
-  checks::is_strided(kName, argument, tensor);
+  checks::is_strided(kBert, argument, tensor);
   const bool has_dtype =
       tensor.scalar_type() == at::kLong || (may_be_bool && tensor.scalar_type() == at::kBool);
   if (!has_dtype || tensor.sizes() != ids.sizes()) {
-    fail(kName, argument, c10::str(may_be_bool ? "bool or int64 " : "int64 ", ids.sizes()), describe(tensor));
+    fail(kBert, argument, c10::str(may_be_bool ? "bool or int64 " : "int64 ", ids.sizes()), describe(tensor));
   }
 }
 
@@ -73,10 +73,10 @@ void BertImpl::pretty_print(std::ostream& stream) const {
 
 /// Fails unless the arguments are what `forward` takes.
 torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertInputs& inputs) {
-  checks::is_strided(kName, "ids", ids);
+  checks::is_strided(kBert, "ids", ids);
   const int64_t longest = options.max_position_embeddings();
   if (ids.scalar_type() != at::kLong || ids.dim() != 2 || ids.size(1) > longest) {
-    fail(kName, "ids", c10::str("int64 [B, L] with L of at most ", longest), describe(ids));
+    fail(kBert, "ids", c10::str("int64 [B, L] with L of at most ", longest), describe(ids));
   }
   if (inputs.attention_mask.defined()) check_like("attention_mask", inputs.attention_mask, ids, true);
   if (inputs.token_type_ids.defined()) check_like("token_type_ids", inputs.token_type_ids, ids, false);
@@ -104,7 +104,7 @@ torch::Tensor BertImpl::attention_weights(const torch::Tensor& ids, const BertIn
 }
 
 torch::Tensor BertImpl::pooled(const torch::Tensor& hidden) {
-  if (pooler.is_empty()) fail(kName, "options", "a pooler", "none");
+  if (pooler.is_empty()) fail(kBert, "options", "a pooler", "none");
   return at::tanh(pooler(hidden.select(1, 0)));
 }
 

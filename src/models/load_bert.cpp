@@ -13,14 +13,14 @@ namespace {
 
 using checks::fail;
 
-constexpr auto kName = "models::load_bert";
+constexpr auto kLoadBert = "models::load_bert";
 
 BertOptions options_in(const nlohmann::json& config) {
   if (config.value("hidden_act", "gelu") != "gelu") {
-    fail(kName, "hidden_act", "gelu", config.value("hidden_act", ""));
+    fail(kLoadBert, "hidden_act", "gelu", config.value("hidden_act", ""));
   }
   if (config.value("position_embedding_type", "absolute") != "absolute") {
-    fail(kName, "position_embedding_type", "absolute", config.value("position_embedding_type", ""));
+    fail(kLoadBert, "position_embedding_type", "absolute", config.value("position_embedding_type", ""));
   }
   const BertOptions defaults;
   return BertOptions()
@@ -36,12 +36,12 @@ BertOptions options_in(const nlohmann::json& config) {
       .pad_token_id(config.value("pad_token_id", defaults.pad_token_id()));
 }
 
-BertOptions options_of(const std::string& folder) {
+BertOptions bert_options_of(const std::string& folder) {
   const auto path = folder + "/config.json";
   try {
-    return options_in(json_of(kName, path));
+    return options_in(json_of(kLoadBert, path));
   } catch (const nlohmann::json::exception& error) {
-    fail(kName, "config.json", "values of the right types", error.what());
+    fail(kLoadBert, "config.json", "values of the right types", error.what());
   }
 }
 
@@ -74,7 +74,7 @@ Checkpoint with_joined_projections(const Checkpoint& separate) {
     const auto* key = separate.tensors.find(c10::str(layer, "attention.self.key.", kind));
     const auto* value = separate.tensors.find(c10::str(layer, "attention.self.value.", kind));
     if (key == nullptr || value == nullptr) {
-      fail(kName, "model.safetensors", c10::str("a key and a value beside ", name), "none");
+      fail(kLoadBert, "model.safetensors", c10::str("a key and a value beside ", name), "none");
     }
     joined.tensors.insert(c10::str(layer, "self_attn.in_proj_", kind),
                           at::cat({entry.value(), *key, *value}));
@@ -101,7 +101,7 @@ std::vector<Rename> renames() {
 
 Bert load_bert(const std::string& folder) {
   const auto checkpoint = encoder_part(load_safetensors(folder + "/model.safetensors"));
-  Bert bert(options_of(folder).pooler(checkpoint.tensors.contains("pooler.dense.weight")));
+  Bert bert(bert_options_of(folder).pooler(checkpoint.tensors.contains("pooler.dense.weight")));
   load_into(*bert, with_joined_projections(checkpoint), {.rename = renames()});
   bert->eval();
   return bert;

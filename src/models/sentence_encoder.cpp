@@ -19,26 +19,26 @@ namespace {
 
 using checks::fail;
 
-constexpr auto kName = "models::SentenceEncoder";
+constexpr auto kSentenceEncoder = "models::SentenceEncoder";
 
 Pooling pooling_of(const std::string& folder) {
-  const auto config = json_of(kName, folder + "/1_Pooling/config.json");
+  const auto config = json_of(kSentenceEncoder, folder + "/1_Pooling/config.json");
   if (config.value("pooling_mode_mean_tokens", false)) return Pooling::mean;
   if (config.value("pooling_mode_cls_token", false)) return Pooling::first;
   if (config.value("pooling_mode_max_tokens", false)) return Pooling::max;
-  fail(kName, "1_Pooling/config.json", "pooling by mean, maximum or first token", "another");
+  fail(kSentenceEncoder, "1_Pooling/config.json", "pooling by mean, maximum or first token", "another");
 }
 
-SentenceEncoderOptions options_of(const std::string& folder) {
+SentenceEncoderOptions encoder_options_of(const std::string& folder) {
   const auto has = [&](const char* file) { return std::filesystem::exists(folder + "/" + file); };
   SentenceEncoderOptions options;
   if (has("sentence_bert_config.json")) {
-    const auto config = json_of(kName, folder + "/sentence_bert_config.json");
+    const auto config = json_of(kSentenceEncoder, folder + "/sentence_bert_config.json");
     options.max_length = config.value("max_seq_length", options.max_length);
   }
   if (has("1_Pooling/config.json")) options.pooling = pooling_of(folder);
   if (has("modules.json")) {
-    const auto modules = json_of(kName, folder + "/modules.json");
+    const auto modules = json_of(kSentenceEncoder, folder + "/modules.json");
     options.normalize = std::ranges::any_of(modules, [](const nlohmann::json& module) {
       return module.value("type", "").ends_with("Normalize");
     });
@@ -58,9 +58,9 @@ std::vector<size_t> by_length(const std::vector<Encoding>& encodings) {
 
 SentenceEncoder SentenceEncoder::load(const std::string& folder) {
   try {
-    return {WordPiece::load(folder + "/vocab.txt"), load_bert(folder), options_of(folder)};
+    return {WordPiece::load(folder + "/vocab.txt"), load_bert(folder), encoder_options_of(folder)};
   } catch (const nlohmann::json::exception& error) {
-    fail(kName, "folder", "configuration files with values of the right types", error.what());
+    fail(kSentenceEncoder, "folder", "configuration files with values of the right types", error.what());
   }
 }
 
@@ -68,10 +68,11 @@ SentenceEncoder::SentenceEncoder(WordPiece tokenizer, Bert bert, const SentenceE
     : tokenizer_(std::move(tokenizer)), bert_(std::move(bert)), options_(options) {
   const int64_t longest = bert_->options.max_position_embeddings();
   if (options_.max_length < 2 || options_.max_length > longest) {
-    fail(kName, "max_length", c10::str("2 ... ", longest), c10::str(options_.max_length));
+    fail(kSentenceEncoder, "max_length", c10::str("2 ... ", longest), c10::str(options_.max_length));
   }
   if (tokenizer_.size() > bert_->options.vocab_size()) {
-    fail(kName, "tokenizer", c10::str("at most the model's ", bert_->options.vocab_size(), " tokens"),
+    fail(kSentenceEncoder, "tokenizer",
+         c10::str("at most the model's ", bert_->options.vocab_size(), " tokens"),
          c10::str(tokenizer_.size()));
   }
 }

@@ -13,14 +13,14 @@ namespace {
 
 using checks::fail;
 
-constexpr auto kName = "models::WordPiece";
+constexpr auto kWordPiece = "models::WordPiece";
 constexpr size_t kLongestWord = 100;  // in code points; a longer one is [UNK]
 
 }  // namespace
 
 WordPiece WordPiece::load(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) fail(kName, "path", "a file that can be read", path);
+  if (!file) fail(kWordPiece, "path", "a file that can be read", path);
   std::vector<std::string> vocabulary;
   for (std::string line; std::getline(file, line);) {
     if (line.ends_with('\r')) line.pop_back();
@@ -41,12 +41,13 @@ WordPiece::WordPiece(std::vector<std::string> vocabulary) : vocabulary_(std::mov
 
 int64_t WordPiece::special(const char* token) const {
   const auto found = numbers_.find(token);
-  if (found == numbers_.end()) fail(kName, "vocabulary", c10::str("one that has ", token), "one without it");
+  if (found == numbers_.end())
+    fail(kWordPiece, "vocabulary", c10::str("one that has ", token), "one without it");
   return found->second;
 }
 
 const std::string& WordPiece::token(int64_t id) const {
-  if (id < 0 || id >= size()) fail(kName, "id", c10::str("0 ... ", size() - 1), c10::str(id));
+  if (id < 0 || id >= size()) fail(kWordPiece, "id", c10::str("0 ... ", size() - 1), c10::str(id));
   return vocabulary_[static_cast<size_t>(id)];
 }
 
@@ -79,7 +80,7 @@ void WordPiece::append_words(std::string_view text, std::vector<int64_t>& ids) c
 std::vector<int64_t> WordPiece::tokens_of(std::string_view text) const {
   constexpr size_t kLongest = std::numeric_limits<int32_t>::max();
   if (text.size() > kLongest)
-    fail(kName, "text", c10::str("at most ", kLongest, " bytes"), c10::str(text.size()));
+    fail(kWordPiece, "text", c10::str("at most ", kLongest, " bytes"), c10::str(text.size()));
   std::vector<int64_t> ids;
   while (!text.empty()) {
     size_t first = std::string_view::npos;
@@ -100,7 +101,7 @@ std::vector<int64_t> WordPiece::tokens_of(std::string_view text) const {
 }
 
 Encoding WordPiece::encode(std::string_view text, int64_t max_length) const {
-  if (max_length < 2) fail(kName, "max_length", "at least 2", c10::str(max_length));
+  if (max_length < 2) fail(kWordPiece, "max_length", "at least 2", c10::str(max_length));
   auto ids = tokens_of(text);
   ids.resize(std::min(ids.size(), static_cast<size_t>(max_length - 2)));
   ids.insert(ids.begin(), begin_);
@@ -110,7 +111,7 @@ Encoding WordPiece::encode(std::string_view text, int64_t max_length) const {
 }
 
 Encoding WordPiece::encode(std::string_view first, std::string_view second, int64_t max_length) const {
-  if (max_length < 3) fail(kName, "max_length", "at least 3", c10::str(max_length));
+  if (max_length < 3) fail(kWordPiece, "max_length", "at least 3", c10::str(max_length));
   auto left = tokens_of(first), right = tokens_of(second);
   while (static_cast<int64_t>(left.size() + right.size()) > max_length - 3) {
     (left.size() > right.size() ? left : right).pop_back();

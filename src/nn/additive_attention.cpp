@@ -12,7 +12,7 @@
 namespace attend::nn {
 namespace {
 
-constexpr auto kName = "nn::AdditiveAttention";
+constexpr auto kAdditiveAttention = "nn::AdditiveAttention";
 
 }  // namespace
 
@@ -21,10 +21,10 @@ AdditiveAttentionImpl::AdditiveAttentionImpl(const AdditiveAttentionOptions& opt
 }
 
 void AdditiveAttentionImpl::reset() {
-  check_width(kName, "d_q", options.d_q());
-  check_width(kName, "d_k", options.d_k());
-  check_width(kName, "d_hidden", options.d_hidden());
-  check_probability(kName, "dropout", options.dropout());
+  check_width(kAdditiveAttention, "d_q", options.d_q());
+  check_width(kAdditiveAttention, "d_k", options.d_k());
+  check_width(kAdditiveAttention, "d_hidden", options.d_hidden());
+  check_probability(kAdditiveAttention, "dropout", options.dropout());
   const auto linear = [this](const char* name, int64_t in, bool bias) {
     return register_module(name,
                            torch::nn::Linear(torch::nn::LinearOptions(in, options.d_hidden()).bias(bias)));
@@ -44,8 +44,8 @@ void AdditiveAttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor AdditiveAttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k,
                                              const torch::Tensor& v, const Mask& mask) {
-  check_query_key(kName, q, options.d_q(), k, options.d_k(), score_weight);
-  check_value(kName, v, q, k, score_weight);
+  check_query_key(kAdditiveAttention, q, options.d_q(), k, options.d_k(), score_weight);
+  check_value(kAdditiveAttention, v, q, k, score_weight);
   const double dropout_p = is_training() ? options.dropout() : 0;
   const auto query = q_linear(q);
   return attend::additive_attention(query, k_linear(k), v.to(query.scalar_type()), score_weight,
@@ -54,7 +54,7 @@ torch::Tensor AdditiveAttentionImpl::forward(const torch::Tensor& q, const torch
 
 torch::Tensor AdditiveAttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k,
                                              const Mask& mask) {
-  check_query_key(kName, q, options.d_q(), k, options.d_k(), score_weight);
+  check_query_key(kAdditiveAttention, q, options.d_q(), k, options.d_k(), score_weight);
   return attend::additive_attention_weights(q_linear(q), k_linear(k), score_weight, mask);
 }
 

@@ -9,16 +9,16 @@
 namespace attend::nn {
 namespace {
 
-constexpr auto kName = "nn::Attention";
+constexpr auto kAttention = "nn::Attention";
 
 }  // namespace
 
 AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options_) { reset(); }
 
 void AttentionImpl::reset() {
-  check_width(kName, "d_q", options.d_q());
-  check_width(kName, "d_k", options.d_k());
-  check_width(kName, "d_v", options.d_v());
+  check_width(kAttention, "d_q", options.d_q());
+  check_width(kAttention, "d_k", options.d_k());
+  check_width(kAttention, "d_v", options.d_v());
   const auto linear = [&](const char* name, int64_t in, int64_t out) {
     return register_module(name, torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(options.bias())));
   };
@@ -34,18 +34,18 @@ void AttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor AttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                      const Mask& mask) {
-  check_input(kName, "q", q, options.d_q(), {"q", q}, q_linear->weight);
-  check_input(kName, "k", k, options.d_k(), {"q", q}, k_linear->weight);
-  check_input(kName, "v", v, options.d_v(), {"q", q}, v_linear->weight);
+  check_input(kAttention, "q", q, options.d_q(), {"q", q}, q_linear->weight);
+  check_input(kAttention, "k", k, options.d_k(), {"q", q}, k_linear->weight);
+  check_input(kAttention, "v", v, options.d_v(), {"q", q}, v_linear->weight);
   if (v.size(-2) != k.size(-2)) {
-    checks::fail(kName, "v", c10::str("the length of k, ", k.size(-2)), checks::describe(v));
+    checks::fail(kAttention, "v", c10::str("the length of k, ", k.size(-2)), checks::describe(v));
   }
   return attention(q_linear(q), k_linear(k), v_linear(v), {.mask = mask});
 }
 
 torch::Tensor AttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask) {
-  check_input(kName, "q", q, options.d_q(), {"q", q}, q_linear->weight);
-  check_input(kName, "k", k, options.d_k(), {"q", q}, k_linear->weight);
+  check_input(kAttention, "q", q, options.d_q(), {"q", q}, q_linear->weight);
+  check_input(kAttention, "k", k, options.d_k(), {"q", q}, k_linear->weight);
   return attention_weights(q_linear(q), k_linear(k), {.mask = mask});
 }
 

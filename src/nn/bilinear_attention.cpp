@@ -10,7 +10,7 @@
 namespace attend::nn {
 namespace {
 
-constexpr auto kName = "nn::BilinearAttention";
+constexpr auto kBilinearAttention = "nn::BilinearAttention";
 
 }  // namespace
 
@@ -19,11 +19,11 @@ BilinearAttentionImpl::BilinearAttentionImpl(const BilinearAttentionOptions& opt
 }
 
 void BilinearAttentionImpl::reset() {
-  check_width(kName, "d_q", options.d_q());
-  check_width(kName, "d_k", options.d_k());
-  check_probability(kName, "dropout", options.dropout());
+  check_width(kBilinearAttention, "d_q", options.d_q());
+  check_width(kBilinearAttention, "d_k", options.d_k());
+  check_probability(kBilinearAttention, "dropout", options.dropout());
   if (!std::isfinite(options.scale()))
-    checks::fail(kName, "scale", "a finite number", c10::str(options.scale()));
+    checks::fail(kBilinearAttention, "scale", "a finite number", c10::str(options.scale()));
   q_linear = register_module(
       "q_linear", torch::nn::Linear(torch::nn::LinearOptions(options.d_q(), options.d_k()).bias(false)));
 }
@@ -35,8 +35,8 @@ void BilinearAttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor BilinearAttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k,
                                              const torch::Tensor& v, const Mask& mask) {
-  check_query_key(kName, q, options.d_q(), k, options.d_k(), q_linear->weight);
-  check_value(kName, v, q, k, q_linear->weight);
+  check_query_key(kBilinearAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
+  check_value(kBilinearAttention, v, q, k, q_linear->weight);
   const auto query = q_linear(q);
   const double dropout_p = is_training() ? options.dropout() : 0;
   return attention(query, k.to(query.scalar_type()), v.to(query.scalar_type()),
@@ -45,7 +45,7 @@ torch::Tensor BilinearAttentionImpl::forward(const torch::Tensor& q, const torch
 
 torch::Tensor BilinearAttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k,
                                              const Mask& mask) {
-  check_query_key(kName, q, options.d_q(), k, options.d_k(), q_linear->weight);
+  check_query_key(kBilinearAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   const auto query = q_linear(q);
   return attention_weights(query, k.to(query.scalar_type()), {.mask = mask, .scale = options.scale()});
 }

@@ -24,14 +24,14 @@
 namespace attend::nn {
 namespace {
 
-constexpr auto kName = "nn::GatedDeltaNet";
+constexpr auto kGatedDeltaNet = "nn::GatedDeltaNet";
 
 GatedDeltaNetOptions completed(GatedDeltaNetOptions options) {
   const int64_t per_head =
-      channels_per_head(kName, options.embed_dim(), options.num_heads(), options.head_dim() == 0);
-  fill_in_width(kName, "head_dim", options.head_dim(), per_head);
-  fill_in_width(kName, "head_v_dim", options.head_v_dim(), 2 * options.head_dim());
-  fill_in_width(kName, "conv_size", options.conv_size(), 0);
+      channels_per_head(kGatedDeltaNet, options.embed_dim(), options.num_heads(), options.head_dim() == 0);
+  fill_in_width(kGatedDeltaNet, "head_dim", options.head_dim(), per_head);
+  fill_in_width(kGatedDeltaNet, "head_v_dim", options.head_v_dim(), 2 * options.head_dim());
+  fill_in_width(kGatedDeltaNet, "conv_size", options.conv_size(), 0);
   return options;
 }
 
@@ -48,7 +48,7 @@ torch::Tensor initial_dt_bias(int64_t heads) {
 }
 
 /// [B, H, L, D] of length 1, computed in float32 at least.
-torch::Tensor unit(const torch::Tensor& heads) {
+torch::Tensor unit_heads(const torch::Tensor& heads) {
   const auto wide = widen(heads);
   return (wide * at::rsqrt(wide.square().sum(-1, /*keepdim=*/true) + 1e-6)).to(heads.scalar_type());
 }
@@ -103,7 +103,7 @@ torch::Tensor GatedDeltaNetImpl::convolved(const torch::Tensor& projected, Recur
 }
 
 torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentState* state) {
-  check_input(kName, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  check_input(kGatedDeltaNet, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   const int64_t num_heads = options.num_heads(), keys = num_heads * options.head_dim();
   const auto batched = input.dim() == 3 ? input : input.unsqueeze(0);
   const auto mixed = convolved(at::cat({q_proj(batched), k_proj(batched), v_proj(batched)}, -1), state);
@@ -114,8 +114,8 @@ torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentSt
   const auto type = compute_type(input);
   const auto log_decay = -at::exp(A_log.to(type)).unsqueeze(-1) *
                          at::softplus(of_token(a_proj(batched)) + dt_bias.to(type).unsqueeze(-1));
-  const auto heads = recur(unit(in_heads(parts[0], num_heads)), unit(in_heads(parts[1], num_heads)),
-                           in_heads(parts[2], num_heads),
+  const auto heads = recur(unit_heads(in_heads(parts[0], num_heads)),
+                           unit_heads(in_heads(parts[1], num_heads)), in_heads(parts[2], num_heads),
                            {.feature_map = FeatureMap::identity,
                             .normalize = false,
                             .log_decay = log_decay,

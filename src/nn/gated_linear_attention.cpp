@@ -15,16 +15,17 @@
 namespace attend::nn {
 namespace {
 
-constexpr auto kName = "nn::GatedLinearAttention";
+constexpr auto kGatedLinearAttention = "nn::GatedLinearAttention";
 
 GatedLinearAttentionOptions completed(GatedLinearAttentionOptions options) {
-  const int64_t per_head = channels_per_head(kName, options.embed_dim(), options.num_heads(),
+  const int64_t per_head = channels_per_head(kGatedLinearAttention, options.embed_dim(), options.num_heads(),
                                              options.head_dim() == 0 || options.head_v_dim() == 0);
-  fill_in_width(kName, "head_dim", options.head_dim(), std::max<int64_t>(per_head / 2, 1));
-  fill_in_width(kName, "head_v_dim", options.head_v_dim(), per_head);
-  fill_in_width(kName, "gate_rank", options.gate_rank(), 0);
+  fill_in_width(kGatedLinearAttention, "head_dim", options.head_dim(), std::max<int64_t>(per_head / 2, 1));
+  fill_in_width(kGatedLinearAttention, "head_v_dim", options.head_v_dim(), per_head);
+  fill_in_width(kGatedLinearAttention, "gate_rank", options.gate_rank(), 0);
   if (!(options.gate_temperature() > 0)) {
-    checks::fail(kName, "gate_temperature", "a number above 0", c10::str(options.gate_temperature()));
+    checks::fail(kGatedLinearAttention, "gate_temperature", "a number above 0",
+                 c10::str(options.gate_temperature()));
   }
   return options;
 }
@@ -56,7 +57,7 @@ void GatedLinearAttentionImpl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor GatedLinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
-  check_input(kName, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  check_input(kGatedLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   const int64_t num_heads = options.num_heads();
   const auto gate = in_heads(gk_proj_up(gk_proj_down(input)), num_heads);
   const auto log_decay = at::log_sigmoid(widen(gate));

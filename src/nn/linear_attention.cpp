@@ -10,7 +10,7 @@
 namespace attend::nn {
 namespace {
 
-constexpr auto kName = "nn::LinearAttention";
+constexpr auto kLinearAttention = "nn::LinearAttention";
 
 bool has_random_features(const LinearAttentionOptions& options) {
   return options.feature_map() == FeatureMap::random_features;
@@ -18,13 +18,14 @@ bool has_random_features(const LinearAttentionOptions& options) {
 
 LinearAttentionOptions completed(LinearAttentionOptions options) {
   const int64_t per_head =
-      channels_per_head(kName, options.embed_dim(), options.num_heads(), options.head_dim() == 0);
-  fill_in_width(kName, "head_dim", options.head_dim(), per_head);
-  fill_in_width(kName, "head_v_dim", options.head_v_dim(), options.head_dim());
+      channels_per_head(kLinearAttention, options.embed_dim(), options.num_heads(), options.head_dim() == 0);
+  fill_in_width(kLinearAttention, "head_dim", options.head_dim(), per_head);
+  fill_in_width(kLinearAttention, "head_v_dim", options.head_v_dim(), options.head_dim());
   if (has_random_features(options)) {
-    fill_in_width(kName, "num_features", options.num_features(), 2 * options.head_dim());
+    fill_in_width(kLinearAttention, "num_features", options.num_features(), 2 * options.head_dim());
   } else if (options.num_features() != 0) {
-    checks::fail(kName, "num_features", "0 without random_features", c10::str(options.num_features()));
+    checks::fail(kLinearAttention, "num_features", "0 without random_features",
+                 c10::str(options.num_features()));
   }
   return options;
 }
@@ -55,9 +56,9 @@ void LinearAttentionImpl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor LinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
-  check_input(kName, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  check_input(kLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   if (state != nullptr && !options.is_causal()) {
-    checks::fail(kName, "state", "none where is_causal is not set", "a state");
+    checks::fail(kLinearAttention, "state", "none where is_causal is not set", "a state");
   }
   const auto query = in_heads(q_proj(input), options.num_heads()),
              key = in_heads(k_proj(input), options.num_heads()),

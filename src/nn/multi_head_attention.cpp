@@ -19,20 +19,21 @@ namespace {
 using checks::describe;
 using checks::fail;
 
-constexpr auto kName = "nn::MultiHeadAttention";
+constexpr auto kMultiHeadAttention = "nn::MultiHeadAttention";
 constexpr double kLargestLogitScale = 4.605170185988092;  // ln 100, as in Liu 2021
 
 /// The options with every default in its place.
 MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
-    if (value < least) fail(kName, name, c10::str("at least ", least), c10::str(value));
+    if (value < least) fail(kMultiHeadAttention, name, c10::str("at least ", least), c10::str(value));
   };
   at_least("embed_dim", options.embed_dim(), 1);
   at_least("num_heads", options.num_heads(), 1);
   if (options.num_kv_heads() == 0) options.num_kv_heads(options.num_heads());
   at_least("num_kv_heads", options.num_kv_heads(), 1);
   if (options.num_heads() % options.num_kv_heads() != 0) {
-    fail(kName, "num_kv_heads", c10::str("a number that divides num_heads, ", options.num_heads()),
+    fail(kMultiHeadAttention, "num_kv_heads",
+         c10::str("a number that divides num_heads, ", options.num_heads()),
          c10::str(options.num_kv_heads()));
   }
   if (options.kdim() == 0) options.kdim(options.embed_dim());
@@ -41,7 +42,7 @@ MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   at_least("vdim", options.vdim(), 1);
   if (options.head_dim() == 0) {
     if (options.embed_dim() % options.num_heads() != 0) {
-      fail(kName, "num_heads",
+      fail(kMultiHeadAttention, "num_heads",
            c10::str("a number that divides embed_dim, ", options.embed_dim(), ", or a head_dim"),
            c10::str(options.num_heads()));
     }
@@ -51,11 +52,11 @@ MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   at_least("window.left", options.window().left, -1);
   at_least("window.right", options.window().right, -1);
   if (options.softcap() != 0) softcap(options.softcap());  // or its error
-  check_probability(kName, "dropout", options.dropout());
+  check_probability(kMultiHeadAttention, "dropout", options.dropout());
   if (const auto& buckets = options.relative_bias()) relative_bucket(0, *buckets);  // or its error
   if (const auto& rotary = options.rotary()) {
     if (rotary->dims == 0 && options.head_dim() % 2 != 0) {
-      fail(kName, "head_dim", "an even number with rotary", c10::str(options.head_dim()));
+      fail(kMultiHeadAttention, "head_dim", "an even number with rotary", c10::str(options.head_dim()));
     }
     rotary_frequencies(options.head_dim(), *rotary);  // or its error
   }
@@ -155,9 +156,9 @@ void hide_or_add(const torch::Tensor& what, AttentionParams& params) {
 }
 
 void check_mask(const char* argument, const torch::Tensor& mask, bool has_shape, const std::string& shape) {
-  checks::is_strided(kName, argument, mask);
+  checks::is_strided(kMultiHeadAttention, argument, mask);
   if (!has_shape || !(mask.scalar_type() == at::kBool || mask.is_floating_point())) {
-    fail(kName, argument, c10::str("a boolean or floating tensor ", shape), describe(mask));
+    fail(kMultiHeadAttention, argument, c10::str("a boolean or floating tensor ", shape), describe(mask));
   }
 }
 
@@ -210,7 +211,7 @@ ScoreMod own_score_mod(const MultiHeadAttentionImpl& module, at::Device device) 
 void check_cache(const MultiHeadAttentionOptions& options, const KVCache& cache) {
   const int64_t window = cache.options().window, needed = options.window().left + 1;
   if (window > 0 && (needed == 0 || needed > window)) {
-    fail(kName, "cache",
+    fail(kMultiHeadAttention, "cache",
          needed == 0 ? std::string("one without a window") : c10::str("a window of at least ", needed),
          c10::str(window));
   }
@@ -225,7 +226,7 @@ void check_fits(const MultiHeadAttentionOptions& options, const KVCache& cache,
     return;
   const auto values =
       of.value_dim == of.head_dim ? std::string() : c10::str(" (values of ", of.value_dim, ")");
-  fail(kName, "cache", c10::str("one of batch ", batch, ", ", heads, " heads of ", head_dim),
+  fail(kMultiHeadAttention, "cache", c10::str("one of batch ", batch, ", ", heads, " heads of ", head_dim),
        c10::str("batch ", of.batch, ", ", of.num_kv_heads, " heads of ", of.head_dim, values));
 }
 
@@ -285,29 +286,30 @@ void check_inputs(const MultiHeadAttentionImpl& module, const torch::Tensor& que
                   const torch::Tensor& value, const MultiHeadAttentionInputs& inputs) {
   const auto& options = module.options;
   const FirstInput first{"query", query};
-  check_input(kName, "query", query, options.embed_dim(), first, module.out_proj->weight);
+  check_input(kMultiHeadAttention, "query", query, options.embed_dim(), first, module.out_proj->weight);
   const bool appends = inputs.cache != nullptr && inputs.appends;
   if (inputs.counts.defined() && !appends) {
-    fail(kName, "counts", "none without a cache to append to", describe(inputs.counts));
+    fail(kMultiHeadAttention, "counts", "none without a cache to append to", describe(inputs.counts));
   }
   if (inputs.cache != nullptr) check_cache(options, *inputs.cache);
   if (inputs.cache != nullptr && !appends) return;
-  check_input(kName, "key", key, options.kdim(), first, module.out_proj->weight);
-  check_input(kName, "value", value, options.vdim(), first, module.out_proj->weight);
+  check_input(kMultiHeadAttention, "key", key, options.kdim(), first, module.out_proj->weight);
+  check_input(kMultiHeadAttention, "value", value, options.vdim(), first, module.out_proj->weight);
   if (value.size(-2) != key.size(-2)) {
-    fail(kName, "value", c10::str("the length of key, ", key.size(-2)), describe(value));
+    fail(kMultiHeadAttention, "value", c10::str("the length of key, ", key.size(-2)), describe(value));
   }
   if (!appends) return;
   if (key.size(-2) != query.size(-2)) {
-    fail(kName, "key", c10::str("the length of query, ", query.size(-2), ", with a cache to append to"),
-         describe(key));
+    fail(kMultiHeadAttention, "key",
+         c10::str("the length of query, ", query.size(-2), ", with a cache to append to"), describe(key));
   }
   if (inputs.key_padding_mask.defined()) {
-    fail(kName, "key_padding_mask", "none with a cache to append to, but counts",
+    fail(kMultiHeadAttention, "key_padding_mask", "none with a cache to append to, but counts",
          describe(inputs.key_padding_mask));
   }
   if (!options.is_causal() && !inputs.is_causal) {
-    fail(kName, "cache", "is_causal(true), as what is appended to it is masked causally", "is_causal(false)");
+    fail(kMultiHeadAttention, "cache", "is_causal(true), as what is appended to it is masked causally",
+         "is_causal(false)");
   }
 }
 
@@ -448,8 +450,8 @@ void MultiHeadAttentionImpl::append(KVCache& cache, const torch::Tensor& key,
                                     const torch::Tensor& given_value, const torch::Tensor& counts) {
   const auto& value = given_value.defined() ? given_value : key;
   check_cache(options, cache);
-  check_input(kName, "key", key, options.kdim(), {"key", key}, out_proj->weight);
-  check_input(kName, "value", value, options.vdim(), {"key", key}, out_proj->weight);
+  check_input(kMultiHeadAttention, "key", key, options.kdim(), {"key", key}, out_proj->weight);
+  check_input(kMultiHeadAttention, "value", value, options.vdim(), {"key", key}, out_proj->weight);
   auto heads = project_key_value(*this, key, value);
   check_fits(options, cache, heads.key);
   if (options.qk_norm()) heads.key = unit(heads.key);

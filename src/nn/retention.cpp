@@ -17,15 +17,15 @@
 namespace attend::nn {
 namespace {
 
-constexpr auto kName = "nn::Retention";
+constexpr auto kRetention = "nn::Retention";
 
 RetentionOptions completed(RetentionOptions options) {
   const int64_t per_head =
-      channels_per_head(kName, options.embed_dim(), options.num_heads(), options.head_dim() == 0);
-  fill_in_width(kName, "head_dim", options.head_dim(), per_head);
-  fill_in_width(kName, "head_v_dim", options.head_v_dim(), 2 * options.head_dim());
+      channels_per_head(kRetention, options.embed_dim(), options.num_heads(), options.head_dim() == 0);
+  fill_in_width(kRetention, "head_dim", options.head_dim(), per_head);
+  fill_in_width(kRetention, "head_v_dim", options.head_v_dim(), 2 * options.head_dim());
   if (options.head_dim() % 2 != 0) {
-    checks::fail(kName, "head_dim", "an even number", c10::str(options.head_dim()));
+    checks::fail(kRetention, "head_dim", "an even number", c10::str(options.head_dim()));
   }
   return options;
 }
@@ -57,7 +57,7 @@ void RetentionImpl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor RetentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
-  check_input(kName, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  check_input(kRetention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   const int64_t first = state == nullptr ? 0 : state->length;
   const auto positions = at::arange(first, first + input.size(-2), input.options().dtype(at::kLong));
   const auto query = rotary(in_heads(q_proj(input), options.num_heads()), {}, positions),

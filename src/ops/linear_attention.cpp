@@ -117,8 +117,8 @@ variable_list call_backward(const LinearArguments& arguments, const variable_lis
 }
 
 /// The arguments as a value of the autograd graph; without the tensors, which the graph saves itself.
-struct ArgumentsHolder : torch::CustomClassHolder {
-  explicit ArgumentsHolder(LinearArguments held) : arguments(std::move(held)) {
+struct LinearArgumentsHolder : torch::CustomClassHolder {
+  explicit LinearArgumentsHolder(LinearArguments held) : arguments(std::move(held)) {
     arguments.set_tensors(variable_list(arguments.tensors().size()));
   }
   LinearArguments arguments;
@@ -132,14 +132,14 @@ struct TracedLinearAttention : torch::autograd::Function<TracedLinearAttention> 
     context->save_for_backward(arguments.tensors());
     context->set_materialize_grads(false);
     context->saved_data["arguments"] =
-        c10::IValue::make_capsule(c10::make_intrusive<ArgumentsHolder>(arguments));
+        c10::IValue::make_capsule(c10::make_intrusive<LinearArgumentsHolder>(arguments));
     return call_forward(arguments);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    auto arguments =
-        c10::static_intrusive_pointer_cast<ArgumentsHolder>(context->saved_data["arguments"].toCapsule())
-            ->arguments;
+    auto arguments = c10::static_intrusive_pointer_cast<LinearArgumentsHolder>(
+                         context->saved_data["arguments"].toCapsule())
+                         ->arguments;
     arguments.set_tensors(context->get_saved_variables());
     const auto all = at::GradMode::is_enabled() ? gradients_of(arguments, grads, /*create_graph=*/true)
                                                 : call_backward(arguments, grads);
