@@ -96,7 +96,7 @@ struct Held {
     if (for_backward) grad_states = at::empty_like(states);
     if (!args.has_delta_rule()) return;
     from_start = per_head(args.held_chunks, kChunk, args.d);
-    to_end = at::empty_like(from_start);
+    to_end = args.decay_width == 0 ? from_start : at::empty_like(from_start);
     inverse = per_head(args.held_chunks, kChunk, kChunk);
     written = per_head(args.held_chunks, kChunk, args.state_width());
     if (!for_backward) return;
@@ -198,6 +198,32 @@ at::Tensor of_decay_shape(const at::Tensor& of_steps, const at::Tensor& decay) {
   return decay.dim() == 1 ? of_steps.sum(at::IntArrayRef({0, 2, 3})) : of_steps.view(decay.sizes());
 }
 
+/// Whether so many tasks of one length leave no thread without work for long.
+bool keep_threads_busy(int64_t tasks) {
+  const int64_t threads = at::get_num_threads();
+  return tasks % threads == 0 || tasks >= 4 * threads;
+}
+
+/// Many chunks of a head at once.
+void outputs_of_chunks(const Bound& bound, LinearForwardArgs& args) {
+  const auto& kernels = bound.kernels;
+  const int64_t for_threads = int64_t{4} * at::get_num_threads() / (args.batch * args.heads);
+  const int64_t chunks = std::min(args.chunks(), std::max(kHeldChunks, for_threads));
+  args.held_chunks = chunks;
+  const Held held(bound, args, /*for_backward=*/false);
+  args.states.data = held.states.data_ptr();
+  args.chunk_decays = held.chunk_decays.data_ptr();
+  args.delta = held.delta();
+  for_heads(args, held.heads, [&](int64_t heads) {
+    for_chunks(args, chunks, [&] {
+      run_states(kernels, args, heads);
+      if (args.queries == 0) return;
+      run_tasks(heads * args.held_chunks, kernels.scratch(args),
+                [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
+    });
+  });
+}
+
 }  // namespace
 
 LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward) {
@@ -217,25 +243,16 @@ LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool fo
   }
   if (args.batch * args.heads == 0) return outputs;
 
-  const auto& kernels = bound.kernels;
-  const int64_t for_threads = int64_t{4} * at::get_num_threads() / (args.batch * args.heads);
-  const int64_t chunks = std::min(args.chunks(), std::max(kHeldChunks, for_threads));
-  args.held_chunks = chunks;
-  const Held held(bound, args, /*for_backward=*/false);
-  args.states = {held.states.data_ptr(), data_of(bound.initial_state), outputs.final_state.data_ptr(), false};
-  args.chunk_decays = held.chunk_decays.data_ptr();
-  args.delta = held.delta();
+  args.states = {nullptr, data_of(bound.initial_state), outputs.final_state.data_ptr(), false};
   args.output = heads_of(outputs.output);
   args.normaliser = data_of(outputs.normaliser);
   if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
-  for_heads(args, held.heads, [&](int64_t heads) {
-    for_chunks(args, chunks, [&] {
-      run_states(kernels, args, heads);
-      if (args.queries == 0) return;
-      run_tasks(heads * args.held_chunks, kernels.scratch(args),
-                [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
-    });
-  });
+  if (keep_threads_busy(args.batch * args.heads)) {
+    run_tasks(args.batch * args.heads, bound.kernels.head_scratch(args),
+              [&](int64_t head, void* scratch) { bound.kernels.outputs_of_head(args, head, scratch); });
+  } else {
+    outputs_of_chunks(bound, args);
+  }
   return outputs;
 }
 

@@ -9,7 +9,8 @@
 namespace attend::cpu {
 namespace {
 
-/// The logarithms of a chunk's decays, [steps, width], rows padded; 0 where there is no key.
+/// The logarithms of a chunk's decays, [steps, width], rows padded unless of one number; 0 where there is no
+/// key.
 template <typename T>
 struct LogDecays {
   const T* data;
@@ -26,7 +27,7 @@ constexpr T kForgets = static_cast<T>(-1e30);
 
 template <typename T>
 LogDecays<T> log_decays(const LinearArgs& args, const Chunk& chunk, T* copy) {
-  const int64_t width = padded<T>(args.decay_width);
+  const int64_t width = args.decay_width == 1 ? 1 : padded<T>(args.decay_width);
   if (args.decay_width != 0) {
     copy_rows<T>(args.log_decay, chunk.head, chunk, chunk.keys, first_key_step(args), args.decay_width, copy,
                  width);
@@ -37,50 +38,67 @@ LogDecays<T> log_decays(const LinearArgs& args, const Chunk& chunk, T* copy) {
 
 /// A sum and what its roundings left out (Knuth's two-sum): the same decay step after step would else add up
 /// the same rounding.
-template <typename T>
+template <typename T, typename V = Vec<T>>
 struct ExactSum {
-  Vec<T> high = {}, low = {};
+  V high = {}, low = {};
 
-  void add(Vec<T> x) {
-    const Vec<T> next = high + x, part = next - high;
+  void add(V x) {
+    const V next = high + x, part = next - high;
     low += (high - (next - part)) + (x - part);
     high = next;
   }
-  Vec<T> value() const { return high + low; }
+  V value() const { return high + low; }
 };
+
+/// Calls action.operator()<V>(column) for each vector of columns, or for the only column.
+template <typename T, typename Action>
+void for_columns(const LogDecays<T>& log, Action action) {
+  if (log.width == 1) return action.template operator()<T>(0);
+  for (int64_t column = 0; column < log.stride; column += kLanes<T>)
+    action.template operator()<Vec<T>>(column);
+}
+
+/// Up to a multiple of the vector length.
+template <typename T>
+void exp_in_place(T* numbers, int64_t count) {
+  for (int64_t n = 0; n < count; n += kLanes<T>) store(numbers + n, exp(load(numbers + n)));
+}
 
 /// to [steps, stride] = at t the decay of the steps up to t.
 template <typename T>
 void decays_from_start(const LogDecays<T>& log, int64_t steps, T* to) {
-  for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
-    ExactSum<T> sum;
+  for_columns(log, [&]<typename V>(int64_t column) {
+    ExactSum<T, V> sum;
     for (int64_t t = 0; t < steps; ++t) {
-      sum.add(load(log.row(t) + d));
-      store(to + t * log.stride + d, exp(sum.value()));
+      sum.add(load_as<V>(log.row(t) + column));
+      store_as<T>(to + t * log.stride + column, sum.value());
     }
-  }
+  });
+  exp_in_place(to, steps * log.stride);
 }
 
 /// to [steps, stride] = at s the decay of the steps after s.
 template <typename T>
 void decays_to_end(const LogDecays<T>& log, int64_t steps, T* to) {
-  for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
-    ExactSum<T> sum;
+  for_columns(log, [&]<typename V>(int64_t column) {
+    ExactSum<T, V> sum;
     for (int64_t s = steps - 1; s >= 0; --s) {
-      store(to + s * log.stride + d, exp(sum.value()));
-      sum.add(load(log.row(s) + d));
+      store_as<T>(to + s * log.stride + column, sum.value());
+      sum.add(load_as<V>(log.row(s) + column));
     }
-  }
+  });
+  exp_in_place(to, steps * log.stride);
 }
 
-/// to [stride] = the decay of all steps.
+/// to [padded width] = the decay of all steps.
 template <typename T>
 void decay_of_chunk(const LogDecays<T>& log, int64_t steps, T* to) {
-  for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
-    ExactSum<T> sum;
-    for (int64_t t = 0; t < steps; ++t) sum.add(load(log.row(t) + d));
-    store(to + d, exp(sum.value()));
-  }
+  for_columns(log, [&]<typename V>(int64_t column) {
+    ExactSum<T, V> sum;
+    for (int64_t t = 0; t < steps; ++t) sum.add(load_as<V>(log.row(t) + column));
+    store_as<T>(to + column, sum.value());
+  });
+  exp_in_place(to, log.width);
 }
 
 /// Row t of `rows` times factors[t], of the step or of each channel.
@@ -133,19 +151,19 @@ void decayed_backward(Rows<const T> rows, Rows<const T> grad_decayed, const LogD
 /// in all sums that go on from it.
 template <typename T>
 void add_terms(const LogDecays<T>& log, const LogDecayTerms<T>& terms, int64_t steps, T* to) {
-  for (int64_t d = 0; d < log.stride; d += kLanes<T>) {
-    ExactSum<T> above{load(terms.common + d)}, below;
+  for_columns(log, [&]<typename V>(int64_t column) {
+    ExactSum<T, V> above{load_as<V>(terms.common + column)}, below;
     for (int64_t r = 0; r < steps; ++r) {
-      T* place = to + r * log.stride + d;
-      store(place, load(place) + above.value());
-      above.add(load(terms.after + r * log.stride + d));
+      T* place = to + r * log.stride + column;
+      store_as<T>(place, load_as<V>(place) + above.value());
+      above.add(load_as<V>(terms.after + r * log.stride + column));
     }
     for (int64_t r = steps - 1; r >= 0; --r) {
-      T* place = to + r * log.stride + d;
-      below.add(load(terms.up_to + r * log.stride + d));
-      store(place, load(place) + below.value());
+      T* place = to + r * log.stride + column;
+      below.add(load_as<V>(terms.up_to + r * log.stride + column));
+      store_as<T>(place, load_as<V>(place) + below.value());
     }
-  }
+  });
 }
 
 }  // namespace

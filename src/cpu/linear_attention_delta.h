@@ -121,9 +121,8 @@ void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
   const auto key = key_rows<Element>(args, chunk, own.state.features);
   const auto from_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
   const auto to_end = delta_rows<T>(args, args.delta.to_end, chunk, features);
-  if (log.is_none()) {
+  if (log.is_none()) {  // both are the same memory
     copy_matrix(key, n, features, from_start);
-    copy_matrix(key, n, features, to_end);
   } else {
     decays_from_start<T>(log, n, own.state.factors);
     decayed<T>(key, log, own.state.factors, n, features, from_start.data);

@@ -50,13 +50,16 @@ void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<El
   for (int64_t t = chunk.queries.begin; t < chunk.queries.end; ++t) {
     T* row = read + t * width;
     const T scale = static_cast<T>(args.scale), normaliser = args.normalize ? row[args.d_v] : T{1};
-    auto* to = row_at<Element>(args.output, chunk.head, chunk, t, first);
-    T* unrounded =
-        args.unrounded.data == nullptr ? row : row_at<T>(args.unrounded, chunk.head, chunk, t, first);
-    for (int64_t w = 0; w < args.d_v; ++w) {
-      unrounded[w] = normaliser == 0 ? T{0} : row[w] * scale / normaliser;
+    for (int64_t w = 0; w < width; w += kLanes<T>) {
+      const auto scaled = load(row + w) * scale;
+      store(row + w, !args.normalize ? scaled : normaliser == 0 ? Vec<T>{} : scaled / normaliser);
     }
-    for (int64_t w = 0; w < args.d_v; ++w) narrow(unrounded[w], to[w]);
+    auto* to = row_at<Element>(args.output, chunk.head, chunk, t, first);
+    for (int64_t w = 0; w < args.d_v; ++w) narrow(row[w], to[w]);
+    if (args.unrounded.data != nullptr && args.unrounded.data != args.output.data) {
+      T* unrounded = row_at<T>(args.unrounded, chunk.head, chunk, t, first);
+      for (int64_t w = 0; w < args.d_v; ++w) unrounded[w] = row[w];
+    }
     if (args.normaliser == nullptr) continue;
     const int64_t query = (chunk.batch * args.heads + chunk.head) * args.queries + chunk.step + t - first;
     static_cast<T*>(args.normaliser)[query] = normaliser;

@@ -1,6 +1,7 @@
 // Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
 
 #include "linear_attention_backward.h"
+#include "linear_attention_head.h"
 #include "linear_attention_step.h"
 
 namespace attend::cpu {
@@ -22,6 +23,8 @@ LinearAttentionKernels table() {
           row_blocks,
           join_states<T>,
           outputs<Element>,
+          head_scratch<Element>,
+          outputs_of_head<Element>,
           gradients<Element>,
           step_scratch<Element>,
           step<Element>};

@@ -32,7 +32,7 @@ struct States {
 /// What the delta rule is computed from, of the same chunks; of T, [heads at once, held chunks, ...],
 /// rows padded to whole vectors. See linear_attention_delta.h.
 struct DeltaChunks {
-  void *from_start, *to_end;        ///< [kChunk, d]: the keys, decayed
+  void *from_start, *to_end;        ///< [kChunk, d]: the keys, decayed; without decays the same
   void *inverse, *inverse_of_grad;  ///< [kChunk, kChunk]; the second for the backward alone
   void *written, *grad_written;     ///< [kChunk, state width]
 };
@@ -101,6 +101,10 @@ struct LinearAttentionKernels {
   void (*join_states)(const LinearArgs&, const States&, int64_t task);
   /// For each head and chunk.
   void (*outputs)(const LinearForwardArgs&, int64_t task, void* scratch);
+  /// All of the above for one of B * H heads, with no memory for its chunks but the scratch; to the same
+  /// bits.
+  int64_t (*head_scratch)(const LinearArgs&);
+  void (*outputs_of_head)(const LinearForwardArgs&, int64_t head, void* scratch);
   void (*gradients)(const LinearBackwardArgs&, int64_t task, void* scratch);
   /// A single token: changes the states [B, H, d, state width] themselves, for each head.
   int64_t (*step_scratch)(const LinearArgs&);

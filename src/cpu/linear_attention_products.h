@@ -59,7 +59,8 @@ void decay_lower(const LogDecays<T>& log, int64_t n, Rows<T> a) {
     for (int64_t i = 0; i < v + (lane > 0 ? 1 : 0); ++i) {
       sums[i].add(all(*log.row(t)));
       if (i == v) {  // its later lanes have not begun
-        for (int64_t later = lane; later < kLanes<T>; ++later) sums[i].high[later] = sums[i].low[later] = 0;
+        const auto has_begun = lane_numbers<T>() < all(static_cast<T>(lane));
+        sums[i] = {has_begun ? sums[i].high : Vec<T>{}, has_begun ? sums[i].low : Vec<T>{}};
       }
       T* place = row + i * kLanes<T>;
       store(place, load(place) * exp(sums[i].value()));
@@ -77,9 +78,8 @@ void decay_lower_backward(const LogDecays<T>& log, int64_t n, Rows<const T> a, R
     Vec<T> of_step = {};
     for (int64_t i = 0; i <= v; ++i) {
       below[i].add(load(row + i * kLanes<T>) * load(grad_row + i * kLanes<T>));
-      auto before = below[i].value();
-      for (int64_t lane = lanes; i == v && lane < kLanes<T>; ++lane) before[lane] = 0;
-      of_step += before;
+      const auto before = below[i].value();
+      of_step += i < v ? before : lane_numbers<T>() < all(static_cast<T>(lanes)) ? before : Vec<T>{};
     }
     to[r * log.stride] += sum<T>(of_step);
   }

@@ -31,25 +31,6 @@ int64_t step_scratch(const LinearArgs& args) {
   return scratch.used();
 }
 
-/// The lanes of a state's row: a vector, or at its end single ones.
-template <typename V, typename T>
-V load_as(const T* from) {
-  if constexpr (sizeof(V) == sizeof(T)) {
-    return *from;
-  } else {
-    return load(from);
-  }
-}
-
-template <typename T>
-void store_as(T* to, Vec<T> value) {
-  store(to, value);
-}
-template <typename T>
-void store_as(T* to, T value) {
-  *to = value;
-}
-
 /// S = diag(decay) S + k u^T and read = S^T q, of `kTogether` columns or vectors of columns; u = v, or with
 /// the delta rule beta (v - (diag(decay) S)^T k).
 template <typename T, typename V, int kTogether>

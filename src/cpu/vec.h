@@ -58,6 +58,33 @@ inline Vec<T> all(T value) {
   return value - Vec<T>{};
 }
 
+/// 0, 1, 2, ...
+template <typename T>
+inline Vec<T> lane_numbers() {
+  Vec<T> numbers;
+  for (int64_t lane = 0; lane < kLanes<T>; ++lane) numbers[lane] = static_cast<T>(lane);
+  return numbers;
+}
+
+/// V is a vector, or its element type where there is no whole vector.
+template <typename V, typename T>
+inline V load_as(const T* from) {
+  if constexpr (sizeof(V) == sizeof(T)) {
+    return *from;
+  } else {
+    return load(from);
+  }
+}
+
+template <typename T>
+inline void store_as(T* to, Vec<T> value) {
+  store(to, value);
+}
+template <typename T>
+inline void store_as(T* to, T value) {
+  *to = value;
+}
+
 template <typename T>
 inline Vec<T> larger(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
