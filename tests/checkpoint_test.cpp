@@ -1,5 +1,6 @@
 #include <attend/checkpoint.h>
 #include <attend/nn/attention.h>
+#include <attend/plot.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <locale>
 #include <new>
 #include <random>
 
@@ -319,6 +321,36 @@ TEST_F(CheckpointTest, SavingThroughALinkReplacesWhatItPointsTo) {
   EXPECT_EQ(load_safetensors(path("target")).tensors.size(), 1U);
 }
 
+TEST_F(CheckpointTest, SavingThroughALinkMakesWhatItPointsTo) {
+  fs::create_symlink("later", path("first"));
+  fs::create_symlink("first", path("second"));
+  save_safetensors({{{{"a", torch::ones(4)}}}}, path("second"));
+  EXPECT_TRUE(fs::is_symlink(path("second")));
+  EXPECT_EQ(load_safetensors(path("later")).tensors.size(), 1U);
+}
+
+TEST_F(CheckpointTest, SavingKeepsThePermissions) {
+  save_safetensors({}, path("file"));
+  fs::permissions(path("file"), fs::perms::owner_read | fs::perms::owner_write);
+  save_safetensors({{{{"a", torch::ones(4)}}}}, path("file"));
+  EXPECT_EQ(fs::status(path("file")).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+}
+
+/// As programs with windows set it.
+class GroupedDigits : public std::numpunct<char> {
+  char do_thousands_sep() const override { return ','; }
+  std::string do_grouping() const override { return "\3"; }
+};
+
+TEST_F(CheckpointTest, TheLocaleMakesNoDifference) {
+  const auto before = std::locale::global(std::locale(std::locale::classic(), new GroupedDigits));
+  save_safetensors({{{{"a", torch::ones({100, 100})}}}}, path("file"));
+  const auto svg = attention_svg(torch::full({1, 100}, 0.5));
+  std::locale::global(before);
+  EXPECT_EQ(load_safetensors(path("file")).tensors["a"].sum().item<float>(), 10'000);
+  EXPECT_NE(svg.find("width=\"1428\""), std::string::npos) << svg.substr(0, 200);
+}
+
 /// Saves one and the other, in turn, until it is killed.
 [[noreturn]] void save_forever(const std::array<Checkpoint, 2>& checkpoints, const std::string& path) {
   for (size_t n = 0;; ++n) save_safetensors(checkpoints.at(n % 2), path);
@@ -386,6 +418,22 @@ TEST_F(CheckpointTest, ReadsStridesAndSharedStorages) {
   EXPECT_EQ(loaded["transposed"][2][1].item<float>(), -1);
   EXPECT_EQ(loaded["row"][2].item<float>(), -1);
   EXPECT_EQ(loaded["tied"][1][2].item<float>(), -1);
+}
+
+TEST_F(CheckpointTest, ReadsWhatIsConjugatedOrNegated) {
+  const auto loaded = load_pytorch(recorded("conjugated.pt")).tensors;
+  EXPECT_TRUE(torch::equal(torch::view_as_real(loaded["conjugate"].resolve_conj()),
+                           torch::tensor({{1.0F, -2.0F}, {3.0F, 4.0F}})));
+  EXPECT_TRUE(torch::equal(loaded["negative"], torch::tensor({-2.0F, 4.0F})));
+  save_safetensors({loaded}, path("file"));
+  EXPECT_TRUE(torch::equal(load_safetensors(path("file")).tensors["negative"], torch::tensor({-2.0F, 4.0F})));
+}
+
+/// Also where they are converted: else a short pickle could ask for a copy of a storage many times over.
+TEST_F(CheckpointTest, BooleansOfOneStorageShareMemory) {
+  const auto loaded = load_pytorch(recorded("booleans.pt")).tensors;
+  EXPECT_TRUE(torch::equal(loaded["some"], torch::tensor({false, true, true})));
+  EXPECT_TRUE(loaded["same"].is_alias_of(loaded["some"]));
 }
 
 TEST_F(CheckpointTest, ReadsNestedDictionaries) {

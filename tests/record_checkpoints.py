@@ -32,6 +32,16 @@ class Runs:
         return os.system, ("touch /tmp/attend_was_here",)
 
 
+class AsBool:
+    """Of bytes, a tensor of bool that is rebuilt from an untyped storage, as that of few dtypes is."""
+
+    def __init__(self, storage):
+        self.storage = storage
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v3, (self.storage, 0, (3,), (1,), False, OrderedDict(), torch.bool)
+
+
 def write_pytorch():
     save = lambda name, value, **options: torch.save(value, FOLDER / f"{name}.pt", **options)
     module = torch.nn.Sequential(OrderedDict(first=torch.nn.Linear(3, 2), norm=torch.nn.BatchNorm1d(2)))
@@ -44,6 +54,10 @@ def write_pytorch():
     matrix = torch.arange(12.0).reshape(3, 4)
     save("shared", {"matrix": matrix, "transposed": matrix.t(), "row": matrix[1], "expanded": matrix[0, 1].expand(5),
                     "tied": torch.nn.Parameter(matrix), "scalar": torch.tensor(7.0), "empty": torch.empty(0, 3)})
+    numbers = [1 + 2j, 3 - 4j]
+    save("conjugated", {"conjugate": torch.tensor(numbers).conj(), "negative": torch.tensor(numbers).conj().imag})
+    storage = torch.tensor([0, 1, 2], dtype=torch.uint8).untyped_storage()
+    save("booleans", {"some": AsBool(storage), "same": AsBool(storage)})
     save("nested", {"epoch": 3, "rate": 0.5, "note": "text", "nothing": None, "large": 2**70, "yes": True,
                     "model": OrderedDict(weight=torch.ones(2)), "optimizer": {"state": {0: {"step": torch.tensor(5)}},
                     "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}, "list": [torch.zeros(1), torch.ones(1)]})

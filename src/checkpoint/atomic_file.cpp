@@ -1,14 +1,14 @@
 #include "atomic_file.h"
 
-#include <c10/util/StringUtil.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <random>
 #include <system_error>
 
 #include "../checks.h"
@@ -18,11 +18,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The file itself where `path` is a link to one.
+/// What `path` names where it is a link, which may be a file that is not there yet.
 std::string resolved(const std::string& path) {
+  constexpr int kMostLinks = 40;
+  fs::path target = path;
   std::error_code error;
-  const auto target = fs::canonical(path, error);
-  return error ? path : target.string();
+  for (int n = 0; n < kMostLinks && fs::is_symlink(target, error); ++n) {
+    const auto named = fs::read_symlink(target, error);
+    if (error) break;
+    target = target.parent_path() / named;
+  }
+  return target.string();
 }
 
 std::string folder_of(const std::string& path) {
@@ -30,11 +36,11 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
-/// Beside `path`, and unlike every other that is being written.
+/// Beside `path`, at random: other machines may write to the same folder.
 std::string temporary_name(const std::string& path) {
-  static std::atomic<unsigned> count = 0;
+  std::random_device random;
   const auto name = fs::path(path).filename().string().substr(0, 200);
-  const auto file = c10::str(".", name, ".", getpid(), ".", count++, ".tmp");
+  const auto file = "." + name + "." + std::to_string(random()) + std::to_string(random()) + ".tmp";
   return (fs::path(folder_of(path)) / file).string();
 }
 
@@ -42,17 +48,33 @@ std::string temporary_name(const std::string& path) {
 
 AtomicFile::AtomicFile(const char* function, const std::string& path)
     : function_(function), asked_(path), path_(resolved(path)) {
-  const auto name = temporary_name(path_);
-  constexpr int kMode = 0666;
-  // A process of the same number may have been killed while it wrote: what it left is in the way.
-  unlink(name.c_str());
-  file_ = open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode);  // NOLINT(*-vararg)
-  if (file_ < 0) fail();
-  temporary_ = name;
+  struct stat old {};
+  const bool is_there = stat(path_.c_str(), &old) == 0;
+  if (is_there && !S_ISREG(old.st_mode))
+    checks::fail(function_, asked_.c_str(), "a file that can be written", "no plain file");
+  folder_ = open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // NOLINT(*-vararg)
+  if (folder_ < 0) fail();
+  open_temporary();
+  constexpr mode_t kPermissions = 07777;
+  if (is_there && fchmod(file_, old.st_mode & kPermissions) != 0) fail();
 }
 
-AtomicFile::~AtomicFile() {
+void AtomicFile::open_temporary() {
+  constexpr int kMode = 0666, kTries = 8;
+  for (int n = 0; file_ < 0; ++n) {
+    const auto name = temporary_name(path_);
+    file_ = open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode);  // NOLINT(*-vararg)
+    if (file_ >= 0) temporary_ = name;
+    if (file_ < 0 && (errno != EEXIST || n == kTries)) fail();
+  }
+}
+
+AtomicFile::~AtomicFile() { give_up(); }
+
+void AtomicFile::give_up() {
   if (file_ >= 0) close(file_);
+  if (folder_ >= 0) close(folder_);
+  file_ = folder_ = -1;
   if (!temporary_.empty()) unlink(temporary_.c_str());
 }
 
@@ -74,23 +96,15 @@ void AtomicFile::commit() {
   file_ = -1;
   if (closed != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) fail();
   temporary_.clear();
-  synchronise_folder();
+  // So that the new name is on the disk as well. EINVAL: a file system that has no such thing.
+  if (fsync(folder_) != 0 && errno != EINVAL) fail();
 }
 
-/// So that the new name is on the disk as well.
-void AtomicFile::synchronise_folder() const {
-  const int folder = open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // NOLINT(*-vararg)
-  if (folder < 0) fail();
-  const bool failed = fsync(folder) != 0 && errno != EINVAL;  // EINVAL: a file system that has no such thing
+void AtomicFile::fail() {
   const int error = errno;
-  close(folder);
-  errno = error;
-  if (failed) fail();
-}
-
-void AtomicFile::fail() const {
+  give_up();  // the constructor may have failed, after which there is no destructor
   checks::fail(function_, asked_.c_str(), "a file that can be written",
-               std::generic_category().message(errno));
+               std::generic_category().message(error));
 }
 
 }  // namespace attend::checkpoint

@@ -18,14 +18,15 @@ class AtomicFile {
   void commit();
 
  private:
-  [[noreturn]] void fail() const;
-  void synchronise_folder() const;
+  void open_temporary();
+  void give_up();
+  [[noreturn]] void fail();
 
   const char* function_;
   std::string asked_;      ///< as the caller named it
   std::string path_;       ///< what a link of that name points to
   std::string temporary_;  ///< empty once the file is in its place
-  int file_ = -1;
+  int file_ = -1, folder_ = -1;
 };
 
 }  // namespace attend::checkpoint

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <map>
 #include <optional>
 #include <unordered_map>
 
@@ -165,11 +166,34 @@ class TensorUnpickler final : public checkpoint::Unpickler {
       fail(c10::str("one with a tensor ", sizes, " with strides ", strides, " at ", offset,
                     " in a storage of ", elements.numel()));
     }
-    return elements.as_strided(sizes, strides, offset);
+    return with_metadata(elements.as_strided(sizes, strides, offset), arguments, has_dtype ? 7 : 6);
   }
 
+  /// What stands beside a tensor whose numbers are to be read conjugated or negated.
+  at::Tensor with_metadata(at::Tensor tensor, const Sequence& arguments, size_t index) const {
+    if (index >= arguments.items.size() || std::holds_alternative<std::monostate>(arguments.items[index])) {
+      return tensor;
+    }
+    for (const auto& [key, value] : argument<Dictionary*>(arguments, index)->items) {
+      const auto* const name = std::get_if<std::string_view>(&key);
+      const auto* const is_set = std::get_if<bool>(&value);
+      if (name == nullptr || is_set == nullptr || (*name != "conj" && *name != "neg")) {
+        fail("one with a tensor of wrong parts");
+      }
+      if (*is_set) tensor = *name == "conj" ? tensor._conj() : tensor._neg_view();
+    }
+    return tensor;
+  }
+
+  /// Once for a storage, so that its tensors share memory.
   at::Tensor with_dtype(const at::Tensor& bytes, const Global& dtype) {
     if (dtype.kind != Global::Kind::dtype) fail("one with a tensor of wrong parts");
+    auto& converted = converted_[{bytes.const_data_ptr(), dtype.dtype}];
+    if (!converted.defined()) converted = converted_to(bytes, dtype);
+    return converted;
+  }
+
+  at::Tensor converted_to(const at::Tensor& bytes, const Global& dtype) const {
     const auto size = static_cast<int64_t>(c10::elementSize(dtype.dtype));
     const auto address = reinterpret_cast<uintptr_t>(bytes.const_data_ptr());
     if (bytes.numel() % size != 0) fail("one with a storage that ends within an element");
@@ -215,6 +239,7 @@ class TensorUnpickler final : public checkpoint::Unpickler {
 
   const Archive& archive_;
   std::unordered_map<std::string_view, Storage> storages_;
+  std::map<std::pair<const void*, at::ScalarType>, at::Tensor> converted_;  ///< of memory that storages_ hold
   uint64_t work_ = 0;
 };
 

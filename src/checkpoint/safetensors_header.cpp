@@ -170,9 +170,10 @@ std::string write_header(const SafetensorsHeader& header) {
     text += nlohmann::json(kMetadata).dump() + ":" + nlohmann::json(header.metadata).dump();
   }
   for (const auto& entry : header.entries) {
-    text += c10::str(text.size() > 1 ? "," : "", nlohmann::json(entry.name).dump(), R"(:{"dtype":")",
-                     name_of(&DtypeNames::safetensors, entry.dtype), R"(","shape":[)", joined(entry.shape),
-                     R"(],"data_offsets":[)", entry.begin, ",", entry.end, "]}");
+    text +=
+        c10::str(text.size() > 1 ? "," : "", nlohmann::json(entry.name).dump(), R"(:{"dtype":")",
+                 name_of(&DtypeNames::safetensors, entry.dtype), R"(","shape":[)", joined(entry.shape),
+                 R"(],"data_offsets":[)", std::to_string(entry.begin), ",", std::to_string(entry.end), "]}");
   }
   return text + "}";
 }
