@@ -101,6 +101,9 @@ void move(const at::Tensor& from, int64_t from_end, const at::Tensor& to, int64_
   to.slice(1, to_end - count, to_end).copy_(from.is_alias_of(to) ? source.clone() : source);
 }
 
+/// Padding is masked, but not unread: what was there could hold a NaN.
+void clear_before(const at::Tensor& sequence, int64_t first) { sequence.slice(1, 0, first).zero_(); }
+
 /// Of each sequence b in `from`, the last kept[b] tokens, followed by the last counts[b] of `added`, so that
 /// all end at the same slot of `to`.
 void join(const at::Tensor& from, const Counts& kept, int64_t from_end, const at::Tensor& added,
@@ -114,12 +117,12 @@ void join(const at::Tensor& from, const Counts& kept, int64_t from_end, const at
     const auto b = static_cast<int64_t>(n);
     move(from[b], from_end, to[b], end - counts[n], kept[n]);
     move(added[b], tokens, to[b], end, counts[n]);
+    clear_before(to[b], end - counts[n] - kept[n]);
   }
 }
 
 }  // namespace
 
-// Padding is masked, but not unread: memory that was never written could hold a NaN there.
 KVCache::KVCache(const KVCacheOptions& options)
     : options_(checked(options)),
       lengths_(static_cast<size_t>(options.batch), 0),
@@ -152,19 +155,11 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
   check_new("value", value, value_, tokens);
   check_no_gradient("key", key);
   check_no_gradient("value", value);
-  const auto added = per_sequence("counts", counts, Counts(lengths_.size(), tokens), "the number of tokens");
-  const int64_t slots = key_.size(2), used = largest(lengths_), end = largest(kept_);
-  const bool forgets = options_.window > 0;
-  if (!forgets && largest(sums(lengths_, added)) > slots) {
-    fail(kName, "key",
-         c10::str("at most ", slots - used, " more tokens, of a capacity of ", slots, " (", used,
-                  " are used)"),
-         describe(key));
-  }
+  const auto added = checked_counts(tokens, counts);
+  const int64_t slots = key_.size(2), end = largest(kept_);
 
   const at::NoGradGuard no_grad;
-  const bool is_full = largest(sums(kept_, added)) > slots;
-  const auto kept = is_full ? at_most(kept_, options_.capacity) : kept_;
+  const auto kept = kept_beside(added);
   const auto after = sums(kept, added);
   lengths_ = sums(lengths_, added);
   if (largest(after) <= slots) {
@@ -188,15 +183,45 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
 
 KVCache::Entries KVCache::entries() const { return view(key_, value_, kept_, /*queries=*/0); }
 
+/// How many of so many tokens come to each sequence; fails where there is no room for them.
+KVCache::Counts KVCache::checked_counts(int64_t tokens, const at::Tensor& counts) const {
+  const auto added = per_sequence("counts", counts, Counts(lengths_.size(), tokens), "the number of tokens");
+  const int64_t slots = key_.size(2), used = largest(lengths_);
+  if (options_.window == 0 && largest(sums(lengths_, added)) > slots) {
+    fail(kName, "key",
+         c10::str("at most ", slots - used, " more tokens, of a capacity of ", slots, " (", used,
+                  " are used)"),
+         c10::str(largest(added)));
+  }
+  return added;
+}
+
+/// What is kept of each sequence when tokens are added: less where a window's slots are all in use.
+KVCache::Counts KVCache::kept_beside(const Counts& added) const {
+  const bool is_full = largest(sums(kept_, added)) > key_.size(2);
+  return is_full ? at_most(kept_, options_.capacity) : kept_;
+}
+
+/// Of so many kept tokens, those that `queries` of the last, or others where there are none, attend to.
+int64_t KVCache::seen(int64_t kept, int64_t queries) const {
+  const bool is_limited = options_.window > 0 && queries > 0;
+  return is_limited ? std::min(kept, options_.window - 1 + queries) : kept;
+}
+
+int64_t KVCache::keys(int64_t tokens, const at::Tensor& counts) const {
+  if (tokens == 0) return largest(kept_);
+  const auto added = checked_counts(tokens, counts);
+  return seen(largest(sums(kept_beside(added), added)), tokens);
+}
+
 /// What `queries` of the last tokens attend to; with none, what others attend to.
 KVCache::Entries KVCache::view(const at::Tensor& key, const at::Tensor& value, const Counts& kept,
                                int64_t queries) const {
   const int64_t end = largest(kept), window = options_.window;
-  const bool is_limited = window > 0 && queries > 0;
-  const int64_t seen = is_limited ? std::min(end, window - 1 + queries) : end;
+  const int64_t seen = this->seen(end, queries);
   Mask mask;
   if (queries > 1) mask = causal();
-  if (is_limited && seen > window) mask = mask & attend::window(window - 1, 0);
+  if (window > 0 && queries > 0 && seen > window) mask = mask & attend::window(window - 1, 0);
   Counts hidden;
   for (const auto count : kept) hidden.push_back(std::max<int64_t>(seen - count, 0));
   if (largest(hidden) > 0) mask = mask & ~prefix(at::tensor(hidden, at::kLong));
@@ -229,6 +254,8 @@ void KVCache::truncate(const at::Tensor& lengths) {
     const int64_t from_end = end - (lengths_[n] - shorter[n]);
     move(key_[b], from_end, key_[b], new_end, kept[n]);
     move(value_[b], from_end, value_[b], new_end, kept[n]);
+    clear_before(key_[b], new_end - kept[n]);
+    clear_before(value_[b], new_end - kept[n]);
   }
   lengths_ = shorter;
   kept_ = kept;

@@ -119,8 +119,26 @@ TEST_F(AdditiveAttentionTest, MemoryDoesNotGrowWithTheQueries) {
     return peak->mebibytes();
   };
   const double of_one_chunk = peak_of(64);
-  EXPECT_GT(of_one_chunk, 16);  // its arguments of tanh
+  EXPECT_GT(of_one_chunk, 16);                   // its arguments of tanh
   EXPECT_LT(peak_of(2048) - of_one_chunk, 128);  // whose arguments of tanh are 512 MiB
+}
+
+TEST_F(AdditiveAttentionTest, ChunksKnowOfTangentsAndOfChangesInPlace) {
+  const auto leaf = [](at::IntArrayRef sizes) { return random(sizes, torch::kFloat).requires_grad_(); };
+  const auto query = leaf({2048, 64}), key = leaf({1024, 64}), weight = leaf({64});
+  const auto seen = torch::ones({2048, 1024}, torch::kBool);
+  const auto output = additive_attention(query, key, key, weight, {.mask = dense(seen)});
+  seen.logical_not_();
+  EXPECT_NE(error_of([&] { output.sum().backward(); }).find("modified by an inplace operation"),
+            std::string::npos);
+
+  const auto level = static_cast<int64_t>(torch::autograd::ForwardADLevel::get_next_idx());
+  const auto tangent_of = [&](int64_t rows) {
+    const auto dual = at::_make_dual(query, torch::ones_like(query), level).slice(0, 0, rows);
+    return std::get<1>(at::_unpack_dual(additive_attention(dual, key, key, weight), level));
+  };
+  expect_close(tangent_of(2048).slice(0, 0, 8), tangent_of(8), 1e-6);  // in chunks, and in one
+  torch::autograd::ForwardADLevel::release_idx(static_cast<uint64_t>(level));
 }
 
 TEST_F(AdditiveAttentionTest, IsAsAccurateAsItsDtype) {

@@ -144,6 +144,41 @@ TEST_F(KVCacheTest, StartsAgainAfterAReset) {
   sides.step(1);
 }
 
+TEST_F(KVCacheTest, WhatWasForgottenIsNotRead) {
+  for (const bool resets : {true, false}) {
+    KVCache cache(options_of(2, 8));
+    const auto tokens = [](int64_t count, double value) {
+      return torch::full({2, kKvHeads, count, kDim}, value, torch::kDouble);
+    };
+    const auto values = [](int64_t count, double value) {
+      return torch::full({2, kKvHeads, count, kValueDim}, value, torch::kDouble);
+    };
+    cache.append(tokens(4, NAN), values(4, NAN));
+    if (resets) cache.reset();
+    if (!resets) cache.truncate(0);
+    const auto entries = cache.append(tokens(4, 1), values(4, 1), torch::tensor({4, 2}));
+    const auto query = torch::ones({2, kHeads, 4, kDim}, torch::kDouble);
+    const auto output = attention(query, entries.key, entries.value, {.mask = entries.mask});
+    EXPECT_FALSE(output.isnan().any().item<bool>());
+  }
+}
+
+TEST_F(KVCacheTest, TellsHowManyKeysAnAppendGives) {
+  for (const int64_t window : {0, 3}) {
+    KVCache cache(options_of(2, window == 0 ? 40 : 4, window));
+    for (const int64_t tokens : {1, 2, 1, 7, 1, 1, 3}) {
+      const auto counts = torch::tensor({tokens, tokens - 1});
+      const int64_t keys = cache.keys(tokens, counts);
+      EXPECT_EQ(cache
+                    .append(torch::randn({2, kKvHeads, tokens, kDim}, torch::kDouble),
+                            torch::randn({2, kKvHeads, tokens, kValueDim}, torch::kDouble), counts)
+                    .key.size(2),
+                keys);
+      EXPECT_EQ(cache.entries().key.size(2), cache.keys(0));
+    }
+  }
+}
+
 TEST_F(KVCacheTest, AWindowForgetsWhatIsPast) {
   for (const int64_t capacity : {4, 7}) {
     Sides sides(options_of(2, capacity, /*window=*/4));
@@ -228,10 +263,8 @@ TEST_F(KVCacheTest, ErrorsNameTheArgument) {
              value = torch::ones({2, kKvHeads, 3, kValueDim}, torch::kDouble);
   KVCache cache(options_of(2, 5));
   cache.append(key, value, torch::tensor({1, 3}));
-  EXPECT_EQ(
-      error_of([&] { cache.append(key, value); }),
-      "attend::KVCache: key: expected at most 2 more tokens, of a capacity of 5 (3 are used), got float64 "
-      "[2, 2, 3, 3]");
+  EXPECT_EQ(error_of([&] { cache.append(key, value); }),
+            "attend::KVCache: key: expected at most 2 more tokens, of a capacity of 5 (3 are used), got 3");
   EXPECT_EQ(error_of([&] { cache.append(key[0], value); }),
             "attend::KVCache: key: expected float64 [2, 2, L, 3] on cpu, got float64 [2, 3, 3]");
   EXPECT_EQ(error_of([&] { cache.append(key.to(torch::kFloat), value); }),

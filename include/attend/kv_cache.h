@@ -58,6 +58,9 @@ class ATTEND_API KVCache {
   /// the tokens of its sequence up to its own, within the window.
   Entries append(const at::Tensor& key, const at::Tensor& value, const at::Tensor& counts = {});
 
+  /// How many keys `append` of so many tokens would give, or its error; with none, how many `entries` gives.
+  int64_t keys(int64_t tokens, const at::Tensor& counts = {}) const;
+
   /// All that is kept, for queries that see every token, as of a sequence that was read before; the mask
   /// hides what a shorter sequence lacks.
   Entries entries() const;
@@ -76,13 +79,17 @@ class ATTEND_API KVCache {
   const KVCacheOptions& options() const { return options_; }
 
  private:
-  Entries view(const at::Tensor& key, const at::Tensor& value, const std::vector<int64_t>& kept,
-               int64_t queries) const;
+  using Counts = std::vector<int64_t>;
+
+  Counts checked_counts(int64_t tokens, const at::Tensor& counts) const;
+  Counts kept_beside(const Counts& added) const;
+  int64_t seen(int64_t kept, int64_t queries) const;
+  Entries view(const at::Tensor& key, const at::Tensor& value, const Counts& kept, int64_t queries) const;
 
   KVCacheOptions options_;
-  at::Tensor key_, value_;        // [B, Hkv, slots, D]
-  std::vector<int64_t> lengths_;  // of each sequence
-  std::vector<int64_t> kept_;     // how many of its tokens are in memory, ending where the longest ends
+  at::Tensor key_, value_;  // [B, Hkv, slots, D]
+  Counts lengths_;          // of each sequence
+  Counts kept_;             // how many of its tokens are in memory, ending where the longest ends
 };
 
 }  // namespace attend

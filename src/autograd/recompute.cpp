@@ -116,8 +116,11 @@ at::Tensor recompute(const Run& run, const variable_list& inputs, const variable
   const bool is_differentiated =
       at::GradMode::is_enabled() &&
       std::ranges::any_of(tensors, [](const at::Tensor& tensor) { return tensor.requires_grad(); });
-  return is_differentiated ? Recompute::apply(at::TensorList(tensors), run_with_undefined, count)
-                           : run(inputs);
+  const bool is_plain = std::ranges::none_of(tensors, [](const at::Tensor& tensor) {
+    return tensor.is_meta() || tensor._fw_grad(/*level=*/0).defined();
+  });
+  return is_differentiated && is_plain ? Recompute::apply(at::TensorList(tensors), run_with_undefined, count)
+                                       : run(inputs);
 }
 
 }  // namespace attend::autograd

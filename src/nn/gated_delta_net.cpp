@@ -83,18 +83,21 @@ void GatedDeltaNetImpl::pretty_print(std::ostream& stream) const {
          << ", head_v_dim=" << options.head_v_dim() << ")";
 }
 
-/// silu of the causal convolutions of queries, keys and values side by side, [B, L, channels].
-torch::Tensor GatedDeltaNetImpl::convolved(const torch::Tensor& projected, RecurrentState* state) {
-  if (projected.size(1) == 0) return projected;
-  const auto weight = at::cat({q_conv, k_conv, v_conv});
-  const int64_t channels = weight.size(0), before = options.conv_size() - 1;
+/// Projected rows [B, L, channels] after those that the convolution sees before them.
+torch::Tensor GatedDeltaNetImpl::with_recent(const torch::Tensor& projected,
+                                             const RecurrentState* state) const {
+  const int64_t before = options.conv_size() - 1;
   const auto recent = state != nullptr && state->recent.defined()
                           ? state->recent
-                          : at::zeros({projected.size(0), before, channels}, projected.options());
-  const auto with_recent = at::cat({recent, projected}, 1);
-  if (state != nullptr) state->recent = with_recent.slice(1, with_recent.size(1) - before).clone();
+                          : at::zeros({projected.size(0), before, projected.size(2)}, projected.options());
+  return at::cat({recent, projected}, 1);
+}
+
+/// silu of the causal convolutions of queries, keys and values side by side, [B, L, channels].
+torch::Tensor GatedDeltaNetImpl::convolved(const torch::Tensor& with_recent) const {
+  const int64_t before = options.conv_size() - 1, length = with_recent.size(1) - before;
+  const auto weight = at::cat({q_conv, k_conv, v_conv});
   // As shifted products: several times faster than at::conv1d with a group for each channel.
-  const int64_t length = projected.size(1);
   auto sums = with_recent.slice(1, before) * weight.select(1, before);
   for (int64_t n = 0; n < before; ++n) {
     sums = at::addcmul(sums, with_recent.slice(1, n, n + length), weight.select(1, n));
@@ -104,10 +107,11 @@ torch::Tensor GatedDeltaNetImpl::convolved(const torch::Tensor& projected, Recur
 
 torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentState* state) {
   check_input(kGatedDeltaNet, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  check_state(kGatedDeltaNet, state, input);
   const int64_t num_heads = options.num_heads(), keys = num_heads * options.head_dim();
   const auto batched = input.dim() == 3 ? input : input.unsqueeze(0);
-  const auto mixed = convolved(at::cat({q_proj(batched), k_proj(batched), v_proj(batched)}, -1), state);
-  const auto parts = mixed.split_with_sizes({keys, keys, num_heads * options.head_v_dim()}, -1);
+  const auto rows = with_recent(at::cat({q_proj(batched), k_proj(batched), v_proj(batched)}, -1), state);
+  const auto parts = convolved(rows).split_with_sizes({keys, keys, num_heads * options.head_v_dim()}, -1);
   const auto of_token = [](const torch::Tensor& projected) {  // [B, H, L], in float32 at least
     return widen(projected.transpose(1, 2));
   };
@@ -121,6 +125,7 @@ torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentSt
                             .log_decay = log_decay,
                             .beta = at::sigmoid(of_token(b_proj(batched)))},
                            state);
+  if (state != nullptr) state->recent = rows.slice(1, input.size(-2)).clone();
   const auto normed = rms_norm(heads, o_norm_weight, options.eps());
   return o_proj(at::silu(g_proj(input)) * out_of_heads(normed, input));
 }

@@ -19,17 +19,19 @@ bool is_cast(const at::Tensor& tensor) {
 void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
                  const FirstInput& first, const at::Tensor& parameter) {
   checks::is_strided(module, argument, tensor);
-  const int64_t dim = first.tensor.dim();
+  const int64_t dim = first.tensor.dim(), of_batch = first.batch_first ? 0 : 1;
+  const auto* const batched = first.batch_first ? "[B, L, " : "[L, B, ";
   const bool has_rank = (tensor.dim() == 2 || tensor.dim() == 3) && tensor.dim() == dim;
   if (!has_rank || tensor.size(-1) != width) {
     checks::fail(module, argument,
                  dim == 2   ? c10::str("[L, ", width, "]")
-                 : dim == 3 ? c10::str("[B, L, ", width, "]")
-                            : c10::str("[B, L, ", width, "] or [L, ", width, "]"),
+                 : dim == 3 ? c10::str(batched, width, "]")
+                            : c10::str(batched, width, "] or [L, ", width, "]"),
                  checks::describe(tensor));
   }
-  if (dim == 3 && tensor.size(0) != first.tensor.size(0)) {
-    checks::fail(module, argument, c10::str("the batch size of ", first.name, ", ", first.tensor.size(0)),
+  if (dim == 3 && tensor.size(of_batch) != first.tensor.size(of_batch)) {
+    checks::fail(module, argument,
+                 c10::str("the batch size of ", first.name, ", ", first.tensor.size(of_batch)),
                  checks::describe(tensor));
   }
   if (tensor.device() != parameter.device()) {

@@ -8,6 +8,7 @@ namespace attend::nn {
 struct FirstInput {
   const char* name;
   const at::Tensor& tensor;
+  bool batch_first = true;  ///< else [L, B, width]
 };
 
 /// Fails, in the name of a module, unless the tensor is [B, L, width] or [L, width], of as many dimensions

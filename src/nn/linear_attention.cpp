@@ -57,6 +57,7 @@ void LinearAttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor LinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
   check_input(kLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  check_state(kLinearAttention, state, input);
   if (state != nullptr && !options.is_causal()) {
     checks::fail(kLinearAttention, "state", "none where is_causal is not set", "a state");
   }

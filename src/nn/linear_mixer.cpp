@@ -18,6 +18,15 @@ void RecurrentState::select(const torch::Tensor& sequences) {
   }
 }
 
+void check_state(const char* module, const RecurrentState* state, const torch::Tensor& input) {
+  if (state == nullptr || !state->memory.defined()) return;
+  const int64_t batch = input.dim() == 3 ? input.size(0) : 1;
+  if (state->memory.size(0) != batch) {
+    fail(module, "state", c10::str("one of batch ", batch, ", as input has"),
+         c10::str("batch ", state->memory.size(0)));
+  }
+}
+
 int64_t channels_per_head(const char* module, int64_t embed_dim, int64_t num_heads, bool needed) {
   check_width(module, "embed_dim", embed_dim);
   if (num_heads < 1) fail(module, "num_heads", "at least 1", c10::str(num_heads));
@@ -51,7 +60,6 @@ torch::Tensor recur(const torch::Tensor& query, const torch::Tensor& key, const 
                     LinearAttentionParams params, RecurrentState* state) {
   params.is_causal = true;
   if (state == nullptr) return linear_attention(query, key, value, params).output;
-  state->length += key.size(2);
   if (key.size(2) == 1 && !at::GradMode::is_enabled()) {
     if (!state->memory.defined()) {
       const int64_t features = params.projection.defined() ? params.projection.size(0) : key.size(3);
@@ -59,11 +67,14 @@ torch::Tensor recur(const torch::Tensor& query, const torch::Tensor& key, const 
           at::zeros({query.size(0), query.size(1), features, value.size(3) + (params.normalize ? 1 : 0)},
                     query.options().dtype(compute_type(query)));
     }
-    return linear_attention_step(query, key, value, state->memory, params);
+    const auto output = linear_attention_step(query, key, value, state->memory, params);
+    ++state->length;
+    return output;
   }
   params.initial_state = state->memory;
   const auto result = linear_attention(query, key, value, params);
   state->memory = result.final_state;
+  state->length += key.size(2);
   return result.output;
 }
 

@@ -11,6 +11,7 @@
 
 #include "../checks.h"
 #include "../compute_type.h"
+#include "../mask_node.h"
 #include "inputs.h"
 
 namespace attend::nn {
@@ -313,6 +314,16 @@ void check_inputs(const MultiHeadAttentionImpl& module, const torch::Tensor& que
   }
 }
 
+/// Of the scores, before a cache is appended to.
+ScoreShape score_shape(const MultiHeadAttentionImpl& module, const torch::Tensor& query,
+                       const torch::Tensor& key, const MultiHeadAttentionInputs& inputs) {
+  const auto* const cache = inputs.cache;
+  const int64_t queries = query.size(-2), keys = cache == nullptr ? key.size(-2)
+                                                 : inputs.appends ? cache->keys(queries, inputs.counts)
+                                                                  : cache->keys(0);
+  return {query.dim() == 3 ? query.size(0) : 1, module.options.num_heads(), queries, keys};
+}
+
 /// Everything but the attention itself, whose query, key and value may be left to their defaults.
 Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, const torch::Tensor& given_key,
              const torch::Tensor& given_value, const MultiHeadAttentionInputs& inputs) {
@@ -328,15 +339,15 @@ Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, c
   if (options.qk_norm()) params.scale = 1;
   if (options.sinks()) params.sinks = module.sinks;
   params.score_mod = own_score_mod(module, query.device());
+  const auto shape = score_shape(module, query, key, inputs);
+  apply_key_padding_mask(inputs.key_padding_mask, shape, query.dim(), params);
+  apply_attn_mask(inputs.attn_mask, shape, params);
+  if (params.mask.defined()) params.mask.node()->check("attention", shape, /*query_dim=*/4, query.device());
   if (inputs.cache != nullptr && !inputs.appends) {
     read(module, *inputs.cache, query, call);
   } else {
     read_and_append(module, inputs, query, key, value, call);
   }
-  const ScoreShape shape{call.heads.query.size(0), call.heads.query.size(1), call.heads.query.size(2),
-                         call.heads.key.size(2)};
-  apply_key_padding_mask(inputs.key_padding_mask, shape, query.dim(), params);
-  apply_attn_mask(inputs.attn_mask, shape, params);
   return call;
 }
 

@@ -5,6 +5,7 @@
 
 #include "../autograd/recompute.h"
 #include "../checks.h"
+#include "../mask_node.h"
 
 namespace attend::nn {
 namespace {
@@ -25,7 +26,8 @@ constexpr Caller::Argument kEncoderOptions[] = {{"num_layers", "num_encoder_laye
 constexpr Caller::Argument kDecoderOptions[] = {{"num_layers", "num_decoder_layers"}};
 constexpr Caller::Argument kOfEncoder[] = {{"key_padding_mask", "src_key_padding_mask"},
                                            {"attn_mask", "src_mask"}};
-constexpr Caller::Argument kOfDecoder[] = {{"self.key_padding_mask", "tgt_key_padding_mask"},
+constexpr Caller::Argument kOfDecoder[] = {{"memory", "src"},
+                                           {"self.key_padding_mask", "tgt_key_padding_mask"},
                                            {"self.attn_mask", "tgt_mask"},
                                            {"cross.key_padding_mask", "memory_key_padding_mask"},
                                            {"cross.attn_mask", "memory_mask"}};
@@ -81,6 +83,24 @@ MultiHeadAttentionInputs with_masks(MultiHeadAttentionInputs inputs, const torch
   return inputs;
 }
 
+/// What a layer reads besides its inputs: its parameters, and the tensors of masks.
+std::vector<at::Tensor> read_by(const torch::nn::Module& layer, std::initializer_list<Mask> masks) {
+  auto tensors = layer.parameters();
+  for (const auto& mask : masks) {
+    if (!mask.defined()) continue;
+    for (auto& tensor : mask.node()->tensors()) tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+/// Fails where there is no room for the tokens of `src` in a cache, before any layer has changed its own.
+void check_room(const TransformerStackOptions& options, const torch::Tensor& src, const torch::Tensor& counts,
+                const std::vector<KVCache>& caches) {
+  if (!src.defined() || src.dim() < 2) return;  // which a layer refuses
+  const bool is_other = src.dim() == 3 && !options.layer().batch_first();
+  for (const auto& cache : caches) cache.keys(is_other ? src.size(0) : src.size(-2), counts);
+}
+
 /// `inputs`, with a layer's cache.
 MultiHeadAttentionInputs with_cache(MultiHeadAttentionInputs inputs, KVCache& cache, bool appends = true) {
   inputs.cache = &cache;
@@ -111,7 +131,8 @@ void TransformerCache::select(const torch::Tensor& sequences) {
   }
   for (auto& state : recurrent) state.select(sequences);
   auto& mask = memory_key_padding_mask;
-  if (mask.defined()) mask = mask.index_select(0, sequences.to(mask.device()));
+  const bool is_of_one = mask.defined() && mask.dim() == 1;  // of a memory without a batch
+  if (mask.defined() && !is_of_one) mask = mask.index_select(0, sequences.to(mask.device()));
 }
 
 // ---- the encoder
@@ -139,6 +160,7 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
     const size_t mixers = count_mixers(*layers);
     check_caches(kEncoder, "cache", cache->self, layers->size() - mixers);
     check_caches(kEncoder, "cache.recurrent", cache->recurrent, mixers);
+    check_room(options, src, inputs.counts, cache->self);
   }
   auto x = src;
   size_t attending = 0, mixing = 0;
@@ -152,7 +174,8 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
       const auto run = [=](const std::vector<at::Tensor>& of) {
         return layer->forward(of[0], with_masks(inputs, of[1], of[2]));
       };
-      x = autograd::recompute(run, {x, inputs.key_padding_mask, inputs.attn_mask}, layer->parameters());
+      x = autograd::recompute(run, {x, inputs.key_padding_mask, inputs.attn_mask},
+                              read_by(*layer, {inputs.mask}));
     } else {
       x = layer->forward(x, inputs);
     }
@@ -216,7 +239,7 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
       };
       x = autograd::recompute(
           run, {x, memory, self.key_padding_mask, self.attn_mask, cross.key_padding_mask, cross.attn_mask},
-          layer->parameters());
+          read_by(*layer, {self.mask, cross.mask}));
     } else {
       x = layer->forward(x, memory, self, cross);
     }
@@ -227,6 +250,11 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
 TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory, int64_t capacity,
                                                     const torch::Tensor& memory_key_padding_mask) {
   checks::is_strided(kDecoder, "memory", memory);
+  if (memory.dim() != 2 && memory.dim() != 3) {
+    fail(kDecoder, "memory",
+         c10::str("[B, S, ", options.layer().d_model(), "] or [S, ", options.layer().d_model(), "]"),
+         describe(memory));
+  }
   const Caller caller(kDecoder, "nn::MultiHeadAttention", kOfMemory);
   const bool is_other = memory.dim() == 3 && !options.layer().batch_first();
   const auto keys = is_other ? memory.transpose(0, 1) : memory;

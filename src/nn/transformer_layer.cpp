@@ -45,6 +45,11 @@ void check_options(const char* name, const TransformerLayerOptions& options) {
   if (options.dim_feedforward() < 1) {
     fail(name, "dim_feedforward", "at least 1", c10::str(options.dim_feedforward()));
   }
+  const auto has_width = [&](int64_t width) { return width == 0 || width == options.d_model(); };
+  if (!has_width(options.attention().kdim()) || !has_width(options.attention().vdim())) {
+    fail(name, "attention", c10::str("kdim and vdim of d_model, ", options.d_model()),
+         c10::str(options.attention().kdim(), " and ", options.attention().vdim()));
+  }
   if (!(options.layer_norm_eps() >= 0)) {
     fail(name, "layer_norm_eps", "a number of at least 0", c10::str(options.layer_norm_eps()));
   }
@@ -182,11 +187,11 @@ TransformerEncoderLayerImpl::TransformerEncoderLayerImpl(const TransformerLayerO
 
 void TransformerEncoderLayerImpl::reset() {
   check_options(kEncoderLayer, options);
-  const Caller caller(kEncoderLayer, kAttentionOf, kOptions);
   if (options.mixer()) {
     mixer = options.mixer()();
     register_module("mixer", mixer.ptr());
   } else {
+    const Caller caller(kEncoderLayer, kAttentionOf, kOptions);
     self_attn = register_module("self_attn", MultiHeadAttention(self_options(options)));
   }
   register_common(*this);
@@ -200,11 +205,13 @@ torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
                                                    const MultiHeadAttentionInputs& inputs,
                                                    RecurrentState* state) {
   check_mixer_inputs(mixer, inputs, state);
+  check_input(kEncoderLayer, "src", src, options.d_model(), {"src", src, options.batch_first()},
+              linear1->weight);
   auto x = batch_first(options, src);
-  check_input(kEncoderLayer, "src", x, options.d_model(), {"src", x}, linear1->weight);
-  const Caller caller(kEncoderLayer, kAttentionOf, kOfSource);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
-    return mixer.is_empty() ? self_attn(y, {}, {}, inputs) : mixer.forward(y, state);
+    if (!mixer.is_empty()) return mixer.forward(y, state);
+    const Caller caller(kEncoderLayer, kAttentionOf, kOfSource);
+    return self_attn(y, {}, {}, inputs);
   });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
   return batch_first(options, x);
@@ -235,11 +242,11 @@ torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& tgt, con
                                                    const MultiHeadAttentionInputs& self,
                                                    const MultiHeadAttentionInputs& cross) {
   const bool is_cached = cross.cache != nullptr && !cross.appends;
+  const FirstInput first{"tgt", tgt, options.batch_first()};
+  check_input(kDecoderLayer, "tgt", tgt, options.d_model(), first, linear1->weight);
+  if (!is_cached) check_input(kDecoderLayer, "memory", memory, options.d_model(), first, linear1->weight);
   auto x = batch_first(options, tgt);
   const auto attended = batch_first(options, memory);
-  const FirstInput first{"tgt", x};
-  check_input(kDecoderLayer, "tgt", x, options.d_model(), first, linear1->weight);
-  if (!is_cached) check_input(kDecoderLayer, "memory", attended, options.d_model(), first, linear1->weight);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
     const Caller caller(kDecoderLayer, kAttentionOf, kOfSelf);
     return self_attn(y, {}, {}, self);

@@ -259,6 +259,33 @@ TEST_F(Mixers, StacksTrainSaveAndCloneWithThem) {
   EXPECT_NE(copy->parameters()[0].data_ptr(), plain->parameters()[0].data_ptr());
 }
 
+TEST_F(Mixers, ACallThatFailsLeavesTheState) {
+  const torch::NoGradGuard no_grad;
+  auto retention = of_doubles(nn::Retention(kWidth, kHeads));
+  auto delta_net = of_doubles(nn::GatedDeltaNet(kWidth, kHeads));
+  nn::RecurrentState of_retention, of_delta_net;
+  retention(x, &of_retention);
+  delta_net(x, &of_delta_net);
+  const auto recent = of_delta_net.recent.clone();
+  for (const int64_t length : {1, 5}) {
+    const auto other = torch::randn({3, length, kWidth}, torch::kDouble);
+    EXPECT_EQ(error_of([&] { retention(other, &of_retention); }),
+              "attend::nn::Retention: state: expected one of batch 3, as input has, got batch 2");
+    EXPECT_EQ(error_of([&] { delta_net(other, &of_delta_net); }),
+              "attend::nn::GatedDeltaNet: state: expected one of batch 3, as input has, got batch 2");
+  }
+  EXPECT_EQ(of_retention.length, 9);
+  EXPECT_EQ(of_delta_net.length, 9);
+  EXPECT_TRUE(same_bits(of_delta_net.recent, recent));
+
+  auto stack = hybrid(4);  // of which only some layers can be full
+  auto cache = stack->make_cache(2, 10);
+  stack(x, {}, &cache);
+  EXPECT_NE(error_of([&] { stack(x, {}, &cache); }).find("expected at most 1 more tokens"),
+            std::string::npos);
+  for (const auto& state : cache.recurrent) EXPECT_EQ(state.length, 9);
+}
+
 TEST_F(Mixers, LayersSayWhatTheyCantTake) {
   auto stack = hybrid(4);
   const std::string prefix = "attend::nn::TransformerEncoder: ";

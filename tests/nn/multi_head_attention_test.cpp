@@ -404,6 +404,23 @@ TEST_F(MultiHead, ErrorsNameTheOption) {
             name + "head_dim: expected an even number with rotary, got 3");
 }
 
+TEST_F(MultiHead, ACallThatFailsLeavesTheCache) {
+  auto module = random_module(MultiHeadAttentionOptions(8, 2).is_causal(true));
+  const torch::NoGradGuard no_grad;
+  auto cache = module->make_cache(1, 10);
+  const auto x = random({1, 3, 8});
+  module(x, {}, {}, {.cache = &cache});
+  EXPECT_EQ(error_of([&] { module(x, {}, {}, {.attn_mask = torch::zeros({5, 5}), .cache = &cache}); }),
+            "attend::nn::MultiHeadAttention: attn_mask: expected a boolean or floating tensor [3, 6] or [2, "
+            "3, 6], got "
+            "float32 [5, 5]");
+  EXPECT_EQ(error_of([&] {
+              module(x, {}, {}, {.mask = dense(torch::ones({5, 5}, torch::kBool)), .cache = &cache});
+            }).substr(0, 23),
+            "attend::attention: mask");
+  EXPECT_EQ(cache.lengths().item<int64_t>(), 3);
+}
+
 TEST_F(MultiHead, ErrorsNameTheArgument) {
   auto module = random_module(MultiHeadAttentionOptions(8, 2).kdim(6));
   const auto query = random({2, 3, 8}), key = random({2, 7, 6}), value = random({2, 7, 8});
@@ -434,10 +451,8 @@ TEST_F(MultiHead, ErrorsNameTheArgument) {
   EXPECT_EQ(error({.cache = &cache}),
             name + "key: expected the length of query, 3, with a cache to append to, got float64 [2, 7, 6]");
   auto self = random_module(MultiHeadAttentionOptions(8, 2).is_causal(true));
-  EXPECT_EQ(
-      error_of([&] { self(query, {}, {}, {.cache = &cache}); }),
-      "attend::KVCache: key: expected at most 2 more tokens, of a capacity of 2 (0 are used), got float64 "
-      "[2, 2, 3, 4]");
+  EXPECT_EQ(error_of([&] { self(query, {}, {}, {.cache = &cache}); }),
+            "attend::KVCache: key: expected at most 2 more tokens, of a capacity of 2 (0 are used), got 3");
   EXPECT_EQ(error_of([&] {
               self(query, {}, {}, {.key_padding_mask = torch::ones({2, 3}, torch::kBool), .cache = &cache});
             }),

@@ -357,6 +357,19 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
             "masked causally, got is_causal(false)");
 }
 
+TEST_F(TransformerModules, ACacheOfAMemoryWithoutABatch) {
+  auto decoder = random_module(TransformerDecoder(TransformerStackOptions(small_layer(), 1)));
+  const torch::NoGradGuard no_grad;
+  const auto memory = torch::randn({5, 8}, torch::kDouble), token = torch::randn({1, 8}, torch::kDouble);
+  const auto hidden = torch::tensor({false, false, true, false, true});
+  auto cache = decoder->make_cache(memory, 4, hidden);
+  cache.select(torch::tensor({0}));
+  expect_close(decoder(token, {}, {}, {}, &cache), decoder(token, memory, {}, {.key_padding_mask = hidden}),
+               1e-12);
+  EXPECT_EQ(error_of([&] { decoder->make_cache(torch::zeros({8}, torch::kDouble), 4); }),
+            "attend::nn::TransformerDecoder: memory: expected [B, S, 8] or [S, 8], got float64 [8]");
+}
+
 TEST_F(TransformerModules, ErrorsNameWhatWasCalled) {
   EXPECT_EQ(
       error_of([] { Transformer(TransformerOptions(30, 4)); }),
@@ -373,7 +386,7 @@ TEST_F(TransformerModules, ErrorsNameWhatWasCalled) {
   EXPECT_EQ(error_of([&] { transformer(src, torch::zeros({2, 4, 7})); }),
             "attend::nn::Transformer: tgt: expected [B, L, 8], got float32 [2, 4, 7]");
   EXPECT_EQ(error_of([&] { transformer(src, tgt[0]); }),
-            "attend::nn::Transformer: memory: expected [L, 8], got float32 [2, 3, 8]");
+            "attend::nn::Transformer: src: expected [L, 8], got float32 [2, 3, 8]");
   EXPECT_EQ(
       error_with({.src_mask = torch::zeros({3, 4})}),
       "attend::nn::Transformer: src_mask: expected a boolean or floating tensor [3, 3] or [4, 3, 3], got "

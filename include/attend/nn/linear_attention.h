@@ -198,7 +198,8 @@ class ATTEND_API GatedDeltaNetImpl : public torch::nn::Cloneable<GatedDeltaNetIm
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(static_cast<RecurrentState*>(nullptr))})
 
  private:
-  torch::Tensor convolved(const torch::Tensor& projected, RecurrentState* state);
+  torch::Tensor with_recent(const torch::Tensor& projected, const RecurrentState* state) const;
+  torch::Tensor convolved(const torch::Tensor& with_recent) const;
 };
 TORCH_MODULE(GatedDeltaNet);
 

@@ -248,7 +248,8 @@ class ATTEND_API TransformerDecoderImpl : public torch::nn::Cloneable<Transforme
                         const MultiHeadAttentionInputs& self = {}, const MultiHeadAttentionInputs& cross = {},
                         TransformerCache* cache = nullptr);
 
-  /// A cache for up to `capacity` tokens that attend to this memory, which is projected here, once.
+  /// A cache for up to `capacity` tokens that attend to this memory, which is projected here, once; without
+  /// gradients (torch::NoGradGuard), as none flow through a cache.
   TransformerCache make_cache(const torch::Tensor& memory, int64_t capacity,
                               const torch::Tensor& memory_key_padding_mask = {});
 
