@@ -243,6 +243,16 @@ TEST_F(GenerationTest, ADecoderWritesWhatItsWholeForwardSays) {
   }
 }
 
+TEST_F(GenerationTest, TheLowestTemperatureTakesTheLikeliest) {
+  const auto prompt = torch::tensor({{1}, {2}});
+  TableModel greedy(5);
+  const auto likeliest = generate(greedy.model(), prompt, {.max_tokens = 4}).tokens;
+  torch::manual_seed(0);
+  TableModel drawn(5);
+  const auto coldest = generate(drawn.model(), prompt, {.max_tokens = 4, .temperature = 1e-309}).tokens;
+  EXPECT_EQ(coldest.sizes(), likeliest.sizes());
+}
+
 TEST_F(GenerationTest, ErrorsNameTheParameter) {
   TableModel table(5);
   const auto prompt = torch::tensor({{1}});
@@ -268,6 +278,10 @@ TEST_F(GenerationTest, ErrorsNameTheParameter) {
             "attend::generate: model: expected a function that selects sequences, for beams, got none");
   EXPECT_EQ(error_of([&] { generate(wrong, prompt); }),
             "attend::generate: logits: expected [1, V], got float32 [5]");
+  const TokenModel without_numbers{
+      .logits = [](const auto&, const auto&) { return torch::full({1, 5}, NAN); }};
+  EXPECT_EQ(error_of([&] { generate(without_numbers, prompt); }),
+            "attend::generate: logits: expected numbers of which one is finite, got NaN");
   EXPECT_EQ(error_of([&] { generate(table.model(), torch::tensor({1})); }),
             "attend::generate: prompt: expected int64 [B, L] with L of at least 1, got int64 [1]");
   EXPECT_EQ(generate(table.model(), prompt, {.max_tokens = 0}).tokens.sizes(), (std::vector<int64_t>{1, 0}));

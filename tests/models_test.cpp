@@ -156,6 +156,8 @@ TEST(Models, ErrorsNameTheArgument) {
   const auto ids = torch::tensor({{2, 6, 3}});
   EXPECT_EQ(error_of([&] { bert(ids[0]); }),
             "attend::models::Bert: ids: expected int64 [B, L] with L of at most 48, got int64 [3]");
+  EXPECT_EQ(error_of([&] { bert(ids + 1000); }),
+            "attend::models::Bert: ids: expected 0 ... 153, got 1002 ... 1006");
   EXPECT_EQ(error_of([&] { bert(torch::zeros({1, 49}, torch::kLong)); }),
             "attend::models::Bert: ids: expected int64 [B, L] with L of at most 48, got int64 [1, 49]");
   EXPECT_EQ(error_of([&] { bert(ids, {.attention_mask = torch::ones({1, 2})}); }),
@@ -183,6 +185,12 @@ TEST(Models, ConfigurationsThatDoNotFit) {
               models::load_bert(folder_with_config(R"({"position_embedding_type": "relative_key"})"));
             }),
             "attend::models::load_bert: position_embedding_type: expected absolute, got relative_key");
+  EXPECT_EQ(error_of([] { models::load_bert(folder_with_config(R"({"model_type": "roberta"})")); }),
+            "attend::models::load_bert: model_type: expected bert, got roberta");
+  EXPECT_EQ(error_of([] {
+              models::load_bert(folder_with_config(R"({"vocab_size": 99999999999999})"));
+            }).substr(0, 67),
+            "attend::models::load_bert: config.json: expected the sizes of the w");
   const auto wrong_type =
       error_of([] { models::load_bert(folder_with_config(R"({"vocab_size": "many"})")); });
   EXPECT_EQ(wrong_type.substr(0, 79),
@@ -190,6 +198,30 @@ TEST(Models, ConfigurationsThatDoNotFit) {
   const auto no_json = error_of([] { models::load_bert(folder_with_config("{")); });
   EXPECT_NE(no_json.find("expected a file with a JSON object or array, got"), std::string::npos);
   std::filesystem::remove_all(std::filesystem::temp_directory_path() / "attend_models_test");
+}
+
+TEST(Models, SentenceEncodersOfAnotherKind) {
+  const auto folder = std::filesystem::temp_directory_path() / "attend_sentence_encoder_test";
+  const auto error_with = [&](const char* file, const std::string& content) {
+    std::filesystem::remove_all(folder);
+    std::filesystem::copy(data("bert"), folder, std::filesystem::copy_options::recursive);
+    std::ofstream(folder / file) << content;
+    return error_of([&] { SentenceEncoder::load(folder.string()); });
+  };
+  EXPECT_EQ(error_with("modules.json", R"([{"type": "sentence_transformers.models.Dense"}])"),
+            "attend::models::SentenceEncoder: modules.json: expected a Transformer, Pooling and perhaps "
+            "Normalize, got "
+            "sentence_transformers.models.Dense");
+  EXPECT_EQ(error_with("1_Pooling/config.json",
+                       R"({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true})"),
+            "attend::models::SentenceEncoder: 1_Pooling/config.json: expected pooling by mean, maximum or "
+            "first token "
+            "alone, got pooling_mode_cls_token, pooling_mode_mean_tokens");
+  EXPECT_EQ(
+      error_with("tokenizer_config.json", R"({"do_lower_case": false})"),
+      "attend::models::SentenceEncoder: tokenizer_config.json: expected do_lower_case true, for an uncased "
+      "vocabulary, got false");
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

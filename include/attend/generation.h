@@ -45,7 +45,7 @@ struct GenerationParams {
   int64_t beams = 1;
   /// Beam search looks for the largest log probability / length^length_penalty.
   double length_penalty = 1;
-  /// Whose random numbers decide. Default: the generator of the tensors' device.
+  /// Whose random numbers decide, of the CPU, where tokens are drawn. Default: the CPU's.
   std::optional<at::Generator> generator = {};
 };
 

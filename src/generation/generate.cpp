@@ -24,6 +24,10 @@ void check_params(const GenerationParams& params) {
   if (!(params.top_p > 0 && params.top_p <= 1)) {
     fail(kName, "top_p", "a probability in (0, 1]", c10::str(params.top_p));
   }
+  if (params.generator && !params.generator->device().is_cpu()) {
+    fail(kName, "generator", "one of the CPU, where tokens are drawn",
+         c10::str("one of ", params.generator->device()));
+  }
   if (params.temperature == 0 && (params.top_k > 0 || params.top_p < 1)) {
     fail(kName, "temperature", "more than 0 with top_k or top_p", "0");
   }
@@ -51,7 +55,10 @@ at::Tensor read(const TokenModel& model, const at::Tensor& tokens, const at::Ten
   if (logits.dim() != 2 || logits.size(0) != tokens.size(0) || logits.size(1) < 1) {
     fail(kName, "logits", c10::str("[", tokens.size(0), ", V]"), describe(logits));
   }
-  return at::log_softmax(logits.to(at::kDouble), -1).cpu();
+  const auto log_probabilities = at::log_softmax(logits.to(at::kDouble), -1).cpu();
+  if (log_probabilities.isnan().any().item<bool>())
+    fail(kName, "logits", "numbers of which one is finite", "NaN");
+  return log_probabilities;
 }
 
 }  // namespace generation

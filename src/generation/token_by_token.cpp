@@ -41,8 +41,9 @@ at::Tensor in_nucleus(const at::Tensor& logits, double p) {
 /// [B, V] -> [B, 1]
 at::Tensor next_of(const at::Tensor& log_probabilities, const GenerationParams& params) {
   if (params.temperature == 0) return at::argmax(log_probabilities, -1, /*keepdim=*/true);
-  const auto logits =
-      in_nucleus(among_top_k(log_probabilities / params.temperature, params.top_k), params.top_p);
+  // The likeliest at 0, so that no temperature makes all of them infinite.
+  const auto below = log_probabilities - log_probabilities.amax(-1, /*keepdim=*/true);
+  const auto logits = in_nucleus(among_top_k(below / params.temperature, params.top_k), params.top_p);
   return at::multinomial(at::softmax(logits, -1), 1, /*replacement=*/false, params.generator);
 }
 

@@ -1,4 +1,5 @@
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/aminmax.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/stack.h>
@@ -45,6 +46,15 @@ void check_like(const char* argument, const torch::Tensor& tensor, const torch::
   }
 }
 
+/// Where the numbers are at hand, without waiting for another device.
+void check_below(const char* argument, const torch::Tensor& numbers, int64_t end) {
+  if (!numbers.is_cpu() || numbers.numel() == 0) return;
+  const auto [least, largest] = at::aminmax(numbers);
+  if (least.item<int64_t>() >= 0 && largest.item<int64_t>() < end) return;
+  fail(kBert, argument, c10::str("0 ... ", end - 1),
+       c10::str(least.item<int64_t>(), " ... ", largest.item<int64_t>()));
+}
+
 }  // namespace
 
 BertImpl::BertImpl(const BertOptions& options_) : options(options_) { reset(); }
@@ -54,6 +64,17 @@ void BertImpl::reset() {
     return register_module(name, torch::nn::Embedding(of));
   };
   const int64_t width = options.hidden_size();
+  const auto at_least = [](const char* name, int64_t value, int64_t least) {
+    if (value < least) fail(kBert, name, c10::str("at least ", least), c10::str(value));
+  };
+  at_least("hidden_size", width, 1);
+  at_least("vocab_size", options.vocab_size(), 1);
+  at_least("max_position_embeddings", options.max_position_embeddings(), 1);
+  at_least("type_vocab_size", options.type_vocab_size(), 1);
+  if (options.pad_token_id() < 0 || options.pad_token_id() >= options.vocab_size()) {
+    fail(kBert, "pad_token_id", c10::str("0 ... ", options.vocab_size() - 1),
+         c10::str(options.pad_token_id()));
+  }
   word_embeddings =
       embedding("word_embeddings",
                 torch::nn::EmbeddingOptions(options.vocab_size(), width).padding_idx(options.pad_token_id()));
@@ -80,6 +101,9 @@ torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertInputs& inputs
   }
   if (inputs.attention_mask.defined()) check_like("attention_mask", inputs.attention_mask, ids, true);
   if (inputs.token_type_ids.defined()) check_like("token_type_ids", inputs.token_type_ids, ids, false);
+  check_below("ids", ids, options.vocab_size());
+  if (inputs.token_type_ids.defined())
+    check_below("token_type_ids", inputs.token_type_ids, options.type_vocab_size());
   const auto types = inputs.token_type_ids.defined() ? inputs.token_type_ids : at::zeros_like(ids);
   const auto x = word_embeddings(ids) + token_type_embeddings(types) +
                  position_embeddings(at::arange(ids.size(1), ids.options()));

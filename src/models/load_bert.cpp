@@ -16,6 +16,9 @@ using checks::fail;
 constexpr auto kLoadBert = "models::load_bert";
 
 BertOptions options_in(const nlohmann::json& config) {
+  if (config.value("model_type", "bert") != "bert") {
+    fail(kLoadBert, "model_type", "bert", config.value("model_type", ""));
+  }
   if (config.value("hidden_act", "gelu") != "gelu") {
     fail(kLoadBert, "hidden_act", "gelu", config.value("hidden_act", ""));
   }
@@ -57,6 +60,24 @@ Checkpoint encoder_part(const Checkpoint& checkpoint) {
     if (name != "embeddings.position_ids") part.tensors.insert(name, entry.value());
   }
   return part;
+}
+
+/// Fails unless the weights are of the sizes that the options name, before anything is made of that size.
+void check_sizes(const BertOptions& options, const Checkpoint& weights) {
+  const auto check = [&](const std::string& name, int64_t rows) {
+    const auto* const weight = weights.tensors.find(name);
+    if (weight == nullptr || !weight->sizes().equals({rows, options.hidden_size()})) {
+      fail(kLoadBert, "config.json",
+           c10::str("the sizes of the weights; ", name, " of [", rows, ", ", options.hidden_size(), "]"),
+           weight == nullptr ? "none" : c10::str(weight->sizes()));
+    }
+  };
+  check("embeddings.word_embeddings.weight", options.vocab_size());
+  check("embeddings.position_embeddings.weight", options.max_position_embeddings());
+  check("embeddings.token_type_embeddings.weight", options.type_vocab_size());
+  if (options.num_hidden_layers() < 1) return;
+  check(c10::str("encoder.layer.", options.num_hidden_layers() - 1, ".intermediate.dense.weight"),
+        options.intermediate_size());
 }
 
 /// Queries', keys' and values' projections of each layer, in one parameter.
@@ -101,7 +122,9 @@ std::vector<Rename> renames() {
 
 Bert load_bert(const std::string& folder) {
   const auto checkpoint = encoder_part(load_safetensors(folder + "/model.safetensors"));
-  Bert bert(bert_options_of(folder).pooler(checkpoint.tensors.contains("pooler.dense.weight")));
+  const auto options = bert_options_of(folder).pooler(checkpoint.tensors.contains("pooler.dense.weight"));
+  check_sizes(options, checkpoint);
+  Bert bert(options);
   load_into(*bert, with_joined_projections(checkpoint), {.rename = renames()});
   bert->eval();
   return bert;

@@ -21,12 +21,32 @@ using checks::fail;
 
 constexpr auto kSentenceEncoder = "models::SentenceEncoder";
 
+/// Fails where the configuration asks for anything but one of the ways that there are.
 Pooling pooling_of(const std::string& folder) {
   const auto config = json_of(kSentenceEncoder, folder + "/1_Pooling/config.json");
-  if (config.value("pooling_mode_mean_tokens", false)) return Pooling::mean;
-  if (config.value("pooling_mode_cls_token", false)) return Pooling::first;
-  if (config.value("pooling_mode_max_tokens", false)) return Pooling::max;
-  fail(kSentenceEncoder, "1_Pooling/config.json", "pooling by mean, maximum or first token", "another");
+  std::vector<std::string> modes;
+  for (const auto& [key, value] : config.items()) {
+    if (key.starts_with("pooling_mode_") && value.is_boolean() && value.get<bool>()) modes.push_back(key);
+  }
+  if (modes.size() == 1 && modes[0] == "pooling_mode_mean_tokens") return Pooling::mean;
+  if (modes.size() == 1 && modes[0] == "pooling_mode_cls_token") return Pooling::first;
+  if (modes.size() == 1 && modes[0] == "pooling_mode_max_tokens") return Pooling::max;
+  fail(kSentenceEncoder, "1_Pooling/config.json", "pooling by mean, maximum or first token alone",
+       modes.empty() ? "none" : c10::Join(", ", modes));
+}
+
+/// Whether modules.json ends with a normalisation; fails where it has a module that there is not here.
+bool has_normalisation(const std::string& folder) {
+  bool has = false;
+  for (const auto& module : json_of(kSentenceEncoder, folder + "/modules.json")) {
+    const std::string type = module.value("type", "");
+    const auto is = [&](const char* name) { return type.ends_with(name); };
+    if (!is(".Transformer") && !is(".Pooling") && !is(".Normalize")) {
+      fail(kSentenceEncoder, "modules.json", "a Transformer, Pooling and perhaps Normalize", type);
+    }
+    has = has || is(".Normalize");
+  }
+  return has;
 }
 
 SentenceEncoderOptions encoder_options_of(const std::string& folder) {
@@ -37,11 +57,13 @@ SentenceEncoderOptions encoder_options_of(const std::string& folder) {
     options.max_length = config.value("max_seq_length", options.max_length);
   }
   if (has("1_Pooling/config.json")) options.pooling = pooling_of(folder);
-  if (has("modules.json")) {
-    const auto modules = json_of(kSentenceEncoder, folder + "/modules.json");
-    options.normalize = std::ranges::any_of(modules, [](const nlohmann::json& module) {
-      return module.value("type", "").ends_with("Normalize");
-    });
+  if (has("modules.json")) options.normalize = has_normalisation(folder);
+  if (has("tokenizer_config.json")) {
+    const auto config = json_of(kSentenceEncoder, folder + "/tokenizer_config.json");
+    if (!config.value("do_lower_case", true)) {
+      fail(kSentenceEncoder, "tokenizer_config.json", "do_lower_case true, for an uncased vocabulary",
+           "false");
+    }
   }
   return options;
 }
@@ -57,6 +79,9 @@ std::vector<size_t> by_length(const std::vector<Encoding>& encodings) {
 }  // namespace
 
 SentenceEncoder SentenceEncoder::load(const std::string& folder) {
+  if (!std::filesystem::is_directory(folder)) {
+    fail(kSentenceEncoder, "folder", "a folder with config.json, model.safetensors and vocab.txt", folder);
+  }
   try {
     return {WordPiece::load(folder + "/vocab.txt"), load_bert(folder), encoder_options_of(folder)};
   } catch (const nlohmann::json::exception& error) {
