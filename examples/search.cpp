@@ -147,6 +147,13 @@ void explain(SentenceEncoder& encoder, const std::string& question, const std::s
   fmt::print("wrote {}\n", file);
 }
 
+/// Without what a terminal would take for a command.
+std::string printable(std::string text) {
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f; }, '?');
+  return text;
+}
+
 void answer(const Index& index, SentenceEncoder& encoder, const std::string& question,
             const Settings& settings) {
   const auto scores = torch::matmul(index.vectors, encoder.encode({question})[0]);
@@ -154,7 +161,7 @@ void answer(const Index& index, SentenceEncoder& encoder, const std::string& que
   for (int64_t n = 0; n < numbers.numel(); ++n) {
     const auto& passage = index.passages[static_cast<size_t>(numbers[n].item<int64_t>())];
     const auto [path, text, line] = shown(index, passage, settings.folder);
-    fmt::print("{:.3f}  {}:{}\n{}\n\n", best[n].item<double>(), path, line, text);
+    fmt::print("{:.3f}  {}:{}\n{}\n\n", best[n].item<double>(), printable(path), line, printable(text));
     if (n == 0 && !settings.explain.empty()) explain(encoder, question, text, settings.explain);
   }
 }
