@@ -38,7 +38,7 @@ struct ExpConstants<double> {
 template <typename T>
 inline Vec<T> tanh(Vec<T> x) {
   using C = ExpConstants<T>;
-  using Bits = typename VecOf<T>::Bits;
+  using Unsigned = VecUnsigned<T>;
   const Vec<T> doubled = (x < 0 ? -x : x) * 2;
   const Vec<T> clamped = doubled > C::saturates ? all(C::saturates) : doubled;
   const Vec<T> shifted = clamped * C::log2_e + C::round;
@@ -47,7 +47,7 @@ inline Vec<T> tanh(Vec<T> x) {
   auto series = all(reciprocal_factorial<T>(C::terms));
   for (int k = C::terms - 1; k >= 2; --k) series = series * r + reciprocal_factorial<T>(k);
   const Vec<T> rest = series * (r * r) + r;
-  const auto exponent = (reinterpret_cast<VecBits<T>>(shifted) + Bits{C::exponent_bias}) << C::mantissa_bits;
+  const auto exponent = (reinterpret_cast<Unsigned>(shifted) + C::exponent_bias) << C::mantissa_bits;
   const auto power = reinterpret_cast<Vec<T>>(exponent);
   const Vec<T> t = power * rest + (power - 1);
   const Vec<T> result = t / (t + 2);

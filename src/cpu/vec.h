@@ -25,6 +25,7 @@ struct VecOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
   typedef float unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
   typedef int32_t bits __attribute__((vector_size(kVectorBytes)));
+  typedef uint32_t unsigned_bits __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct VecOf<double> {
@@ -32,12 +33,16 @@ struct VecOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
   typedef double unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
   typedef int64_t bits __attribute__((vector_size(kVectorBytes)));
+  typedef uint64_t unsigned_bits __attribute__((vector_size(kVectorBytes)));
 };
 
 template <typename T>
 using Vec = typename VecOf<T>::type;
 template <typename T>
 using VecBits = typename VecOf<T>::bits;
+/// For sums that may be of any bits: they wrap around.
+template <typename T>
+using VecUnsigned = typename VecOf<T>::unsigned_bits;
 
 /// Lanes of a vector.
 template <typename T>
@@ -161,8 +166,8 @@ inline Vec<float> times_power_of_two(Vec<float> value, [[maybe_unused]] Vec<floa
   constexpr int kCurrentRounding = 4;
   return __builtin_ia32_scalefps512_mask(value, n, Vec<float>{}, -1, kCurrentRounding);
 #else
-  const auto power = reinterpret_cast<VecBits<float>>(shifted) << 23;
-  const auto result = reinterpret_cast<Vec<float>>(reinterpret_cast<VecBits<float>>(value) + power);
+  const auto power = reinterpret_cast<VecUnsigned<float>>(shifted) << 23;
+  const auto result = reinterpret_cast<Vec<float>>(reinterpret_cast<VecUnsigned<float>>(value) + power);
   return value == value ? result : value;  // the bits of a NaN could become a number's
 #endif
 }
@@ -214,8 +219,8 @@ inline Vec<double> exp(Vec<double> x) {
   p = p * r + 1.0 / 6;
   p = p * r + 0.5;
   p = p * (r * r) + (r + 1.0);
-  const auto power = reinterpret_cast<VecBits<double>>(shifted) << 52;
-  const auto sum = reinterpret_cast<Vec<double>>(reinterpret_cast<VecBits<double>>(p) + power);
+  const auto power = reinterpret_cast<VecUnsigned<double>>(shifted) << 52;
+  const auto sum = reinterpret_cast<Vec<double>>(reinterpret_cast<VecUnsigned<double>>(p) + power);
   const auto result = p == p ? sum : p;  // the bits of a NaN could become a number's
   return x < kLowest ? Vec<double>{} : x > kHighest ? all(__builtin_inf()) : result;
 }
