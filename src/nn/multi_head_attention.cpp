@@ -342,7 +342,10 @@ Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, c
   const auto shape = score_shape(module, query, key, inputs);
   apply_key_padding_mask(inputs.key_padding_mask, shape, query.dim(), params);
   apply_attn_mask(inputs.attn_mask, shape, params);
-  if (params.mask.defined()) params.mask.node()->check("attention", shape, /*query_dim=*/4, query.device());
+  const bool appends = inputs.cache != nullptr && inputs.appends;
+  if (appends && params.mask.defined()) {  // else `attention` checks it before anything has changed
+    params.mask.node()->check("attention", shape, /*query_dim=*/4, query.device());
+  }
   if (inputs.cache != nullptr && !inputs.appends) {
     read(module, *inputs.cache, query, call);
   } else {
