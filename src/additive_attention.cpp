@@ -38,7 +38,6 @@ int64_t rows_at_once(const AttentionCall& call) {
 /// Each chunk of queries is a function of its queries and of all keys, computed again for the gradient.
 at::Tensor in_chunks(const AttentionCall& call, const at::Tensor& score_weight, int64_t rows) {
   std::vector<at::Tensor> outputs;
-  const auto of_mask = call.mask.defined() ? call.mask.node()->tensors() : std::vector<at::Tensor>();
   int64_t first = 0;
   for (const auto& query : call.query.split(rows, 2)) {
     const auto shape = call.shape().part(first, query.size(2));
@@ -49,7 +48,8 @@ at::Tensor in_chunks(const AttentionCall& call, const at::Tensor& score_weight, 
       chunk.value = inputs[2];
       return reference::additive_attention(chunk, inputs[3], shape);
     };
-    outputs.push_back(autograd::recompute(of_chunk, {query, call.key, call.value, score_weight}, of_mask));
+    outputs.push_back(
+        autograd::recompute(of_chunk, {query, call.key, call.value, score_weight}, tensors_of(call.mask)));
     first += query.size(2);
   }
   return at::cat(outputs, 2);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <attend/mask.h>
 
 #include <memory>
 #include <vector>
@@ -37,5 +38,10 @@ class MaskNode {
   /// Whether the mask is what ATen calls `is_causal`: j <= i.
   virtual bool is_top_left_causal(const ScoreShape& /*shape*/) const { return false; }
 };
+
+/// Those of a mask's node, if it has one.
+inline std::vector<at::Tensor> tensors_of(const Mask& mask) {
+  return mask.defined() ? mask.node()->tensors() : std::vector<at::Tensor>();
+}
 
 }  // namespace attend

@@ -26,9 +26,7 @@ struct CallHolder : torch::CustomClassHolder {
 
 void save_call(AutogradContext* context, const AttentionCall& call, variable_list more) {
   auto saved = inputs_of(call);
-  if (call.mask.defined()) {
-    for (auto& tensor : call.mask.node()->tensors()) saved.push_back(std::move(tensor));
-  }
+  for (auto& tensor : tensors_of(call.mask)) saved.push_back(std::move(tensor));
   context->saved_data["of_call"] = static_cast<int64_t>(saved.size());
   for (auto& tensor : more) saved.push_back(std::move(tensor));
   context->save_for_backward(saved);

@@ -87,8 +87,7 @@ MultiHeadAttentionInputs with_masks(MultiHeadAttentionInputs inputs, const torch
 std::vector<at::Tensor> read_by(const torch::nn::Module& layer, std::initializer_list<Mask> masks) {
   auto tensors = layer.parameters();
   for (const auto& mask : masks) {
-    if (!mask.defined()) continue;
-    for (auto& tensor : mask.node()->tensors()) tensors.push_back(std::move(tensor));
+    for (auto& tensor : tensors_of(mask)) tensors.push_back(std::move(tensor));
   }
   return tensors;
 }
