@@ -104,7 +104,9 @@ struct LinearAttentionResult {
 /// the states that go in and out.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
-/// message names the argument, what was expected and what it got.
+/// message names the argument, what was expected and what it got. Values are checked of key_lengths alone: a
+/// log_decay above 0 or a beta outside 0 ... 1 is no error. It gives what the equations say, which then may
+/// overflow.
 ATTEND_API LinearAttentionResult linear_attention(const at::Tensor& query, const at::Tensor& key,
                                                   const at::Tensor& value,
                                                   const LinearAttentionParams& params = {});
