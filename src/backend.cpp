@@ -2,6 +2,7 @@
 
 #include <ATen/TensorSubclassLikeUtils.h>
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include "autograd/in_chunks.h"
 #include "score_mod_node.h"
 #include "sdpa/attention.h"
+#include "tangents.h"
 
 namespace attend {
 namespace {
@@ -31,10 +33,7 @@ std::vector<at::Tensor> tensors_of(const AttentionCall& call) {
 bool on_cpu(const AttentionCall& call) { return call.query.device().is_cpu(); }
 
 bool without_tangents(const AttentionCall& call) {
-  for (const auto& tensor : tensors_of(call)) {
-    if (tensor._fw_grad(/*level=*/0).defined()) return false;
-  }
-  return true;
+  return std::ranges::none_of(tensors_of(call), has_tangent);
 }
 
 bool of_plain_tensors(const AttentionCall& call) {

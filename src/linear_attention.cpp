@@ -12,6 +12,7 @@
 #include "inputs.h"
 #include "linear_attention_arguments.h"
 #include "random_features.h"
+#include "tangents.h"
 
 namespace attend {
 namespace {
@@ -26,7 +27,7 @@ std::string fused_refusal(const LinearAttentionCall& call) {
   for (const auto& tensor :
        {call.query, call.key, call.value, call.log_decay, call.beta, call.initial_state}) {
     if (!tensor.defined()) continue;
-    if (tensor._fw_grad(/*level=*/0).defined()) return "a tensor carries a forward-mode tangent";
+    if (has_tangent(tensor)) return "a tensor carries a forward-mode tangent";
     if (at::isTensorSubclassLike(tensor)) return "a tensor is of a subclass or under a functional transform";
   }
   return {};

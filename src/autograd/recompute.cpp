@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "../tangents.h"
 #include "gradients.h"
 
 namespace attend::autograd {
@@ -116,9 +117,8 @@ at::Tensor recompute(const Run& run, const variable_list& inputs, const variable
   const bool is_differentiated =
       at::GradMode::is_enabled() &&
       std::ranges::any_of(tensors, [](const at::Tensor& tensor) { return tensor.requires_grad(); });
-  const bool is_plain = std::ranges::none_of(tensors, [](const at::Tensor& tensor) {
-    return tensor.is_meta() || tensor._fw_grad(/*level=*/0).defined();
-  });
+  const bool is_plain = std::ranges::none_of(
+      tensors, [](const at::Tensor& tensor) { return tensor.is_meta() || has_tangent(tensor); });
   return is_differentiated && is_plain ? Recompute::apply(at::TensorList(tensors), run_with_undefined, count)
                                        : run(inputs);
 }

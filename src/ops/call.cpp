@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "../tangents.h"
+
 namespace attend::ops {
 namespace {
 
@@ -21,12 +23,6 @@ bool any_has(const std::vector<at::Tensor>& tensors, DispatchKeySet keys) {
   });
 }
 
-bool any_has_tangent(const std::vector<at::Tensor>& tensors) {
-  return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& tensor) {
-    return tensor.defined() && tensor._fw_grad(/*level=*/0).defined();
-  });
-}
-
 }  // namespace
 
 Stack call(const char* name, Stack arguments) {
@@ -37,7 +33,8 @@ Stack call(const char* name, Stack arguments) {
 bool is_traced(const std::vector<at::Tensor>& tensors) {
   const auto device = tensors.front().device();
   if (device.is_meta()) return true;
-  if (!device.is_cpu() || is_transformed(tensors) || any_has_tangent(tensors)) return false;
+  if (!device.is_cpu() || is_transformed(tensors)) return false;
+  if (std::any_of(tensors.begin(), tensors.end(), has_tangent)) return false;
   return c10::impl::dispatch_mode_enabled() || any_has(tensors, kTracers);
 }
 
