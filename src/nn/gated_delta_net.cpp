@@ -6,7 +6,6 @@
 #include <ATen/ops/log.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
-#include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
@@ -20,6 +19,7 @@
 #include "../compute_type.h"
 #include "inputs.h"
 #include "linear_mixer.h"
+#include "unit.h"
 
 namespace attend::nn {
 namespace {
@@ -47,11 +47,7 @@ torch::Tensor initial_dt_bias(int64_t heads) {
   return dt + at::log(-at::expm1(-dt));
 }
 
-/// [B, H, L, D] of length 1, computed in float32 at least.
-torch::Tensor unit_heads(const torch::Tensor& heads) {
-  const auto wide = widen(heads);
-  return (wide * at::rsqrt(wide.square().sum(-1, /*keepdim=*/true) + 1e-6)).to(heads.scalar_type());
-}
+constexpr double kQueryKeyEps = 1e-6;  // as the authors' code has it
 
 }  // namespace
 
@@ -118,8 +114,8 @@ torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentSt
   const auto type = compute_type(input);
   const auto log_decay = -at::exp(A_log.to(type)).unsqueeze(-1) *
                          at::softplus(of_token(a_proj(batched)) + dt_bias.to(type).unsqueeze(-1));
-  const auto heads = recur(unit_heads(in_heads(parts[0], num_heads)),
-                           unit_heads(in_heads(parts[1], num_heads)), in_heads(parts[2], num_heads),
+  const auto heads = recur(unit(in_heads(parts[0], num_heads), kQueryKeyEps),
+                           unit(in_heads(parts[1], num_heads), kQueryKeyEps), in_heads(parts[2], num_heads),
                            {.feature_map = FeatureMap::identity,
                             .normalize = false,
                             .log_decay = log_decay,

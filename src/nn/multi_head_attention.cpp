@@ -10,9 +10,9 @@
 #include <ostream>
 
 #include "../checks.h"
-#include "../compute_type.h"
 #include "../mask_node.h"
 #include "inputs.h"
+#include "unit.h"
 
 namespace attend::nn {
 namespace {
@@ -22,6 +22,7 @@ using checks::fail;
 
 constexpr auto kMultiHeadAttention = "nn::MultiHeadAttention";
 constexpr double kLargestLogitScale = 4.605170185988092;  // ln 100, as in Liu 2021
+constexpr double kUnitEps = 1e-24;  // a length of 1e-12, as torch.nn.functional.normalize
 
 /// The options with every default in its place.
 MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
@@ -133,16 +134,10 @@ Heads project_all(const MultiHeadAttentionImpl& module, const torch::Tensor& que
   return {project_query(module, query), projected_key, projected_value};
 }
 
-/// Of length 1, computed in float32 at least.
-torch::Tensor unit(const torch::Tensor& tensor) {
-  const auto wide = widen(tensor);
-  return (wide / wide.norm(2, -1, true).clamp_min(1e-12)).to(tensor.scalar_type());
-}
-
 /// The query times its head's temperature, so that the scores need no other scale.
 torch::Tensor unit_query(const MultiHeadAttentionImpl& module, const torch::Tensor& query) {
   const auto scale = module.logit_scale.clamp_max(kLargestLogitScale).exp().view({-1, 1, 1});
-  return unit(query) * scale.to(query.scalar_type());
+  return unit(query, kUnitEps) * scale.to(query.scalar_type());
 }
 
 // ---- masks
@@ -271,7 +266,7 @@ void read_and_append(const MultiHeadAttentionImpl& module, const MultiHeadAttent
   if (inputs.cache != nullptr) check_fits(module.options, *inputs.cache, heads.key);
   if (module.options.qk_norm()) {
     heads.query = unit_query(module, heads.query);
-    heads.key = unit(heads.key);
+    heads.key = unit(heads.key, kUnitEps);
   }
   if (const auto& params = module.options.rotary()) {
     const int64_t queries = heads.query.size(2), keys = heads.key.size(2);
@@ -468,7 +463,7 @@ void MultiHeadAttentionImpl::append(KVCache& cache, const torch::Tensor& key,
   check_input(kMultiHeadAttention, "value", value, options.vdim(), {"key", key}, out_proj->weight);
   auto heads = project_key_value(*this, key, value);
   check_fits(options, cache, heads.key);
-  if (options.qk_norm()) heads.key = unit(heads.key);
+  if (options.qk_norm()) heads.key = unit(heads.key, kUnitEps);
   if (const auto& params = options.rotary()) {
     heads.key = rotary(heads.key, *params, cache.positions(heads.key.size(2), counts));
   }
