@@ -43,6 +43,16 @@ inline std::vector<TextFile> text_files(const std::filesystem::path& folder) {
   return files;
 }
 
+/// Whether there is no zero byte among the first of a file, as in all encodings of text but UTF-16 and
+/// UTF-32.
+inline bool is_text(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("can't read " + path.string());
+  std::string first(4096, ' ');
+  file.read(first.data(), static_cast<std::streamsize>(first.size()));
+  return first.find('\0') == std::string::npos;
+}
+
 inline std::string contents_of(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("can't read " + path.string());

@@ -174,12 +174,22 @@ void answer_interactively(const Index& index, SentenceEncoder& encoder, const Se
   fmt::print("\n");
 }
 
+/// Leaves out, and says so, what is no text, whatever its name.
+void keep_texts(const fs::path& folder, std::vector<TextFile>& files) {
+  std::erase_if(files, [&](const TextFile& file) {
+    if (is_text(folder / file.path)) return false;
+    fmt::print(stderr, "search: {} is no text, and left out\n", printable(file.path));
+    return true;
+  });
+}
+
 void run(const Settings& settings) {
   const fs::path folder = settings.folder;
   const fs::path file =
       settings.index.empty() ? folder / ".attend-index.safetensors" : fs::path(settings.index);
   const auto model = fs::absolute(settings.model).string();
   auto files = text_files(folder);
+  keep_texts(folder, files);
   if (files.empty()) throw std::runtime_error("no .txt or .md files in " + settings.folder);
   auto encoder = SentenceEncoder::load(settings.model);
   auto index = load_index(files, model, file);

@@ -30,3 +30,6 @@ search(1 "^search: no .txt or .md files in ${WORK}/empty\n" ${WORK}/empty "hello
 search(1 "^search: ${MODEL}/model.safetensors is no index of search" ${WORK}/texts "hello" --index ${MODEL}/model.safetensors)
 file(WRITE ${WORK}/damaged "x")
 search(1 "^search: attend::load_safetensors: " ${WORK}/texts "hello" --index ${WORK}/damaged)
+file(REMOVE ${WORK}/damaged)
+configure_file(${MODEL}/model.safetensors ${WORK}/texts/below/weights.txt COPYONLY)
+search(0 "^search: below/weights.txt is no text, and left out\n2 passages of 2 files, as indexed before\n" ${WORK}/texts "hello")
