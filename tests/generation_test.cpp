@@ -284,7 +284,25 @@ TEST_F(GenerationTest, ErrorsNameTheParameter) {
             "attend::generate: logits: expected numbers of which one is finite, got NaN");
   EXPECT_EQ(error_of([&] { generate(table.model(), torch::tensor({1})); }),
             "attend::generate: prompt: expected int64 [B, L] with L of at least 1, got int64 [1]");
-  EXPECT_EQ(generate(table.model(), prompt, {.max_tokens = 0}).tokens.sizes(), (std::vector<int64_t>{1, 0}));
+  const auto counts_error = [&](const torch::Tensor& counts) {
+    return error_of([&] { generate(table.model(), torch::tensor({{1, 2}, {3, 4}}), {}, counts); });
+  };
+  EXPECT_EQ(counts_error(torch::tensor({2, 0})), "attend::generate: counts: expected 1 ... 2, got 0 ... 2");
+  EXPECT_EQ(counts_error(torch::tensor({3, 1})), "attend::generate: counts: expected 1 ... 2, got 1 ... 3");
+  EXPECT_EQ(counts_error(torch::tensor({1})), "attend::generate: counts: expected int64 [2], got int64 [1]");
+}
+
+TEST_F(GenerationTest, NoTokensAreWrittenWhereNoneAreAskedFor) {
+  const TokenModel unread{.logits = [](const auto&, const auto&) -> torch::Tensor {
+                            throw std::logic_error("nothing is to be read");
+                          },
+                          .select = [](const auto&) {}};
+  for (const int64_t beams : {1, 3}) {
+    const auto [tokens, log_probability] =
+        generate(unread, torch::tensor({{1}, {2}}), {.max_tokens = 0, .beams = beams});
+    EXPECT_EQ(tokens.sizes(), (std::vector<int64_t>{2, 0}));
+    EXPECT_TRUE(torch::equal(log_probability, torch::zeros(2, torch::kDouble)));
+  }
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ struct TokenModel {
 };
 
 struct GenerationParams {
-  /// How many tokens to write at most.
+  /// How many tokens to write at most; 0: none, and the model reads nothing.
   int64_t max_tokens = 64;
   /// The token after which a sequence is complete.
   std::optional<int64_t> end_token = {};
@@ -58,9 +58,10 @@ struct Generation {
 };
 
 /// Continues each prompt, int64 [B, L], L >= 1, a token at a time. `counts`: int64 [B], for prompts of
-/// different lengths; the last counts[b] tokens are prompt b, what is before is padding. No gradients are
-/// recorded. Errors (c10::Error): parameters out of their range, top_k or top_p without a temperature,
-/// prompts or logits of another shape, beams without `select` or with a temperature.
+/// different lengths; the last counts[b] tokens, at least 1, are prompt b, what is before is padding. No
+/// gradients are recorded. Errors (c10::Error): parameters out of their range, top_k or top_p without a
+/// temperature, prompts, counts or logits of another shape, a prompt without tokens, beams without `select`
+/// or with a temperature.
 ATTEND_API Generation generate(const TokenModel& model, const at::Tensor& prompt,
                                const GenerationParams& params = {}, const at::Tensor& counts = {});
 

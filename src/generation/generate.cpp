@@ -1,4 +1,5 @@
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/aminmax.h>
 #include <ATen/ops/log_softmax.h>
 #include <attend/generation.h>
 
@@ -44,6 +45,22 @@ void check_model(const TokenModel& model, const GenerationParams& params) {
   if (params.temperature > 0) fail(kName, "beams", "1 with a temperature", c10::str(params.beams));
 }
 
+/// Fails unless each prompt has a token, whose logits begin it.
+void check_counts(const at::Tensor& counts, const at::Tensor& prompt) {
+  if (!counts.defined()) return;
+  checks::is_strided(kName, "counts", counts);
+  const int64_t batch = prompt.size(0), length = prompt.size(1);
+  if (counts.scalar_type() != at::kLong || !counts.sizes().equals(batch)) {
+    fail(kName, "counts", c10::str("int64 [", batch, "]"), describe(counts));
+  }
+  if (batch == 0) return;
+  const auto [least, most] = at::aminmax(counts);
+  const auto first = least.item<int64_t>(), last = most.item<int64_t>();
+  if (first < 1 || last > length) {
+    fail(kName, "counts", c10::str("1 ... ", length), c10::str(first, " ... ", last));
+  }
+}
+
 }  // namespace
 
 namespace generation {
@@ -71,6 +88,7 @@ Generation generate(const TokenModel& model, const at::Tensor& prompt, const Gen
   if (prompt.scalar_type() != at::kLong || prompt.dim() != 2 || prompt.size(1) < 1) {
     fail(kName, "prompt", "int64 [B, L] with L of at least 1", describe(prompt));
   }
+  check_counts(counts, prompt);
   const at::NoGradGuard no_grad;
   return params.beams > 1 ? generation::beam_search(model, prompt, params, counts)
                           : generation::token_by_token(model, prompt, params, counts);
