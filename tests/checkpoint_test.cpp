@@ -530,6 +530,15 @@ TEST_F(CheckpointTest, AFailedLoadNamesEverythingAndChangesNothing) {
   EXPECT_EQ(module->v_linear->weight.abs().sum().item<float>(), 0);
 }
 
+TEST_F(CheckpointTest, AFailedLoadNamesTheFirstOfMany) {
+  Checkpoint checkpoint;
+  for (int n = 0; n < 200; ++n) checkpoint.tensors.insert(c10::str("extra", n), torch::ones(1));
+  torch::nn::Module module("empty");
+  const auto error = error_of([&] { load_into(module, checkpoint); });
+  const std::string end = "\n    extra8\n    extra9\n    and 190 more";
+  EXPECT_EQ(error.substr(error.size() - end.size()), end);
+}
+
 TEST_F(CheckpointTest, RenamesWholeComponents) {
   torch::nn::Module module;
   module.register_parameter("x", torch::zeros(1));

@@ -80,7 +80,7 @@ struct LoadReport {
 
 /// Copies the tensors of a checkpoint into the parameters and buffers of the same names; dtypes and devices
 /// are converted. Errors (c10::Error): missing, unexpected (where strict) and misshapen names, and those that
-/// rename makes equal, all in one message; then nothing was changed.
+/// rename makes equal, the first ten of each kind in one message; then nothing was changed.
 ATTEND_API LoadReport load_into(torch::nn::Module& module, const Checkpoint& checkpoint,
                                 const LoadOptions& options = {});
 

@@ -41,10 +41,14 @@ std::string renamed(std::string name, const std::vector<Rename>& rules) {
   return name;
 }
 
+constexpr size_t kMostListed = 10;  // a whole model's would hide what the error says
+
 std::string list(const char* title, const std::vector<std::string>& names) {
   if (names.empty()) return {};
   std::string text = c10::str("\n  ", title, ":");
-  for (const auto& name : names) text += "\n    " + name;
+  const size_t listed = std::min(names.size(), kMostListed);
+  for (size_t n = 0; n < listed; ++n) text += "\n    " + names[n];
+  if (listed < names.size()) text += c10::str("\n    and ", names.size() - listed, " more");
   return text;
 }
 
