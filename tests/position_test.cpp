@@ -160,6 +160,7 @@ TEST_F(Position, RotaryErrorsNameTheArgument) {
             "attend::rotary: dims: expected an even number of at least 2, got 5");
   EXPECT_EQ(error({.base = 1}), "attend::rotary: base: expected a number above 1, got 1");
   EXPECT_EQ(error({.factor = 0.5}), "attend::rotary: factor: expected a number of at least 1, got 0.5");
+  EXPECT_EQ(error({.factor = 2}), "attend::rotary: factor: expected 1 without a scaling, got 2");
   EXPECT_EQ(
       error({.scaling = RotaryScaling::yarn}),
       "attend::rotary: original_length: expected the length of the training's context, for YaRN, got 0");

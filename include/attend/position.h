@@ -31,7 +31,7 @@ struct RotaryParams {
   int64_t dims = 0;
   double base = 10000;
   RotaryScaling scaling = RotaryScaling::none;
-  double factor = 1;            ///< s, at least 1
+  double factor = 1;            ///< s, at least 1; 1 without a scaling
   int64_t original_length = 0;  ///< the context of the training; for YaRN, which needs it
   double beta_fast = 32;        ///< for YaRN
   double beta_slow = 1;         ///< for YaRN
@@ -52,7 +52,8 @@ ATTEND_API at::Tensor rotary_frequencies(int64_t dims, const RotaryParams& param
 /// keys, [B, H, L, D], [B, L, D] or [L, D], of a floating dtype. `positions`: int64 or int32, [L] or [B, L];
 /// default 0 ... L - 1. The result has the shape and dtype of `x`; differentiable. Angles are computed in
 /// float64, whatever the dtype: in float32, position 100,000 would be wrong by 0.004. Errors (c10::Error): an
-/// odd number of channels to turn, or more than x has; positions of another shape or dtype; a factor below 1.
+/// odd number of channels to turn, or more than x has; positions of another shape or dtype; a factor below 1,
+/// or another than 1 without a scaling.
 ATTEND_API at::Tensor rotary(const at::Tensor& x, const RotaryParams& params = {},
                              const at::Tensor& positions = {});
 

@@ -28,6 +28,9 @@ void check_params(const char* function, int64_t dims, const RotaryParams& params
   if (!(params.factor >= 1 && std::isfinite(params.factor))) {
     fail(function, "factor", "a number of at least 1", c10::str(params.factor));
   }
+  if (params.scaling == RotaryScaling::none && params.factor != 1) {
+    fail(function, "factor", "1 without a scaling", c10::str(params.factor));
+  }
   if (params.scaling != RotaryScaling::yarn) return;
   if (params.original_length < 1) {
     fail(function, "original_length", "the length of the training's context, for YaRN",
