@@ -33,7 +33,12 @@ constexpr Caller::Argument kOfDecoder[] = {{"memory", "src"},
                                            {"cross.attn_mask", "memory_mask"}};
 
 void check_stack(const char* name, const TransformerStackOptions& options) {
-  if (options.num_layers() < 0) fail(name, "num_layers", "at least 0", c10::str(options.num_layers()));
+  const int64_t layers = options.num_layers();
+  if (layers < 0) fail(name, "num_layers", "at least 0", c10::str(layers));
+  if (const size_t mixers = options.mixers().size(); mixers > static_cast<size_t>(layers)) {
+    fail(name, "mixers", c10::str("one for each of the ", layers, " layers, or fewer, which repeat"),
+         c10::str(mixers));
+  }
 }
 
 template <typename Layer, typename Stack>

@@ -207,6 +207,12 @@ TEST_F(Mixers, StandWhereAttentionStandsInAnyPattern) {
   EXPECT_TRUE(stack->named_parameters().contains("layers.0.mixer.A_log"));
 }
 
+TEST_F(Mixers, AreNotMoreThanLayers) {
+  EXPECT_EQ(error_of([] { hybrid(3); }),
+            "attend::nn::TransformerEncoder: mixers: expected one for each of the 3 layers, or fewer, which "
+            "repeat, got 4");
+}
+
 TEST_F(Mixers, StacksDecodeWithThem) {
   const torch::NoGradGuard no_grad;
   auto stack = hybrid(4);

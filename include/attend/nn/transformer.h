@@ -173,7 +173,8 @@ struct ATTEND_API TransformerStackOptions {
   TORCH_ARG(TransformerLayerOptions, layer);
   TORCH_ARG(int64_t, num_layers);
   /// The mixers of an encoder's layers, in turn, an empty one for softmax attention: with {delta, delta,
-  /// delta, nullptr} every fourth layer attends. Default: all layers have that of `layer`.
+  /// delta, nullptr} every fourth layer attends. At most as many as there are layers; fewer repeat. Default:
+  /// all layers have that of `layer`.
   TORCH_ARG(std::vector<MixerFactory>, mixers);
   /// Whether a norm follows the last layer. Default: false.
   TORCH_ARG(bool, final_norm) = false;
