@@ -1,13 +1,19 @@
-# Adds a kernel source to a target once for each instruction set that the processor family has; at run time the best
-# that the processor has is picked. ATTEND_KERNELS names what the source defines: NAME_default, NAME_avx2, NAME_avx512.
+# Adds a kernel source to a target once for each of the instruction sets that the processor family has, by default
+# default, avx2 and avx512; at run time the best that the processor has is picked. ATTEND_KERNELS names what the source
+# defines: NAME_default, NAME_avx2, NAME_avx512.
 function(attend_kernels target source name)
+  set(isas ${ARGN})
+  if(NOT isas)
+    set(isas default avx2 avx512)
+  endif()
   set(flags_default "")
-  set(isas default)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     set(flags_avx2 -mavx2 -mfma -mf16c)
     set(flags_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512)
-    list(APPEND isas avx2 avx512)
+    set(flags_avx512_bf16 ${flags_avx512} -mavx512bf16)
     target_compile_definitions(${target} PRIVATE ATTEND_X86)
+  else()
+    list(FILTER isas INCLUDE REGEX default)
   endif()
   foreach(isa IN LISTS isas)
     set(object ${name}_${isa})

@@ -60,10 +60,12 @@ struct AttentionParams {
 /// | result | [B, H, Lq, Dv]   | the query's number of dimensions                                    |
 ///
 /// Lq != Lk, Dv != D, any strides, and sizes of 0 are fine (D >= 1). dtype: float64, float32, bfloat16 or
-/// float16, the same for all three; sums accumulate in float32 (float64 for float64). Differentiable, twice
-/// and in forward mode too, in query, key, value, the tensors of the score modification and the sinks. A
-/// query that may attend to nothing has output 0 and gradients 0. The fused kernels give the same bits on
-/// every run and for every number of threads; the other backends are as deterministic as ATen's operations.
+/// float16, the same for all three; sums accumulate in float32 (float64 for float64). Of bfloat16, weights
+/// and gradients are rounded to it where the processor multiplies it (AVX512-BF16), as ATen does.
+/// Differentiable, twice and in forward mode too, in query, key, value, the tensors of the score modification
+/// and the sinks. A query that may attend to nothing has output 0 and gradients 0. The fused kernels give the
+/// same bits on every run and for every number of threads; the other backends are as deterministic as ATen's
+/// operations.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
 /// message names the argument, what was expected and what it got.

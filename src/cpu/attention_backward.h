@@ -10,12 +10,12 @@ namespace {
 
 /// What a block of queries keeps while it goes over the keys: its queries and output gradients, as columns
 /// and as rows, and for each query the statistics that its weights are recomputed from.
-template <typename T>
+template <typename Element>
 struct BackwardBlock {
   Block block;
-  T *query_t, *grad_t, *query_copy, *grad_copy;
-  Rows<const T> query, grad;
-  T *logsumexp, *logsumexp_rest, *delta, *grad_query;
+  Operand<Element>*query_t, *grad_t, *query_copy, *grad_copy;
+  Rows<const Operand<Element>> query, grad;  ///< summed over
+  Compute<Element>*logsumexp, *logsumexp_rest, *delta, *grad_query;
   bool has_grad_query;  ///< false until the first tile that is not empty
 };
 
@@ -27,9 +27,9 @@ inline bool keeps_raw_scores(const AttentionArgs& args) {
 template <typename Element>
 struct BackwardScratch {
   using T = Compute<Element>;
-  BackwardBlock<T> blocks[kMostBlocksTogether];
-  T *scores, *raw_scores, *grad_scores, *kept;  // the tile, [keys, kBlockQueries]
-  T *key, *value;
+  BackwardBlock<Element> blocks[kMostBlocksTogether];
+  T *scores, *raw_scores, *grad_scores, *kept;            // the tile, [keys, kBlockQueries]
+  Operand<Element>*key, *value, *key_over, *tile_factor;  // copies as the products read them
   uint8_t* allowed;
   int64_t bytes;
 
@@ -37,10 +37,11 @@ struct BackwardScratch {
     Scratch scratch(buffer);
     for (int64_t n = 0; n < args.blocks_together; ++n) {
       auto& block = blocks[n];
-      block.query_t = scratch.take<T>(query_size<T>(args.d));
-      block.grad_t = scratch.take<T>(args.d_v * kBlockQueries);
-      block.query_copy = scratch.take<T>(kBlockQueries * padded<T>(args.d));
-      block.grad_copy = scratch.take<T>(kBlockQueries * padded<T>(args.d_v));
+      block.query_t = scratch.take<Operand<Element>>(query_size<Element>(args.d));
+      block.grad_t = scratch.take<Operand<Element>>(operands<Element>(args.d_v) * kBlockQueries);
+      block.query_copy = scratch.take<Operand<Element>>(operands<Element>(kBlockQueries) * padded<T>(args.d));
+      block.grad_copy =
+          scratch.take<Operand<Element>>(operands<Element>(kBlockQueries) * padded<T>(args.d_v));
       block.logsumexp = scratch.take<T>(kBlockQueries);
       block.logsumexp_rest = scratch.take<T>(kBlockQueries);
       block.delta = scratch.take<T>(kBlockQueries);
@@ -51,36 +52,54 @@ struct BackwardScratch {
     raw_scores = scratch.take<T>(keeps_raw_scores(args) ? tile : 0);
     grad_scores = scratch.take<T>(tile);
     kept = scratch.take<T>(args.dropout_threshold > 0 ? tile : 0);
-    key = scratch.take<T>(kTileKeys * padded<T>(args.d));
-    value = scratch.take<T>(kTileKeys * padded<T>(args.d_v));
+    key = scratch.take<Operand<Element>>(kTileKeys * row_operands<Element>(args.d));
+    value = scratch.take<Operand<Element>>(kTileKeys * row_operands<Element>(args.d_v));
+    key_over = scratch.take<Operand<Element>>(
+        kInPairs<Element> ? operands<Element>(kTileKeys) * padded<T>(args.d) : 0);
+    tile_factor = scratch.take<Operand<Element>>(kTileCopy<Element>);
     allowed = scratch.take<uint8_t>(args.mask != nullptr ? tile : 0);
     bytes = scratch.used();
   }
 };
 
-/// The block's rows of a tensor as the products read them: in place, where it lies in one head.
+/// The block's rows of a tensor, to be summed over: of numbers in place, where they lie in one head.
 template <typename Element>
-Rows<const Compute<Element>> block_rows(const AttentionArgs& args, const Block& block, const Heads& tensor,
-                                        int64_t columns, Compute<Element>* copy) {
-  using T = Compute<Element>;
-  const int64_t width = padded<T>(columns);
-  Rows<const T> rows{copy, width};
+Rows<const Operand<Element>> block_rows(const AttentionArgs& args, const Block& block, const Heads& tensor,
+                                        int64_t columns, Operand<Element>* copy) {
+  const int64_t width = padded<Compute<Element>>(columns);
+  Rows<const Operand<Element>> rows{copy, width};
+  [[maybe_unused]] const Element* row_at[kBlockQueries];
   for_each_segment(args, block, [&](const Segment& segment) {
     const auto* from = row_of<const Element>(tensor, block.batch, segment.head, segment.query);
-    if (segment.queries == block.rows) {
+    if constexpr (kInPairs<Element>) {
+      for (int64_t n = 0; n < segment.queries; ++n) row_at[segment.offset + n] = from + n * tensor.row_stride;
+    } else if (segment.queries == block.rows) {
       rows = rows_of(from, tensor.row_stride, segment.queries, columns, copy);
     } else {
       widen_rows(from, tensor.row_stride, segment.queries, columns, copy + segment.offset * width, width);
     }
   });
+  if constexpr (kInPairs<Element>) {
+    interleave_rows(block.rows, columns, [&](int64_t row) { return row_at[row]; }, copy, width);
+  }
   return rows;
+}
+
+/// An operand of a row of `columns`, which may end within it.
+template <typename Element>
+Operand<Element> operand_at(const Element* row, int64_t index, [[maybe_unused]] int64_t columns) {
+  if constexpr (kInPairs<Element>) {
+    return {row[2 * index], 2 * index + 1 < columns ? row[2 * index + 1] : Element{}};
+  } else {
+    return widen(row[index]);
+  }
 }
 
 /// delta_i = sum_j P_ij dP_ij - dlogsumexp_i, where the sum is dO_i . O_i, added up in the order in which the
 /// product V dO^T adds: where one key has all the weight, dP - delta is exactly 0. And the logsumexp, 0 for a
 /// row that sees nothing: its weights exp(-inf) are 0 all the same.
 template <typename Element>
-void load_statistics(const BackwardArgs& args, const BackwardBlock<Compute<Element>>& own) {
+void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& own) {
   using T = Compute<Element>;
   const auto& block = own.block;
   const Element* output[kBlockQueries] = {};
@@ -100,12 +119,14 @@ void load_statistics(const BackwardArgs& args, const BackwardBlock<Compute<Eleme
   for (int64_t i = 0; i < block.rows; i += kLanes<T>) {
     Vec<T> delta = {};
     const int64_t lanes = smaller(kLanes<T>, block.rows - i);
-    for (int64_t begin = 0; begin < args.d_v; begin += kDotChunk) {
+    const int64_t depth = operands<Element>(args.d_v);
+    for (int64_t begin = 0; begin < depth; begin += kDotChunk) {
       Vec<T> of_chunk = {};
-      for (int64_t d = begin; d < smaller(begin + kDotChunk, args.d_v); ++d) {
-        Vec<T> outputs = {};
-        for (int64_t lane = 0; lane < lanes; ++lane) outputs[lane] = widen(output[i + lane][d]);
-        of_chunk += outputs * load(own.grad_t + d * kBlockQueries + i);
+      for (int64_t d = begin; d < smaller(begin + kDotChunk, depth); ++d) {
+        Operand<Element> outputs[kLanes<T>] = {};
+        for (int64_t lane = 0; lane < lanes; ++lane)
+          outputs[lane] = operand_at(output[i + lane], d, args.d_v);
+        add_product<Operand<Element>>(of_chunk, load(outputs), load(own.grad_t + d * kBlockQueries + i));
       }
       delta += of_chunk;
     }
@@ -149,7 +170,7 @@ inline Vec<T> dropped(Vec<T> value, [[maybe_unused]] const T* factor) {
 
 /// Turns S into dropout(P) and the gradients of dropout(P) into those of S, times `factor`.
 template <typename Element, KernelWeighting weighting, bool drops>
-void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardBlock<Compute<Element>>& own,
+void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardBlock<Element>& own,
                         int64_t keys, Compute<Element> factor) {
   using T = Compute<Element>;
   for (int64_t i = 0; i < own.block.rows; i += kLanes<T>) {
@@ -168,7 +189,7 @@ void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardB
 
 template <typename Element, bool drops>
 void differentiate_tile(KernelWeighting weighting, const BackwardScratch<Element>& scratch,
-                        const BackwardBlock<Compute<Element>>& own, int64_t keys, Compute<Element> factor) {
+                        const BackwardBlock<Element>& own, int64_t keys, Compute<Element> factor) {
   switch (weighting) {
     case KernelWeighting::softmax:
       return differentiate_tile<Element, KernelWeighting::softmax, drops>(scratch, own, keys, factor);
@@ -195,13 +216,12 @@ void unmodify_gradients(const AttentionArgs& args, const Block& block, int64_t t
 
 /// scores = dropout(P)^T and grad_scores = scale dS^T of a tile.
 template <typename Element>
-void backward_scores(const BackwardArgs& args, const BackwardBlock<Compute<Element>>& own, int64_t task,
-                     TileState state, const KeyTile<Compute<Element>>& tile,
-                     const BackwardScratch<Element>& scratch) {
+void backward_scores(const BackwardArgs& args, const BackwardBlock<Element>& own, int64_t task,
+                     TileState state, const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
   using T = Compute<Element>;
   const auto& block = own.block;
   const int64_t key = tile.key, keys = tile.keys;
-  score_block<T>(args, block, tile, own.query_t, scratch.scores);
+  score_block<Element>(args, block, tile, own.query_t, scratch.scores);
   const T* raw_scores = keeps_raw_scores(args) ? scratch.raw_scores : scratch.scores;
   if (keeps_raw_scores(args)) {
     __builtin_memcpy(scratch.raw_scores, scratch.scores,
@@ -211,8 +231,9 @@ void backward_scores(const BackwardArgs& args, const BackwardBlock<Compute<Eleme
   if (state == TileState::partial) hide_masked(args, block, key, keys, scratch.scores, scratch.allowed);
 
   // dP^T = V dO^T
-  gemm_dots<T>(keys, padded<T>(block.rows), args.d_v, {tile.value_rows.data, tile.value_rows.stride, 1},
-               {own.grad_t, kBlockQueries}, {scratch.grad_scores, kBlockQueries});
+  gemm_dots<Operand<Element>>(keys, padded<T>(block.rows), operands<Element>(args.d_v),
+                              {tile.value.data, tile.value.stride, 1}, {own.grad_t, kBlockQueries},
+                              {scratch.grad_scores, kBlockQueries});
   const T factor = args.score_mod != nullptr ? 1 : static_cast<T>(args.scale);
   if (args.dropout_threshold > 0) {
     dropout_factors(args, block, key, keys, scratch.kept);
@@ -226,9 +247,8 @@ void backward_scores(const BackwardArgs& args, const BackwardBlock<Compute<Eleme
 }
 
 template <typename Element>
-void backward_tile(const BackwardArgs& args, BackwardBlock<Compute<Element>>& own, int64_t task,
-                   TileState state, const KeyTile<Compute<Element>>& tile,
-                   const BackwardScratch<Element>& scratch) {
+void backward_tile(const BackwardArgs& args, BackwardBlock<Element>& own, int64_t task, TileState state,
+                   const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
   using T = Compute<Element>;
   const auto& block = own.block;
   const int64_t width = padded<T>(args.d), width_v = padded<T>(args.d_v);
@@ -237,22 +257,27 @@ void backward_tile(const BackwardArgs& args, BackwardBlock<Compute<Element>>& ow
   const int64_t first = (block.batch * args.kv_heads + block.kv_head) * args.keys + tile.key;
   T* grad_key = static_cast<T*>(args.grad_key) + first * width;
   T* grad_value = static_cast<T*>(args.grad_value) + first * width_v;
-  // dV += dropout(P)^T dO;  dK += scale dS^T Q;  dQ += scale dS K
-  gemm<T, Update::add>(tile.keys, width_v, block.rows, {scratch.scores, kBlockQueries, 1}, own.grad,
-                       {grad_value, width_v});
-  gemm<T, Update::add>(tile.keys, width, block.rows, {scratch.grad_scores, kBlockQueries, 1}, own.query,
-                       {grad_key, width});
-  const Strided<T> grad_scores{scratch.grad_scores, 1, kBlockQueries};
+  using F = Operand<Element>;
+  const int64_t queries = operands<Element>(block.rows), keys = operands<Element>(tile.keys);
+  // dV += dropout(P)^T dO
+  const auto weights = along_queries<Element>(scratch.scores, block.rows, tile.keys, scratch.tile_factor);
+  gemm<F, Update::add>(tile.keys, width_v, queries, weights, own.grad, {grad_value, width_v});
+  // dK += scale dS^T Q
+  const auto grads_t =
+      along_queries<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
+  gemm<F, Update::add>(tile.keys, width, queries, grads_t, own.query, {grad_key, width});
+  // dQ += scale dS K
+  const auto grads = along_keys<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
   if (own.has_grad_query) {
-    gemm<T, Update::add>(block.rows, width, tile.keys, grad_scores, tile.key_rows, {own.grad_query, width});
+    gemm<F, Update::add>(block.rows, width, keys, grads, tile.key_over, {own.grad_query, width});
   } else {
-    gemm<T, Update::set>(block.rows, width, tile.keys, grad_scores, tile.key_rows, {own.grad_query, width});
+    gemm<F, Update::set>(block.rows, width, keys, grads, tile.key_over, {own.grad_query, width});
   }
   own.has_grad_query = true;
 }
 
 template <typename Element>
-void write_grad_query(const BackwardArgs& args, const BackwardBlock<Compute<Element>>& own, int64_t split) {
+void write_grad_query(const BackwardArgs& args, const BackwardBlock<Element>& own, int64_t split) {
   using T = Compute<Element>;
   const int64_t width = padded<T>(args.d);
   for (int64_t n = 0; !own.has_grad_query && n < own.block.rows * width; ++n) own.grad_query[n] = 0;
@@ -265,7 +290,7 @@ void write_grad_query(const BackwardArgs& args, const BackwardBlock<Compute<Elem
 }
 
 template <typename Element>
-void begin_block(const BackwardArgs& args, const Block& block, BackwardBlock<Compute<Element>>& own) {
+void begin_block(const BackwardArgs& args, const Block& block, BackwardBlock<Element>& own) {
   own.block = block;
   own.has_grad_query = false;
   load_queries<Element>(args, block, own.query_t);
@@ -273,6 +298,21 @@ void begin_block(const BackwardArgs& args, const Block& block, BackwardBlock<Com
   own.query = block_rows<Element>(args, block, args.query, args.d, own.query_copy);
   own.grad = block_rows<Element>(args, block, args.grad_output, args.d_v, own.grad_copy);
   load_statistics<Element>(args, own);
+}
+
+template <typename Element>
+KeyTile<Element> load_tile(const BackwardArgs& args, const Block& block, int64_t key, int64_t keys,
+                           const BackwardScratch<Element>& scratch) {
+  KeyTile<Element> tile{key,
+                        keys,
+                        load_along<Element>(block, args.key, key, keys, args.d, scratch.key),
+                        load_along<Element>(block, args.value, key, keys, args.d_v, scratch.value),
+                        {}};
+  tile.key_over = tile.key_along;
+  if constexpr (kInPairs<Element>) {
+    tile.key_over = load_over<Element>(block, args.key, key, keys, args.d, scratch.key_over);
+  }
+  return tile;
 }
 
 /// A group of blocks of queries against the keys of the range.
@@ -284,7 +324,7 @@ void backward_blocks(const BackwardArgs& args, const Block* blocks, int64_t coun
     const int64_t keys = smaller(kTileKeys, range.end - key);
     TileState states[kMostBlocksTogether];
     if (!find_states(args, blocks, count, key, keys, states)) continue;
-    const auto tile = load_tile<Element>(args, blocks[0], key, keys, scratch.key, scratch.value);
+    const auto tile = load_tile(args, blocks[0], key, keys, scratch);
     for (int64_t n = 0; n < count; ++n) {
       if (states[n] == TileState::empty) continue;
       backward_tile<Element>(args, scratch.blocks[n], task, states[n], tile, scratch);

@@ -6,7 +6,7 @@
 // step of the softmax works across lanes, and keys and values are read as they are.
 
 #include "attention_kernel.h"
-#include "rows.h"
+#include "operands.h"
 #include "scratch.h"
 #include "transpose.h"
 
@@ -85,58 +85,81 @@ bool is_narrow(const Block& block) {
   return kLanes<T> >= kFewRows && block.rows <= kFewRows;
 }
 
-/// Writes the block's query rows, times `factor`, as columns of `to` [d, kBlockQueries], with zeros up to a
-/// whole vector of rows.
+/// Writes the block's rows of a tensor as columns of `to` [operands(columns), kBlockQueries], of numbers
+/// times `factor`, with zeros up to a whole vector of rows.
 template <typename Element>
 void transpose_block(const AttentionArgs& args, const Block& block, const Heads& tensor, int64_t columns,
-                     Compute<Element> factor, Compute<Element>* to) {
-  using T = Compute<Element>;
+                     [[maybe_unused]] Compute<Element> factor, Operand<Element>* to) {
   for_each_segment(args, block, [&](const Segment& segment) {
-    transpose_rows(row_of<const Element>(tensor, block.batch, segment.head, segment.query), tensor.row_stride,
-                   segment.queries, columns, factor, to + segment.offset, kBlockQueries);
+    const auto* from = row_of<const Element>(tensor, block.batch, segment.head, segment.query);
+    if constexpr (kInPairs<Element>) {
+      transpose_pairs(from, tensor.row_stride, segment.queries, columns, to + segment.offset, kBlockQueries);
+    } else {
+      transpose_rows(from, tensor.row_stride, segment.queries, columns, factor, to + segment.offset,
+                     kBlockQueries);
+    }
   });
-  for (int64_t column = 0; column < columns; ++column) {
-    for (int64_t i = block.rows; i < padded<T>(block.rows); ++i) to[column * kBlockQueries + i] = 0;
+  for (int64_t column = 0; column < operands<Element>(columns); ++column) {
+    for (int64_t i = block.rows; i < padded<Compute<Element>>(block.rows); ++i)
+      to[column * kBlockQueries + i] = {};
   }
 }
 
-/// The block's query rows, times the scale, as `score_block` reads them: as columns, or of a narrow block
-/// kFewRows rows.
+/// The rows of a narrow block, of numbers times `factor`, and zeros up to kFewRows.
 template <typename Element>
-void load_queries(const AttentionArgs& args, const Block& block, Compute<Element>* to) {
-  using T = Compute<Element>;
-  const auto scale = static_cast<T>(args.scale);
-  if (!is_narrow<T>(block)) return transpose_block<Element>(args, block, args.query, args.d, scale, to);
-  const int64_t width = padded<T>(args.d);
+void load_few_rows(const AttentionArgs& args, const Block& block, [[maybe_unused]] Compute<Element> factor,
+                   Operand<Element>* to) {
+  const int64_t width = row_operands<Element>(args.d);
   for_each_segment(args, block, [&](const Segment& segment) {
-    widen_rows(row_of<const Element>(args.query, block.batch, segment.head, segment.query),
-               args.query.row_stride, segment.queries, args.d, to + segment.offset * width, width);
+    const auto* from = row_of<const Element>(args.query, block.batch, segment.head, segment.query);
+    auto* place = to + segment.offset * width;
+    if constexpr (kInPairs<Element>) {
+      copy_pairs(from, args.query.row_stride, segment.queries, args.d, place, width);
+    } else {
+      widen_rows(from, args.query.row_stride, segment.queries, args.d, place, width);
+      for (int64_t n = 0; n < segment.queries * width; ++n) place[n] *= factor;
+    }
   });
-  for (int64_t n = 0; n < kFewRows * width; ++n) to[n] = n < block.rows * width ? to[n] * scale : 0;
+  for (int64_t n = block.rows * width; n < kFewRows * width; ++n) to[n] = {};
 }
 
-/// Elements that `load_queries` writes.
-template <typename T>
+/// The block's query rows as `score_block` reads them: as columns, or of a narrow block kFewRows rows.
+/// Numbers are multiplied by the scale here, pairs would lose digits.
+template <typename Element>
+void load_queries(const AttentionArgs& args, const Block& block, Operand<Element>* to) {
+  const auto scale = static_cast<Compute<Element>>(args.scale);
+  if (is_narrow<Compute<Element>>(block)) return load_few_rows<Element>(args, block, scale, to);
+  transpose_block<Element>(args, block, args.query, args.d, scale, to);
+}
+
+/// Operands that `load_queries` writes.
+template <typename Element>
 constexpr int64_t query_size(int64_t d) {
-  return padded<T>(d) * kBlockQueries;
+  return row_operands<Element>(d) * kBlockQueries;
 }
 
 /// A tile of keys and values as the products read them.
-template <typename T>
+template <typename Element>
 struct KeyTile {
+  using Factor = Rows<const Operand<Element>>;
   int64_t key, keys;
-  Rows<const T> key_rows, value_rows;
+  Factor key_along;  ///< keys, summed along
+  Factor value;      ///< values, in the forward pass summed over, in the backward along
+  Factor key_over;   ///< keys, summed over, in the backward pass only
 };
 
 template <typename Element>
-KeyTile<Compute<Element>> load_tile(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys,
-                                    Compute<Element>* key_copy, Compute<Element>* value_copy) {
-  const bool often = !is_narrow<Compute<Element>>(block);
-  return {key, keys,
-          rows_of(row_of<const Element>(args.key, block.batch, block.kv_head, key), args.key.row_stride, keys,
-                  args.d, key_copy, often),
-          rows_of(row_of<const Element>(args.value, block.batch, block.kv_head, key), args.value.row_stride,
-                  keys, args.d_v, value_copy, often)};
+Rows<const Operand<Element>> load_along(const Block& block, const Heads& tensor, int64_t key, int64_t keys,
+                                        int64_t columns, Operand<Element>* copy) {
+  return rows_along(row_of<const Element>(tensor, block.batch, block.kv_head, key), tensor.row_stride, keys,
+                    columns, copy, !is_narrow<Compute<Element>>(block));
+}
+
+template <typename Element>
+Rows<const Operand<Element>> load_over(const Block& block, const Heads& tensor, int64_t key, int64_t keys,
+                                       int64_t columns, Operand<Element>* copy) {
+  return rows_over(row_of<const Element>(tensor, block.batch, block.kv_head, key), tensor.row_stride, keys,
+                   columns, copy, !is_narrow<Compute<Element>>(block));
 }
 
 /// Asks for a row that is read soon.
@@ -146,24 +169,88 @@ void prefetch_row(const T* row, int64_t columns) {
   for (int64_t column = 0; column < columns; column += kLine) __builtin_prefetch(row + column, 0, 2);
 }
 
-/// S^T = K (scale Q)^T
 template <typename T>
-void score_block(const AttentionArgs& args, const Block& block, const KeyTile<T>& tile, const T* query,
-                 T* scores) {
-  if constexpr (kLanes<T> >= kFewRows) {
-    if (is_narrow<T>(block)) {
-      const int64_t width = padded<T>(args.d);
-      const auto prefetch = [&](int64_t row) {
-        prefetch_row(tile.value_rows.data + row * tile.value_rows.stride, args.d_v);
-        prefetch_row(tile.key_rows.data + (row + kTileKeys) * tile.key_rows.stride, args.d);
-      };
-      return dots<T>(tile.keys, block.rows, width, tile.key_rows, {query, width}, {scores, kBlockQueries},
-                     prefetch);
+void scale_scores(T scale, int64_t rows, int64_t keys, T* scores) {
+  for (int64_t j = 0; j < keys; ++j) {
+    for (int64_t i = 0; i < rows; i += kLanes<T>) {
+      store(scores + j * kBlockQueries + i, load(scores + j * kBlockQueries + i) * scale);
     }
   }
-  gemm_dots<T>(tile.keys, padded<T>(block.rows), args.d, {tile.key_rows.data, tile.key_rows.stride, 1},
-               {query, kBlockQueries}, {scores, kBlockQueries});
 }
+
+/// S^T = K Q^T of a narrow block, with what is read next asked for.
+template <typename Element>
+void few_scores(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
+                const Operand<Element>* query, Compute<Element>* scores) {
+  const int64_t width = row_operands<Element>(args.d);
+  const auto prefetch = [&](int64_t row) {
+    if constexpr (!kInPairs<Element>) prefetch_row(tile.value.data + row * tile.value.stride, args.d_v);
+    prefetch_row(tile.key_along.data + (row + kTileKeys) * tile.key_along.stride, operands<Element>(args.d));
+  };
+  dots<Operand<Element>>(tile.keys, block.rows, width, tile.key_along, {query, width},
+                         {scores, kBlockQueries}, prefetch);
+}
+
+/// S^T = scale K Q^T
+template <typename Element>
+void score_block(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
+                 const Operand<Element>* query, Compute<Element>* scores) {
+  using T = Compute<Element>;
+  if constexpr (kLanes<T> >= kFewRows) {
+    if (is_narrow<T>(block)) few_scores(args, block, tile, query, scores);
+  }
+  if (!is_narrow<T>(block)) {
+    gemm_dots<Operand<Element>>(tile.keys, padded<T>(block.rows), operands<Element>(args.d),
+                                {tile.key_along.data, tile.key_along.stride, 1}, {query, kBlockQueries},
+                                {scores, kBlockQueries});
+  }
+  if constexpr (kInPairs<Element>)
+    scale_scores(static_cast<T>(args.scale), padded<T>(block.rows), tile.keys, scores);
+}
+
+/// Weights of a tile, or their gradients, as a left factor that is summed over its keys.
+template <typename Element>
+Strided<Operand<Element>> along_keys(const Compute<Element>* tile, [[maybe_unused]] int64_t rows,
+                                     [[maybe_unused]] int64_t keys, [[maybe_unused]] Operand<Element>* copy) {
+  using T = Compute<Element>;
+  if constexpr (kInPairs<Element>) {
+    for (int64_t j = 0; j < keys; j += 2) {
+      for (int64_t i = 0; i < rows; i += kLanes<T>) {
+        const T* first = tile + j * kBlockQueries + i;
+        const auto second = j + 1 < keys ? load(first + kBlockQueries) : Vec<T>{};
+        store(copy + j / 2 * kBlockQueries + i, round_to_pairs_across(load(first), second));
+      }
+    }
+    return {copy, 1, kBlockQueries};
+  } else {
+    return {tile, 1, kBlockQueries};
+  }
+}
+
+/// The same, summed over the queries of the block.
+template <typename Element>
+Strided<Operand<Element>> along_queries(const Compute<Element>* tile, [[maybe_unused]] int64_t rows,
+                                        [[maybe_unused]] int64_t keys,
+                                        [[maybe_unused]] Operand<Element>* copy) {
+  using T = Compute<Element>;
+  if constexpr (kInPairs<Element>) {
+    static_assert(kBlockQueries % (2 * kLanes<T>) == 0);
+    for (int64_t j = 0; j < keys; ++j) {
+      for (int64_t i = 0; i < rows; i += 2 * kLanes<T>) {
+        const T* first = tile + j * kBlockQueries + i;
+        store(copy + (j * kBlockQueries + i) / 2, round_to_pairs(load(first), load(first + kLanes<T>)));
+      }
+      if (rows % 2 != 0) copy[(j * kBlockQueries + rows) / 2].second = {};  // of no query: it could be NaN
+    }
+    return {copy, kBlockQueries / 2, 1};
+  } else {
+    return {tile, kBlockQueries, 1};
+  }
+}
+
+/// Operands that along_keys and along_queries copy.
+template <typename Element>
+constexpr int64_t kTileCopy = kInPairs<Element> ? kTileKeys * kBlockQueries / 2 : 0;
 
 /// Groups of blocks_together blocks of one kv head.
 inline int64_t groups_of_blocks(const AttentionArgs& args) {

@@ -11,6 +11,7 @@ AttentionKernels attention_kernels_default(ElementType type);
 #ifdef ATTEND_X86
 AttentionKernels attention_kernels_avx2(ElementType type);
 AttentionKernels attention_kernels_avx512(ElementType type);
+AttentionKernels attention_kernels_avx512_bf16();
 #endif
 
 namespace {
@@ -25,7 +26,13 @@ Tables tables_from(AttentionKernels (*kernels)(ElementType)) {
 Tables detected_tables() {
 #ifdef ATTEND_X86
   const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return tables_from(attention_kernels_avx512);
+  if (capability == "AVX512") {
+    auto tables = tables_from(attention_kernels_avx512);
+    if (__builtin_cpu_supports("avx512bf16")) {
+      tables[static_cast<size_t>(ElementType::bfloat16)] = attention_kernels_avx512_bf16();
+    }
+    return tables;
+  }
   if (capability == "AVX2") return tables_from(attention_kernels_avx2);
 #endif
   return tables_from(attention_kernels_default);

@@ -9,32 +9,35 @@ namespace attend::cpu {
 namespace {
 
 /// What a block of queries keeps while it goes over the keys.
-template <typename T>
+template <typename Element>
 struct ForwardBlock {
   Block block;
-  T *query, *sums, *maximum, *denominator;
+  Operand<Element>* query;
+  Compute<Element>*sums, *maximum, *denominator;
   bool has_sums;  ///< false until the first tile that is not empty
 };
 
 template <typename Element>
 struct ForwardScratch {
   using T = Compute<Element>;
-  ForwardBlock<T> blocks[kMostBlocksTogether];
-  T *scores, *key, *value, *factor;
+  ForwardBlock<Element> blocks[kMostBlocksTogether];
+  T *scores, *factor;
+  Operand<Element>*key, *value, *weights;  // copies as the products read them
   uint8_t* allowed;
   int64_t bytes;
 
   ForwardScratch(const ForwardArgs& args, void* buffer) {
     Scratch scratch(buffer);
     for (int64_t n = 0; n < args.blocks_together; ++n) {
-      blocks[n].query = scratch.take<T>(query_size<T>(args.d));
+      blocks[n].query = scratch.take<Operand<Element>>(query_size<Element>(args.d));
       blocks[n].sums = scratch.take<T>(kBlockQueries * padded<T>(args.d_v));
       blocks[n].maximum = scratch.take<T>(kBlockQueries);
       blocks[n].denominator = scratch.take<T>(kBlockQueries);
     }
     scores = scratch.take<T>(kTileKeys * kBlockQueries);
-    key = scratch.take<T>(kTileKeys * padded<T>(args.d));
-    value = scratch.take<T>(kTileKeys * padded<T>(args.d_v));
+    key = scratch.take<Operand<Element>>(kTileKeys * row_operands<Element>(args.d));
+    value = scratch.take<Operand<Element>>(operands<Element>(kTileKeys) * padded<T>(args.d_v));
+    weights = scratch.take<Operand<Element>>(kTileCopy<Element>);
     factor = scratch.take<T>(kBlockQueries);
     allowed = scratch.take<uint8_t>(args.mask != nullptr ? kTileKeys * kBlockQueries : 0);
     bytes = scratch.used();
@@ -107,12 +110,12 @@ void weigh_alone(KernelWeighting weighting, T* scores, int64_t rows, int64_t key
 
 /// One tile of keys for one block of queries.
 template <typename Element>
-void forward_tile(const ForwardArgs& args, ForwardBlock<Compute<Element>>& own, TileState state,
-                  const KeyTile<Compute<Element>>& tile, const ForwardScratch<Element>& scratch) {
+void forward_tile(const ForwardArgs& args, ForwardBlock<Element>& own, TileState state,
+                  const KeyTile<Element>& tile, const ForwardScratch<Element>& scratch) {
   using T = Compute<Element>;
   const auto& block = own.block;
   const int64_t rows = padded<T>(block.rows), width = padded<T>(args.d_v);
-  score_block<T>(args, block, tile, own.query, scratch.scores);
+  score_block<Element>(args, block, tile, own.query, scratch.scores);
   modify_scores(args, block, tile.key, tile.keys, scratch.scores);
   if (state == TileState::partial) {
     hide_masked(args, block, tile.key, tile.keys, scratch.scores, scratch.allowed);
@@ -124,14 +127,16 @@ void forward_tile(const ForwardArgs& args, ForwardBlock<Compute<Element>>& own, 
   }
   if (args.dropout_threshold > 0) drop(args, block, tile.key, tile.keys, scratch.scores);
 
-  const Strided<T> weights{scratch.scores, 1, kBlockQueries};
+  using F = Operand<Element>;
+  const auto weights = along_keys<Element>(scratch.scores, rows, tile.keys, scratch.weights);
+  const int64_t depth = operands<Element>(tile.keys);
   const Rows<T> sums{own.sums, width};
   if (!own.has_sums) {
-    gemm<T, Update::set>(block.rows, width, tile.keys, weights, tile.value_rows, sums);
+    gemm<F, Update::set>(block.rows, width, depth, weights, tile.value, sums);
   } else if (args.weighting == KernelWeighting::softmax) {
-    gemm<T, Update::scale_add>(block.rows, width, tile.keys, weights, tile.value_rows, sums, scratch.factor);
+    gemm<F, Update::scale_add>(block.rows, width, depth, weights, tile.value, sums, scratch.factor);
   } else {
-    gemm<T, Update::add>(block.rows, width, tile.keys, weights, tile.value_rows, sums);
+    gemm<F, Update::add>(block.rows, width, depth, weights, tile.value, sums);
   }
   own.has_sums = true;
 }
@@ -155,7 +160,7 @@ void write_row(const ForwardArgs& args, int64_t b, int64_t h, int64_t i, const C
 }
 
 template <typename Element>
-void write_block(const ForwardArgs& args, const ForwardBlock<Compute<Element>>& own, int64_t split) {
+void write_block(const ForwardArgs& args, const ForwardBlock<Element>& own, int64_t split) {
   using T = Compute<Element>;
   const auto& block = own.block;
   const int64_t width = padded<T>(args.d_v);
@@ -184,7 +189,7 @@ int64_t forward_scratch(const ForwardArgs& args) {
 }
 
 template <typename Element>
-void begin_block(const ForwardArgs& args, const Block& block, ForwardBlock<Compute<Element>>& own) {
+void begin_block(const ForwardArgs& args, const Block& block, ForwardBlock<Element>& own) {
   using T = Compute<Element>;
   own.block = block;
   own.has_sums = false;
@@ -210,7 +215,11 @@ void forward(const ForwardArgs& args, int64_t task, void* buffer) {
     const int64_t keys = smaller(kTileKeys, range.end - key);
     TileState states[kMostBlocksTogether];
     if (!find_states(args, blocks, count, key, keys, states)) continue;
-    const auto tile = load_tile<Element>(args, blocks[0], key, keys, scratch.key, scratch.value);
+    const KeyTile<Element> tile{key,
+                                keys,
+                                load_along<Element>(blocks[0], args.key, key, keys, args.d, scratch.key),
+                                load_over<Element>(blocks[0], args.value, key, keys, args.d_v, scratch.value),
+                                {}};
     for (int64_t n = 0; n < count; ++n) {
       if (states[n] != TileState::empty) forward_tile(args, scratch.blocks[n], states[n], tile, scratch);
     }

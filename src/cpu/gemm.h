@@ -1,7 +1,8 @@
 #pragma once
 
 // C = A B for the small products of attention. A is read element by element with any strides, B and C by
-// vectors along their rows, which reach to a multiple of the vector length.
+// vectors along their rows, which reach to a multiple of the vector length. T is what A and B consist of:
+// numbers, or pairs of them, of which an element of A and one of B have both products added.
 
 #include "vec.h"
 
@@ -44,14 +45,14 @@ enum class Update {
 
 /// The sums stay in registers: every loop but that over k is unrolled.
 template <typename T, Update update, int kRows, int kVectors>
-[[gnu::always_inline]] inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
-                                             const T* factor) {
+[[gnu::always_inline]] inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                                             const Sum<T>* factor) {
   constexpr int64_t W = kLanes<T>;
-  Vec<T> sums[kRows][kVectors];
+  Vec<Sum<T>> sums[kRows][kVectors];
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) sums[row][v] = Vec<T>{};
+    for (int v = 0; v < kVectors; ++v) sums[row][v] = Vec<Sum<T>>{};
   }
   for (int64_t k = 0; k < depth; ++k) {
     Vec<T> b_row[kVectors];
@@ -62,14 +63,14 @@ template <typename T, Update update, int kRows, int kVectors>
     for (int row = 0; row < kRows; ++row) {
       const auto element = all(a_column[row * a.row_stride]);
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sums[row][v] += element * b_row[v];
+      for (int v = 0; v < kVectors; ++v) add_product<T>(sums[row][v], element, b_row[v]);
     }
   }
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      T* place = c.data + row * c.stride + v * W;
+      Sum<T>* place = c.data + row * c.stride + v * W;
       if constexpr (update == Update::set) store(place, sums[row][v]);
       if constexpr (update == Update::add) store(place, load(place) + sums[row][v]);
       if constexpr (update == Update::scale_add) store(place, load(place) * factor[row] + sums[row][v]);
@@ -79,8 +80,8 @@ template <typename T, Update update, int kRows, int kVectors>
 
 /// The last rows, fewer than a register tile has.
 template <typename T, Update update, int kRows, int kVectors>
-inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
-                      const T* factor) {
+inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                      const Sum<T>* factor) {
   if constexpr (kRows > 0) {
     if (rows == kRows) return gemm_tile<T, update, kRows, kVectors>(depth, a, b, c, factor);
     gemm_rest<T, update, kRows - 1, kVectors>(rows, depth, a, b, c, factor);
@@ -88,8 +89,8 @@ inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b
 }
 
 template <typename T, Update update, int kVectors>
-inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
-                         const T* factor) {
+inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                         const Sum<T>* factor) {
   int64_t row = 0;
   for (; row + kTileRows <= rows; row += kTileRows) {
     gemm_tile<T, update, kTileRows, kVectors>(depth, a.from_row(row), b, {c.data + row * c.stride, c.stride},
@@ -103,7 +104,7 @@ inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T
 /// Whole strips of kVectors, for at most kMostRows rows; returns the column after them.
 template <typename T, Update update, int kMostRows, int kVectors>
 inline int64_t gemm_strips(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
-                           Rows<T> c, const T* factor) {
+                           Rows<Sum<T>> c, const Sum<T>* factor) {
   constexpr int64_t kStrip = kVectors * kLanes<T>;
   int64_t column = 0;
   for (; column + kStrip <= columns; column += kStrip) {
@@ -116,8 +117,8 @@ inline int64_t gemm_strips(int64_t rows, int64_t columns, int64_t depth, Strided
 /// C [rows, columns] = A [rows, depth] B [depth, columns]; columns is a multiple of the vector length. Each
 /// element is summed in the order of k, whatever the sizes.
 template <typename T, Update update>
-inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b, Rows<T> c,
-                 const T* factor = nullptr) {
+inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                 const Sum<T>* factor = nullptr) {
   constexpr int64_t W = kLanes<T>;
   constexpr int kWide = kTileRows / 3;  // with kFewRows rows, fits the registers
   int64_t column = 0;
@@ -137,13 +138,13 @@ inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Row
 }
 
 template <typename T, int kRows, typename Prefetch>
-inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c,
+inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<Sum<T>> c,
                     Prefetch prefetch) {
   constexpr int kTogether = kFewRows / kRows;  // rows of A
   for (int64_t row = 0; row < rows; row += kTogether) {
     const int64_t last = rows - 1 - row;
     for (int n = 0; n < kTogether && n <= last; ++n) prefetch(row + n);
-    Vec<T> sums[kFewRows] = {};
+    Vec<Sum<T>> sums[kFewRows] = {};
 #pragma GCC unroll 4
     for (int together = 0; together < kTogether; ++together) {
       const T* a_row = a.data + (row + (together < last ? together : last)) * a.stride;
@@ -151,12 +152,12 @@ inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> 
         const auto element = load(a_row + k);
 #pragma GCC unroll 4
         for (int n = 0; n < kRows; ++n)
-          sums[together * kRows + n] += element * load(b.data + n * b.stride + k);
+          add_product<T>(sums[together * kRows + n], element, load(b.data + n * b.stride + k));
       }
     }
-    const auto all_sums = four_sums<T>(sums[0], sums[1], sums[2], sums[3]);
+    const auto all_sums = four_sums<Sum<T>>(sums[0], sums[1], sums[2], sums[3]);
     for (int n = 0; n < kTogether && n <= last; ++n) {
-      T* place = c.data + (row + n) * c.stride;
+      Sum<T>* place = c.data + (row + n) * c.stride;
       store(place, all(all_sums[n * kRows]));
       for (int column = 1; column < kRows; ++column) place[column] = all_sums[n * kRows + column];
     }
@@ -167,8 +168,8 @@ inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> 
 /// depth is a multiple of the vector length. For vectors of at least four. Before each row of A,
 /// prefetch(row) is called for what is read later.
 template <typename T, typename Prefetch>
-inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c,
-                 Prefetch prefetch) {
+inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b,
+                 Rows<Sum<T>> c, Prefetch prefetch) {
   if (columns == 1) return dots_of<T, 1>(rows, depth, a, b, c, prefetch);
   if (columns == 2) return dots_of<T, 2>(rows, depth, a, b, c, prefetch);
   return dots_of<T, 4>(rows, depth, a, b, c, prefetch);
@@ -181,7 +182,7 @@ constexpr int64_t kDotChunk = kVectorBytes == 16 ? 16 : 64;
 /// C = A B, or C = C + A B, where depth is the size of a head, in chunks.
 template <typename T, Update update = Update::set>
 inline void gemm_dots(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
-                      Rows<T> c) {
+                      Rows<Sum<T>> c) {
   gemm<T, update>(rows, columns, depth < kDotChunk ? depth : kDotChunk, a, b, c);
   for (int64_t k = kDotChunk; k < depth; k += kDotChunk) {
     const int64_t chunk = depth - k < kDotChunk ? depth - k : kDotChunk;

@@ -28,16 +28,18 @@ void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t 
   }
 }
 
+/// Whether rows may be read where they are: such as lie far apart and are read `often` are copied, since they
+/// would crowd into few places of the first-level cache.
+inline bool can_stay(int64_t stride, int64_t columns, bool often) { return !often || stride <= 2 * columns; }
+
 /// Rows of a key or value as the products read them: in place where they can be, else copied into `copy`.
-/// Rows far apart that are read `often` are copied, too: they would crowd into few places of the first-level
-/// cache.
 template <typename Element>
 Rows<const Compute<Element>> rows_of(const Element* from, int64_t stride, int64_t rows, int64_t columns,
                                      Compute<Element>* copy, bool often = true) {
   using T = Compute<Element>;
   const int64_t width = padded<T>(columns);
   if constexpr (sizeof(Element) == sizeof(T)) {
-    if (width == columns && (!often || stride <= 2 * columns)) return {from, stride};
+    if (width == columns && can_stay(stride, columns, often)) return {from, stride};
   }
   widen_rows(from, stride, rows, columns, copy, width);
   return {copy, width};

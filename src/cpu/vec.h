@@ -90,6 +90,19 @@ inline void store_as(T* to, T value) {
   *to = value;
 }
 
+/// The type that products of T are added up in.
+template <typename T>
+struct SumOf {
+  using type = T;
+};
+template <typename T>
+using Sum = typename SumOf<T>::type;
+
+template <typename T>
+inline void add_product(Vec<Sum<T>>& sum, Vec<T> a, Vec<T> b) {
+  sum += a * b;
+}
+
 template <typename T>
 inline Vec<T> larger(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;

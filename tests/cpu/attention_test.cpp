@@ -258,6 +258,32 @@ TEST_F(FusedAttention, AnyStrides) {
                attention(in.query, one_key.repeat({1, 4, 1, 1}), in.value), 0);
 }
 
+TEST_F(FusedAttention, RowsThatBeginAtAnyElement) {
+  const auto odd = [](const torch::Tensor& tensor) {
+    return torch::constant_pad_nd(tensor, {1, 4}, NAN).slice(-1, 1, 1 + tensor.size(-1));
+  };
+  for (const auto dtype : dtypes) {
+    const auto in = Inputs::random({1, 2, 1, 41, 51, 32, 64}, dtype);
+    const Inputs spread{odd(in.query), odd(in.key), odd(in.value), {}, {}};
+    expect_close(attention(spread.query, spread.key, spread.value), attention(in.query, in.key, in.value), 0);
+  }
+}
+
+TEST_F(FusedAttention, HiddenNaNsReachNoOtherGradient) {
+  // Of a key that the mask hides from all queries, and an odd number of them.
+  for (const auto dtype : dtypes) {
+    const auto in = Inputs::random({1, 1, 1, 7, 9, 16, 16}, dtype);
+    in.key.select(2, 4).fill_(NAN);
+    auto allowed = torch::ones({7, 9}, torch::kBool);
+    allowed.select(1, 4).fill_(false);
+    const auto got = run(in.leaves(dtype), {.mask = dense(allowed)}, Backend::fused);
+    EXPECT_TRUE(got.output.isfinite().all().item<bool>()) << dtype;
+    EXPECT_TRUE(got.gradients[1].isfinite().all().item<bool>()) << dtype;
+    EXPECT_TRUE(got.gradients[2].isfinite().all().item<bool>()) << dtype;
+    EXPECT_EQ(got.gradients[2].select(2, 4).abs().max().item<double>(), 0) << dtype;
+  }
+}
+
 TEST_F(FusedAttention, OffsetsBeyondThirtyTwoBits) {
   // Four billion elements: stride 0 makes them the same row.
   const auto row = torch::randn({1, 1, 1, 16});
@@ -304,16 +330,18 @@ TEST_F(FusedAttention, GradientsKeepNoMemoryBesideTheirOwn) {
 }
 
 TEST_F(FusedAttention, KeysPastTheirLengthAreNeverRead) {
-  for (const int64_t keys : {50, 500}) {
-    auto in = Inputs::random({2, 2, 1, 9, keys, 16, 16}, torch::kFloat);
-    in.key.slice(2, keys - 20).fill_(NAN);
-    in.value.slice(2, keys - 20).fill_(NAN);
-    const auto leaves = in.leaves(torch::kFloat);
-    const auto lengths = torch::tensor({keys - 20, int64_t{3}});
-    const auto got = run(leaves, {.mask = key_lengths(lengths)}, Backend::fused);
-    EXPECT_TRUE(got.output.isfinite().all().item<bool>());
-    for (const auto& gradient : got.gradients) EXPECT_TRUE(gradient.isfinite().all().item<bool>());
-    EXPECT_EQ(got.gradients[1].slice(2, keys - 20).abs().max().item<double>(), 0);
+  for (const auto dtype : dtypes) {
+    for (const int64_t keys : {50, 500}) {
+      auto in = Inputs::random({2, 2, 1, 9, keys, 16, 16}, dtype);
+      in.key.slice(2, keys - 20).fill_(NAN);
+      in.value.slice(2, keys - 20).fill_(NAN);
+      const auto leaves = in.leaves(dtype);
+      const auto lengths = torch::tensor({keys - 20, int64_t{3}});
+      const auto got = run(leaves, {.mask = key_lengths(lengths)}, Backend::fused);
+      EXPECT_TRUE(got.output.isfinite().all().item<bool>()) << dtype;
+      for (const auto& gradient : got.gradients) EXPECT_TRUE(gradient.isfinite().all().item<bool>()) << dtype;
+      EXPECT_EQ(got.gradients[1].slice(2, keys - 20).abs().max().item<double>(), 0) << dtype;
+    }
   }
 }
 
@@ -331,9 +359,11 @@ bool same_bits(const std::vector<torch::Tensor>& left, const std::vector<torch::
 
 TEST_F(FusedAttention, SameBitsForEveryThreadCountAndRun) {
   const int threads = at::get_num_threads();
-  for (const auto& sizes : {Sizes{1, 1, 1, 300, 900, 32, 32}, Sizes{2, 6, 2, 70, 200, 16, 24}}) {
-    auto in = Inputs::random(sizes, torch::kFloat);
-    in.bias = torch::randn({sizes.queries, sizes.keys});
+  for (const auto& [sizes, dtype] : {std::pair{Sizes{1, 1, 1, 300, 900, 32, 32}, torch::kFloat},
+                                     {Sizes{2, 6, 2, 70, 200, 16, 24}, torch::kFloat},
+                                     {Sizes{2, 6, 2, 70, 200, 16, 24}, torch::kBFloat16}}) {
+    auto in = Inputs::random(sizes, dtype);
+    in.bias = torch::randn({sizes.queries, sizes.keys}).to(dtype);
     const AttentionParams params{.mask = causal(), .dropout_p = 0.1};
     at::set_num_threads(1);
     const auto first = everything(in, params);
