@@ -16,6 +16,7 @@ LimitKernels limits_kernels_default();
 #ifdef ATTEND_X86
 LimitKernels limits_kernels_avx2();
 LimitKernels limits_kernels_avx512();
+LimitKernels limits_kernels_avx512_bf16();
 #endif
 
 namespace {
@@ -23,6 +24,7 @@ namespace {
 LimitKernels detected_kernels() {
 #ifdef ATTEND_X86
   const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512" && __builtin_cpu_supports("avx512bf16")) return limits_kernels_avx512_bf16();
   if (capability == "AVX512") return limits_kernels_avx512();
   if (capability == "AVX2") return limits_kernels_avx2();
 #endif
@@ -46,11 +48,13 @@ double median_of_runs(const std::function<void()>& run) {
 
 }  // namespace
 
-void multiply_add(double flops) {
+void multiply_add(double flops, bool in_bfloat16) {
   const int threads = at::get_num_threads();
-  const auto steps = static_cast<int64_t>(flops / static_cast<double>(threads * kernels().flops_per_step));
-  at::parallel_for(0, threads, 1, [steps](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) sink = kernels().multiply_add(steps);
+  const auto run = in_bfloat16 ? kernels().multiply_add_bfloat16 : kernels().multiply_add;
+  const auto per_step = in_bfloat16 ? kernels().bfloat16_flops_per_step : kernels().flops_per_step;
+  const auto steps = static_cast<int64_t>(flops / static_cast<double>(threads * per_step));
+  at::parallel_for(0, threads, 1, [run, steps](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) sink = run(steps);
   });
 }
 
@@ -63,14 +67,15 @@ void read(const torch::Tensor& tensor) {
   });
 }
 
-double Limits::milliseconds(double flops, double bytes) const {
-  return std::max(flops / gflops, bytes / gigabytes) / 1e6;
+double Limits::milliseconds(double flops, bool in_bfloat16, double bytes) const {
+  return std::max(flops / (in_bfloat16 ? bfloat16_gflops : gflops), bytes / gigabytes) / 1e6;
 }
 
 Limits measure_limits() {
   constexpr double kFlops = 1e9;
   const auto beyond_caches = torch::ones({int64_t{1} << 26});  // 256 MiB
   return {kFlops / 1e6 / median_of_runs([] { multiply_add(kFlops); }),
+          kFlops / 1e6 / median_of_runs([] { multiply_add(kFlops, /*in_bfloat16=*/true); }),
           static_cast<double>(beyond_caches.nbytes()) / 1e6 / median_of_runs([&] { read(beyond_caches); })};
 }
 

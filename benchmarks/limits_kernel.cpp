@@ -1,7 +1,7 @@
 // Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
 #include "limits_kernel.h"
 
-#include "../src/cpu/vec.h"
+#include "../src/cpu/operands.h"
 
 namespace attend::benchmarks {
 namespace {
@@ -31,6 +31,23 @@ float multiply_add(int64_t steps) {
   return lanes_and_chains(chains);
 }
 
+#if defined(__AVX512BF16__)
+float multiply_add_bfloat16(int64_t steps) {
+  Vec<float> chains[kChains] = {};
+  Vec<cpu::BFloat16Pair> a = {}, b = {};
+  asm volatile("" : "+m"(a), "+m"(b));
+  for (int64_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 12
+    for (int chain = 0; chain < kChains; ++chain) cpu::add_product<cpu::BFloat16Pair>(chains[chain], a, b);
+  }
+  return lanes_and_chains(chains);
+}
+constexpr int64_t kBFloat16FlopsPerStep = 4 * kChains * kLanes;
+#else
+constexpr auto multiply_add_bfloat16 = multiply_add;
+constexpr int64_t kBFloat16FlopsPerStep = 2 * kChains * kLanes;
+#endif
+
 float sum(const float* numbers, int64_t n) {
   Vec<float> chains[kChains] = {};
   int64_t i = 0;
@@ -46,6 +63,8 @@ float sum(const float* numbers, int64_t n) {
 }  // namespace
 
 LimitKernels ATTEND_KERNELS();
-LimitKernels ATTEND_KERNELS() { return {multiply_add, 2 * kChains * kLanes, sum}; }
+LimitKernels ATTEND_KERNELS() {
+  return {multiply_add, 2 * kChains * kLanes, multiply_add_bfloat16, kBFloat16FlopsPerStep, sum};
+}
 
 }  // namespace attend::benchmarks

@@ -27,14 +27,15 @@ std::optional<Measurement> measure(const Row& row, const Sides& sides, int threa
     return {};
   }
   const auto times = compare([&] { sides.ours(); }, [&] { sides.theirs(); }, pairs);
-  return Measurement{.name = row.name,
-                     .unit = row.unit,
-                     .threads = threads,
-                     .times = times,
-                     .target = row.target,
-                     .gflops = sides.flops / times.ours / 1e6,
-                     .gigabytes = sides.bytes / times.ours / 1e6,
-                     .of_bound = limits().milliseconds(sides.flops, sides.bytes) / times.ours};
+  return Measurement{
+      .name = row.name,
+      .unit = row.unit,
+      .threads = threads,
+      .times = times,
+      .target = row.target,
+      .gflops = sides.flops / times.ours / 1e6,
+      .gigabytes = sides.bytes / times.ours / 1e6,
+      .of_bound = limits().milliseconds(sides.flops, sides.in_bfloat16, sides.bytes) / times.ours};
 }
 
 std::optional<Measurement> measure_elsewhere(const Row& row, int threads, int pairs) {

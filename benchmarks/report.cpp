@@ -38,8 +38,9 @@ std::string amount(double number, const std::string& unit) {
 }
 
 std::string bound_text(const Bound& bound) {
-  return fmt::format("{:.0f} GFLOP/s of multiply-adds and {:.1f} GB/s of plain reads with {}",
-                     bound.limits.gflops, bound.limits.gigabytes, threads_text(bound.threads));
+  return fmt::format(
+      "{:.0f} GFLOP/s of multiply-adds, {:.0f} of bfloat16, and {:.1f} GB/s of plain reads with {}",
+      bound.limits.gflops, bound.limits.bfloat16_gflops, bound.limits.gigabytes, threads_text(bound.threads));
 }
 
 /// "AMD EPYC, 2 cores, AVX2, LibTorch 2.13.0"

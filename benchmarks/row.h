@@ -21,6 +21,7 @@ struct Sides {
   /// Floating-point operations and bytes read by one run of ours, those that can't be done without; 0 where
   /// nobody counts them.
   double flops = 0, bytes = 0;
+  bool in_bfloat16 = false;  ///< the floating-point operations
 };
 
 enum class Threads { one_and_all, one, all };
