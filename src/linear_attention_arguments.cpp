@@ -71,7 +71,8 @@ at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, cons
   if (!is_whole || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
     fail(function, "key_lengths", c10::str("int64 or int32 [B] = [", sizes.batch, "]"), describe(lengths));
   }
-  auto on_cpu = lengths.to(at::kCPU, at::kLong).contiguous();
+  // A copy, for gradients are computed of the lengths that were.
+  auto on_cpu = lengths.to(at::kCPU, at::kLong).clone(at::MemoryFormat::Contiguous);
   for (int64_t b = 0; b < sizes.batch; ++b) {
     const int64_t length = on_cpu.const_data_ptr<int64_t>()[b];
     if (length < 0 || length > sizes.keys) {
@@ -94,7 +95,7 @@ void check_decay(const char* function, const at::Tensor& log_decay, const at::Te
 
 /// [H], [B, H, Lk] or [B, H, Lk, D] of what the caller gave, in compute type.
 at::Tensor decay_with_heads(const at::Tensor& log_decay, const LinearSizes& sizes, at::ScalarType type) {
-  auto widened = log_decay.to(type);
+  auto widened = materialized(log_decay.to(type));
   if (log_decay.sizes() == at::IntArrayRef({sizes.heads})) return widened;
   const bool is_per_channel = log_decay.dim() == sizes.query_dim;
   return is_per_channel ? widened.reshape({sizes.batch, sizes.heads, sizes.keys, sizes.features})
@@ -159,12 +160,12 @@ CheckedLinearCall check_linear_attention(const char* function, const at::Tensor&
     check_shape(
         function, "beta", params.beta,
         {{name_of(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})}});
-    call.beta = params.beta.to(type).reshape({sizes.batch, sizes.heads, sizes.keys});
+    call.beta = materialized(params.beta.to(type)).reshape({sizes.batch, sizes.heads, sizes.keys});
   }
   if (params.initial_state.defined()) {
     check_linear_state(function, "initial_state", params.initial_state, query, sizes, params.normalize);
-    call.initial_state =
-        params.initial_state.to(type).reshape({sizes.batch, sizes.heads, sizes.features, sizes.state_width});
+    call.initial_state = materialized(params.initial_state.to(type))
+                             .reshape({sizes.batch, sizes.heads, sizes.features, sizes.state_width});
   }
   call.key_lengths = checked_lengths(function, params.key_lengths, sizes);
   return {call, sizes};

@@ -26,6 +26,9 @@ void check_absent(const char* argument, const at::Tensor& tensor) {
 void check_state(const at::Tensor& state, const at::Tensor& query, const CheckedLinearCall& checked) {
   check_linear_state(kFunction, "state", state, query, checked.sizes, checked.call.normalize);
   const auto type = checked.call.compute_type();
+  if (state.is_neg() || state._is_zerotensor()) {
+    fail(kFunction, "state", "values in memory as they are", "a negated view or zeros that have no memory");
+  }
   if (state.scalar_type() != type || !state.is_contiguous()) {
     fail(kFunction, "state", c10::str("a contiguous tensor of dtype ", checks::dtype_name(type)),
          c10::str(describe(state), " of strides ", state.strides()));
@@ -78,6 +81,7 @@ at::Tensor linear_attention_step(const at::Tensor& query, const at::Tensor& key,
   at::Tensor output;
   if (query.device().is_cpu()) {
     output = cpu::linear_attention_step(call, four);
+    if (!state.is_inference()) state.unsafeGetTensorImpl()->bump_version();
   } else {
     call.initial_state = four;
     const auto result = reference::linear_attention_recurrent(call);

@@ -340,6 +340,66 @@ TEST_F(LinearAttention, StrongDecaysForgetAndStayFinite) {
   }
 }
 
+TEST_F(LinearAttention, AFinalStateAfterNoStepIsACopy) {
+  const auto q = random({1, 1, 0, 4}), v = random({1, 1, 0, 3}), state = random({1, 1, 4, 4});
+  for (const auto& [name, form] : forms) {
+    const auto result = linear_attention(q, q, v, {.is_causal = true, .initial_state = state, .form = form});
+    expect_close(result.final_state, state, 0, name);
+    EXPECT_NE(result.final_state.data_ptr(), state.data_ptr()) << name;
+  }
+}
+
+TEST_F(LinearAttention, GradientsAreOfTheLengthsThatWere) {
+  const auto q = random({1, 1, 20, 4}).requires_grad_(), v = random({1, 1, 20, 3});
+  for (const auto& [name, form] : forms) {
+    auto lengths = torch::full({1}, 10, torch::kLong);
+    const auto output =
+        linear_attention(q, q, v, {.is_causal = true, .key_lengths = lengths, .form = form}).output.sum();
+    const auto before = torch::autograd::grad({output}, {q}, {}, /*retain_graph=*/true)[0];
+    lengths.fill_(20);
+    expect_close(torch::autograd::grad({output}, {q})[0], before, 0, name);
+  }
+}
+
+/// float32 keeps exp(x) to a few roundings however small, and sums of positive terms to as many roundings as
+/// there are terms.
+TEST_F(LinearAttention, FeaturesOfNegativeInputsKeepTheirDigits) {
+  const int64_t length = 9, d = 8;
+  const auto k = torch::randn({1, 1, length, d}), v = torch::randn({1, 1, length, 3});
+  const auto phi = [](const torch::Tensor& x) {
+    const auto wide = x.to(torch::kDouble);
+    return torch::where(wide > 0, wide + 1, wide.exp());
+  };
+  const double tolerance = 2 * (length + d + 8) * unit_roundoff(torch::kFloat) * v.abs().max().item<double>();
+  for (const double mean : {-1.0, -12.0, -16.0, -20.0, -60.0}) {
+    const auto q = torch::randn({1, 1, length, d}) + mean;
+    for (const bool is_causal : {true, false}) {
+      const NaiveLinearAttention naive{.normalize = true, .is_causal = is_causal};
+      const auto exact = naive(phi(q), phi(k), v.to(torch::kDouble));
+      for (const auto& [name, form] : forms) {
+        expect_close(linear_attention(q, k, v, {.is_causal = is_causal, .form = form}).output, exact,
+                     tolerance, c10::str(name, ", queries of mean ", mean));
+      }
+    }
+  }
+}
+
+TEST_F(LinearAttention, ANormaliserThatUnderflowsGivesZeros) {
+  const auto v = torch::randn({1, 1, 5, 3});
+  for (const double mean : {-35.0, -38.0, -45.0, -60.0}) {
+    const auto q = torch::full({1, 1, 5, 4}, mean).requires_grad_(), k = q.detach().clone().requires_grad_();
+    for (const auto& [name, form] : forms) {
+      const auto output = linear_attention(q, k, v, {.is_causal = true, .form = form}).output;
+      const bool is_zero = mean < -36;  // 4 exp(2 mean) < 2^-126 / 2^-23
+      EXPECT_EQ((output == 0).all().item<bool>(), is_zero) << name << mean;
+      for (const auto& gradient : torch::autograd::grad({1e6 * output.sum()}, {q, k})) {
+        EXPECT_TRUE(gradient.isfinite().all().item<bool>()) << name << mean;
+        EXPECT_EQ(gradient.abs().max().item<double>() == 0, is_zero) << name << mean;
+      }
+    }
+  }
+}
+
 TEST_F(LinearAttention, ANormaliserOfZeroGivesZeros) {
   auto q = random({1, 1, 5, 4}).requires_grad_();
   const auto k = -random({1, 1, 5, 4}).abs(), v = random({1, 1, 5, 3});

@@ -96,7 +96,8 @@ struct LinearAttentionResult {
 /// dtype: float64, float32, bfloat16 or float16, the same for query, key and value; log_decay, beta and
 /// initial_state in the query's dtype or float32. Sums, states and the final state are float32 (float64 for
 /// float64). Differentiable, twice and in forward mode too, in all of them. An output whose normaliser is 0
-/// is 0, with gradients 0. Decays enter as products of factors of at most 1, nothing is divided by one:
+/// is 0, with gradients 0; so is one whose normaliser is below 1e-31 (1e-292 for float64), where terms of it
+/// underflow. Decays enter as products of factors of at most 1, nothing is divided by one:
 /// nothing overflows, however strong the decay or long the sequence.
 ///
 /// Random features are stabilised: with normalize, the exponents of each query are lowered by its largest,

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "../cpu/linear_attention.h"
+#include "../inputs.h"
 #include "../reference/linear_attention.h"
 #include "gradients.h"
 
@@ -64,7 +65,8 @@ variable_list recorded_backward(LinearAttentionCall call, const variable_list& g
 
 variable_list fused_backward(const LinearAttentionCall& call, const cpu::LinearAttentionOutputs& outputs,
                              const variable_list& grads) {
-  const auto found = cpu::linear_attention_backward(call, outputs, grads[0], grads[1]);
+  const auto values = [](const at::Tensor& grad) { return grad.defined() ? materialized(grad) : grad; };
+  const auto found = cpu::linear_attention_backward(call, outputs, values(grads[0]), values(grads[1]));
   variable_list all = {found.query, found.key, found.value};
   for (const auto& gradient : {found.log_decay, found.beta, found.initial_state}) {
     if (gradient.defined()) all.push_back(gradient);

@@ -66,6 +66,7 @@ struct Bound {
     args.value = heads_of(value);
     args.decay_width = log_decay.defined() ? log_decay.size(3) : 0;
     if (log_decay.defined()) args.log_decay = heads_of(log_decay);
+    args.has_beta = beta.defined();
     if (beta.defined()) args.beta = heads_of(beta);
     args.key_lengths = lengths.defined() ? lengths.const_data_ptr<int64_t>() : nullptr;
     args.batch = query.size(0);
@@ -125,9 +126,11 @@ struct Held {
     const int64_t at_least = std::max(kHeldBytes / std::max<int64_t>(of_head, 1), of_threads);
     return std::max<int64_t>(1, std::min(at_least, args.batch * args.heads));
   }
-  /// Of a head.
+  /// Of a head; values of no columns have no blocks of them.
   int64_t least_tasks() const {
-    return args.has_delta_rule() ? bound.kernels.column_blocks(args) : bound.kernels.row_blocks(args);
+    const auto& kernels = bound.kernels;
+    return std::max<int64_t>(1,
+                             args.has_delta_rule() ? kernels.column_blocks(args) : kernels.row_blocks(args));
   }
 };
 

@@ -2,6 +2,8 @@
 
 // The outputs of a chunk from the state at its start and its own keys and values.
 
+#include <limits>
+
 #include "linear_attention_delta.h"
 
 namespace attend::cpu {
@@ -42,6 +44,13 @@ Rows<const Compute<Element>> written_or_value_rows(const LinearArgs& args, const
   return written_rows(args, chunk, write_strengths(args, chunk, beta), copy);
 }
 
+/// 0 where a normaliser is so small that terms of it may have underflown, and gradients over it overflow.
+template <typename T>
+T normaliser_or_zero(T normaliser) {
+  constexpr T kSmallest = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
+  return normaliser > -kSmallest && normaliser < kSmallest ? T{0} : normaliser;
+}
+
 /// o_t = scale * read_t, over the normaliser.
 template <typename Element>
 void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<Element>* read) {
@@ -49,7 +58,8 @@ void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<El
   const int64_t width = padded<T>(args.state_width()), first = first_query_step(args);
   for (int64_t t = chunk.queries.begin; t < chunk.queries.end; ++t) {
     T* row = read + t * width;
-    const T scale = static_cast<T>(args.scale), normaliser = args.normalize ? row[args.d_v] : T{1};
+    const T scale = static_cast<T>(args.scale),
+            normaliser = args.normalize ? normaliser_or_zero(row[args.d_v]) : T{1};
     for (int64_t w = 0; w < width; w += kLanes<T>) {
       const auto scaled = load(row + w) * scale;
       store(row + w, !args.normalize ? scaled : normaliser == 0 ? Vec<T>{} : scaled / normaliser);

@@ -43,7 +43,8 @@ struct LinearArgs {
   Heads query, key, value;
   Heads log_decay;             ///< of T, [B, H, Lk, decay_width]
   int64_t decay_width;         ///< 0: no decay; 1, or d for each channel
-  Heads beta;                  ///< of T, [B, H, Lk, 1]; or null: no delta rule
+  bool has_beta;               ///< false: no delta rule
+  Heads beta;                  ///< of T, [B, H, Lk, 1]
   const int64_t* key_lengths;  ///< [B] or null
   int64_t batch, heads, kv_heads, queries, keys, d, d_v;
   KernelFeatureMap feature_map;
@@ -59,7 +60,7 @@ struct LinearArgs {
 
   int64_t steps() const { return queries > keys ? queries : keys; }
   int64_t chunks() const { return (steps() + kChunk - 1) / kChunk; }
-  bool has_delta_rule() const { return beta.data != nullptr; }
+  bool has_delta_rule() const { return has_beta; }
   int64_t state_width() const { return d_v + (normalize ? 1 : 0); }
 };
 

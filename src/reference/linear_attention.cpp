@@ -3,17 +3,17 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/clamp_max.h>
 #include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/elu.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/relu.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "keys.h"
 
@@ -34,11 +34,18 @@ at::Tensor decay_of_each_step(const LinearAttentionCall& call) {
   return g.view({1, -1, 1, 1}).expand({call.query.size(0), g.size(0), call.key.size(2), 1});
 }
 
+/// Below it terms of a normaliser may have underflown, and gradients over it overflow.
+double smallest_normaliser(at::ScalarType type) {
+  const auto of = [](auto limits) { return double{limits.min() / limits.epsilon()}; };
+  return type == at::kDouble ? of(std::numeric_limits<double>()) : of(std::numeric_limits<float>());
+}
+
 }  // namespace
 
 at::Tensor feature_map(const at::Tensor& tensor, FeatureMap map) {
   const auto x = widen(tensor);
-  if (map == FeatureMap::elu_plus_one) return at::elu(x) + 1;
+  // exp(x) - 1 + 1 would leave nothing of a small exp(x).
+  if (map == FeatureMap::elu_plus_one) return at::where(x > 0, x + 1, at::exp(at::clamp_max(x, 0)));
   return map == FeatureMap::relu ? at::relu(x) : x;
 }
 
@@ -46,7 +53,7 @@ at::Tensor normalized(const at::Tensor& read, double scale, bool normalize) {
   if (!normalize) return read * scale;
   const int64_t d_v = read.size(-1) - 1;
   const auto normaliser = read.slice(-1, d_v);
-  const auto is_zero = normaliser == 0;
+  const auto is_zero = normaliser.abs() < smallest_normaliser(normaliser.scalar_type());
   const auto output = read.slice(-1, 0, d_v) * scale / at::where(is_zero, 1.0, normaliser);
   return at::where(is_zero, 0.0, output);
 }
@@ -77,7 +84,8 @@ LinearInputs linear_inputs(const LinearAttentionCall& call) {
           decay.defined() ? aligned(decay, steps) : decay,
           beta.defined() ? aligned(beta, steps) : beta,
           call.initial_state.defined()
-              ? call.initial_state
+              // With no step it is the final state, which is the caller's own.
+              ? (steps == 0 ? call.initial_state.clone() : call.initial_state)
               : at::zeros({batch, heads, key.size(3), call.state_width()}, key.options())};
 }
 

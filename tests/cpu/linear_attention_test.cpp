@@ -162,7 +162,7 @@ std::vector<double> sizes_of_terms(const Inputs& in, Setting setting) {
   auto of_numerator = leaves, of_normaliser = leaves;
   of_numerator.initial_state = leaves.initial_state.narrow(-1, 0, d_v);
   of_normaliser.initial_state = leaves.initial_state.narrow(-1, d_v, 1);
-  of_normaliser.value = torch::ones_like(leaves.value.narrow(-1, 0, 1));
+  of_normaliser.value = torch::ones_like(leaves.value.sum(-1, /*keepdim=*/true));
   of_normaliser.beta = torch::Tensor();  // the delta rule passes the normaliser by
   const auto output_of = [&](const Inputs& inputs) {
     return linear_attention(inputs.query, inputs.key, inputs.value,
@@ -276,6 +276,48 @@ TEST_F(FusedLinearAttention, QueriesAreAlignedWithTheLastKey) {
   for (const auto& s : std::vector<Sizes>{
            {2, 2, 1, 3, 70, 5, 4}, {2, 2, 1, 70, 3, 5, 4}, {2, 2, 2, 5, 0, 5, 4}, {2, 2, 2, 0, 5, 5, 4}}) {
     for (const auto& setting : settings()) expect_accurate(s, setting);
+  }
+}
+
+TEST_F(FusedLinearAttention, ValuesMayHaveNoColumns) {
+  for (const int64_t batch : {1, 2}) {
+    for (const auto& setting : settings()) expect_accurate({batch, 1, 1, 3, 3, 4, 0}, setting);
+  }
+}
+
+/// What PyTorch only took note of: a negation, and zeros without memory.
+TEST_F(FusedLinearAttention, NegatedViewsAndZerosWithoutMemoryAreTheirValues) {
+  const auto noted = [](const torch::Tensor& x, bool is_zero) {
+    return is_zero ? torch::_efficientzerotensor(x.sizes(), x.options()) : torch::_neg_view(-x);
+  };
+  for (const auto& setting : settings()) {
+    for (const bool is_zero : {false, true}) {
+      const auto in = Inputs::random({2, 2, 1, 5, 5, 4, 3}, setting).leaves(torch::kFloat);
+      for (auto member : {&Inputs::log_decay, &Inputs::beta, &Inputs::initial_state}) {
+        if (!(in.*member).defined()) continue;
+        auto plain = in, as_noted = in;
+        as_noted.*member = noted(in.*member, is_zero);
+        plain.*member = (as_noted.*member).clone();
+        const auto of = [&](const Inputs& inputs) {
+          return linear_attention(inputs.query, inputs.key, inputs.value,
+                                  params_of(inputs, setting, LinearForm::fused));
+        };
+        EXPECT_TRUE(same_bits(of(as_noted).output, of(plain).output)) << setting.name;
+        EXPECT_TRUE(same_bits(of(as_noted).final_state, of(plain).final_state)) << setting.name;
+      }
+      const auto [output, state] =
+          linear_attention(in.query, in.key, in.value, params_of(in, setting, LinearForm::fused));
+      const auto grad_output = noted(torch::randn_like(output), is_zero),
+                 grad_state = noted(torch::randn_like(state), is_zero);
+      const auto gradient = [&, output = output, state = state](const torch::Tensor& of_output,
+                                                                const torch::Tensor& of_state) {
+        return torch::autograd::grad({output, state}, {in.query}, {of_output, of_state},
+                                     /*retain_graph=*/true)[0];
+      };
+      EXPECT_TRUE(
+          same_bits(gradient(grad_output, grad_state), gradient(grad_output.clone(), grad_state.clone())))
+          << setting.name;
+    }
   }
 }
 
@@ -428,6 +470,20 @@ TEST_F(FusedLinearAttention, StepsOfTwoAndThreeDimensionsAreOfOneHead) {
   EXPECT_TRUE(same_bits(two.first, four.first[1][0]) && same_bits(two.second, four.second[1][0]));
 }
 
+TEST_F(FusedLinearAttention, AStepTellsAutogradThatTheStateHasChanged) {
+  const auto x = torch::randn({1, 1, 1, 4});
+  auto state = torch::zeros({1, 1, 4, 5});
+  const auto weight = torch::ones_like(state).requires_grad_();
+  const auto loss = (weight * state).sum();
+  linear_attention_step(x, x, x, state);
+  EXPECT_EQ(state._version(), 1);
+  EXPECT_NE(error_of([&] { loss.backward(); }).find("modified by an inplace operation"), std::string::npos);
+  const c10::InferenceMode inference;
+  auto of_inference = torch::zeros({1, 1, 4, 5});
+  linear_attention_step(x, x, x, of_inference);
+  EXPECT_TRUE(same_bits(of_inference, state));
+}
+
 TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
   const auto x = torch::ones({1, 2, 1, 4});
   auto state = torch::zeros({1, 2, 4, 5}), narrow = torch::zeros({1, 2, 4, 4}), half = state.to(torch::kHalf);
@@ -443,6 +499,13 @@ TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
             prefix +
                 "state: expected a contiguous tensor of dtype float32, got float16 [1, 2, 4, 5] of strides "
                 "[40, 20, 5, 1]");
+  auto negated = torch::_neg_view(state), zeros = torch::_efficientzerotensor({1, 2, 4, 5}, x.options());
+  for (auto* wrong : {&negated, &zeros}) {
+    EXPECT_EQ(error(x, *wrong, {}),
+              prefix +
+                  "state: expected values in memory as they are, got a negated view or zeros that have no "
+                  "memory");
+  }
   EXPECT_EQ(error(x, state, {.initial_state = state}),
             prefix + "initial_state: expected none, got float32 [1, 2, 4, 5]");
   EXPECT_EQ(error(x.clone().requires_grad_(), state, {}),
