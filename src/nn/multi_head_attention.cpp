@@ -1,7 +1,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 #include <attend/attention.h>
 #include <attend/nn/multi_head_attention.h>
 #include <torch/nn/init.h>
@@ -12,6 +11,7 @@
 #include "../checks.h"
 #include "../mask_node.h"
 #include "inputs.h"
+#include "linear.h"
 #include "unit.h"
 
 namespace attend::nn {
@@ -94,7 +94,7 @@ torch::Tensor project(const MultiHeadAttentionImpl& module, const torch::Tensor&
   const auto bias =
       module.in_proj_bias.defined() ? module.in_proj_bias.narrow(0, rows.first, rows.count) : torch::Tensor();
   const auto heads =
-      at::linear(input, weight, bias).unflatten(-1, {-1, module.options.head_dim()}).transpose(-3, -2);
+      linear(input, weight, bias).unflatten(-1, {-1, module.options.head_dim()}).transpose(-3, -2);
   return heads.dim() == 4 ? heads : heads.unsqueeze(0);
 }
 
@@ -423,7 +423,7 @@ void MultiHeadAttentionImpl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor MultiHeadAttentionImpl::project_out(const torch::Tensor& heads, int64_t query_dim) {
-  const auto result = out_proj(heads.transpose(1, 2).flatten(2));
+  const auto result = linear(heads.transpose(1, 2).flatten(2), *out_proj);
   return query_dim == 3 ? result : result.squeeze(0);
 }
 

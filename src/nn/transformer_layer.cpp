@@ -1,8 +1,6 @@
 #include <ATen/ops/dropout.h>
-#include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/relu.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zeros.h>
@@ -12,6 +10,7 @@
 
 #include "../checks.h"
 #include "inputs.h"
+#include "linear.h"
 
 namespace attend::nn {
 namespace {
@@ -70,7 +69,7 @@ MultiHeadAttentionOptions cross_options(const TransformerLayerOptions& options) 
       .bias(options.bias());
 }
 
-torch::nn::Linear linear(const TransformerLayerOptions& options, int64_t in, int64_t out) {
+torch::nn::Linear make_linear(const TransformerLayerOptions& options, int64_t in, int64_t out) {
   return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(options.bias()));
 }
 
@@ -79,12 +78,12 @@ template <typename Layer>
 void register_common(Layer& layer) {
   const auto& options = layer.options;
   layer.linear1 =
-      layer.register_module("linear1", linear(options, options.d_model(), options.dim_feedforward()));
+      layer.register_module("linear1", make_linear(options, options.d_model(), options.dim_feedforward()));
   layer.linear2 =
-      layer.register_module("linear2", linear(options, options.dim_feedforward(), options.d_model()));
+      layer.register_module("linear2", make_linear(options, options.dim_feedforward(), options.d_model()));
   if (options.activation() == Activation::swiglu) {
-    layer.linear_gate =
-        layer.register_module("linear_gate", linear(options, options.d_model(), options.dim_feedforward()));
+    layer.linear_gate = layer.register_module(
+        "linear_gate", make_linear(options, options.d_model(), options.dim_feedforward()));
   }
   layer.norm1 = layer.register_module("norm1", Norm(options));
   layer.norm2 = layer.register_module("norm2", Norm(options));
@@ -97,20 +96,20 @@ torch::Tensor dropped(const Layer& layer, const torch::Tensor& x) {
 }
 
 template <typename Layer>
-torch::Tensor activated(Layer& layer, const torch::Tensor& x) {
+torch::Tensor activated(const Layer& layer, const torch::Tensor& x) {
   switch (layer.options.activation()) {
     case Activation::relu:
-      return at::relu(layer.linear1(x));
+      return linear(x, *layer.linear1, Pointwise::relu);
     case Activation::gelu:
-      return at::gelu(layer.linear1(x));
+      return linear(x, *layer.linear1, Pointwise::gelu);
     default:
-      return at::silu(layer.linear_gate(x)) * layer.linear1(x);
+      return at::silu(linear(x, *layer.linear_gate)) * linear(x, *layer.linear1);
   }
 }
 
 template <typename Layer>
-torch::Tensor feed_forward(Layer& layer, const torch::Tensor& x) {
-  return layer.linear2(dropped(layer, activated(layer, x)));
+torch::Tensor feed_forward(const Layer& layer, const torch::Tensor& x) {
+  return linear(dropped(layer, activated(layer, x)), *layer.linear2);
 }
 
 /// x and a part of the layer, with dropout, a residual and a norm.

@@ -290,6 +290,43 @@ TEST_F(TransformerModules, DecoderStepsEqualTheWhole) {
   }
 }
 
+// ---- without gradients, where products go another way
+
+class WithoutGradients : public TransformerModules,
+                         public ::testing::WithParamInterface<std::pair<Activation, bool>> {};
+
+TEST_P(WithoutGradients, LayersAreAsAccurate) {
+  const auto [activation, has_bias] = GetParam();
+  TransformerEncoderLayer layer(small_layer().activation(activation).bias(has_bias));
+  layer->eval();
+  TransformerEncoderLayer exact(std::dynamic_pointer_cast<nn::TransformerEncoderLayerImpl>(layer->clone()));
+  exact->to(torch::kDouble);
+  const auto x = torch::randn({8, 5, 40}).transpose(0, 2);  // 200 rows, strided
+  const auto with_gradients = layer(x);
+  EXPECT_TRUE(with_gradients.requires_grad());
+  const torch::NoGradGuard no_grad;
+  const auto expected = exact(x.to(torch::kDouble));
+  const auto without = layer(x);
+  expect_as_accurate(without, max_difference(with_gradients, expected), expected, 2, "a batch");
+  expect_as_accurate(layer(x[0]), max_difference(with_gradients[0], expected[0]), expected[0], 2, "few rows");
+  EXPECT_EQ(layer(x.slice(1, 0, 0)).sizes(), (std::vector<int64_t>{40, 0, 8}));
+  const int threads = at::get_num_threads();
+  for (const int count : {1, 2, 3}) {
+    at::set_num_threads(count);
+    EXPECT_TRUE(same_bits(layer(x), without)) << count << " threads";
+  }
+  at::set_num_threads(threads);
+  const Autocast autocast(torch::kBFloat16);
+  EXPECT_EQ(layer->linear1(x).scalar_type(), torch::kBFloat16);
+  expect_close(layer(x), without, 0.1);
+}
+
+INSTANTIATE_TEST_SUITE_P(TransformerModules, WithoutGradients,
+                         ::testing::Values(std::pair(Activation::relu, true),
+                                           std::pair(Activation::gelu, true),
+                                           std::pair(Activation::gelu, false),
+                                           std::pair(Activation::swiglu, true)));
+
 // ---- as modules of torch::nn
 
 TEST_F(TransformerModules, SaveLoadAndClone) {
