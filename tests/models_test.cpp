@@ -118,6 +118,10 @@ TEST(Models, PaddingMakesNoDifference) {
   EXPECT_EQ(weights.sizes(), (std::vector<int64_t>{2, 2, 4, 6, 6}));
   expect_close(weights.sum(-1), torch::ones({2, 2, 4, 6}), 1e-6);
   EXPECT_EQ(weights.select(1, 1).slice(-1, 3).abs().max().item<double>(), 0);
+  // Padding that does not follow the text.
+  const auto first = bert->attention_weights(ids, {.attention_mask = mask.flip(-1)});
+  EXPECT_EQ(first.select(1, 0).slice(-1, 0, 2).abs().max().item<double>(), 0);
+  expect_close(first.sum(-1), torch::ones({2, 2, 4, 6}), 1e-6);
   // By hand: of the second text three tokens, of which the mean, the maximum, the first.
   const auto own = hidden[1].slice(0, 0, 3);
   expect_close(pool(hidden, mask, Pooling::mean)[1], own.mean(0), 1e-6);

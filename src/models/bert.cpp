@@ -2,6 +2,7 @@
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/dropout.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros_like.h>
@@ -29,10 +30,16 @@ nn::TransformerLayerOptions layer_options(const BertOptions& options) {
       .layer_norm_eps(options.layer_norm_eps());
 }
 
+/// Padding that follows each text, as is usual, is told by the texts' lengths: keys past them are not read.
 nn::MultiHeadAttentionInputs masks_of(const BertInputs& inputs) {
-  nn::MultiHeadAttentionInputs masks;
-  if (inputs.attention_mask.defined()) masks.key_padding_mask = inputs.attention_mask == 0;
-  return masks;
+  if (!inputs.attention_mask.defined()) return {};
+  const auto is_token = inputs.attention_mask != 0;
+  if (is_token.is_cpu()) {
+    const auto lengths = is_token.sum(-1);
+    const auto expected = at::arange(is_token.size(-1), lengths.options()) < lengths.unsqueeze(-1);
+    if (at::equal(is_token, expected)) return {.mask = key_lengths(lengths)};
+  }
+  return {.key_padding_mask = is_token.logical_not()};
 }
 
 /// Fails unless the tensor is of integers, or booleans where they may be, and of the shape of `ids`.
