@@ -18,23 +18,20 @@
 namespace attend::cpu {
 namespace {
 
-/// Rows and columns of a triangular matrix that are inverted together.
-constexpr int64_t kInverseBlock = 16;
+/// Rows of a triangular system that are solved at once.
+constexpr int64_t kSolveBlock = 16;
 
 template <typename T>
 struct DeltaScratch {
   StateScratch<T> state;
   ProductScratch<T> product;
-  T *products, *system;   ///< [kChunk, kChunk]
-  T* mixed;               ///< [kInverseBlock, kChunk]
+  T* products;            ///< [kChunk, kChunk]
   T* beta;                ///< [kChunk]
   T *values, *strengths;  ///< [kChunk, padded state width]
 
   DeltaScratch(Scratch& scratch, const LinearArgs& args)
       : state(scratch, args), product(scratch, args.d, args.decay_width) {
     products = scratch.take<T>(kChunk * kChunk);
-    system = scratch.take<T>(kChunk * kChunk);
-    mixed = scratch.take<T>(kInverseBlock * kChunk);
     beta = scratch.take<T>(kChunk);
     values = scratch.take<T>(kChunk * padded<T>(args.state_width()));
     strengths = scratch.take<T>(kChunk * padded<T>(args.state_width()));
@@ -58,45 +55,66 @@ const T* write_strengths(const LinearArgs& args, const Chunk& chunk, T* copy) {
   return copy;
 }
 
-/// X [n, kChunk] = (I - N)^-1, zeros above the diagonal, for strictly lower triangular N [n, kChunk].
+/// Makes the blocks on the diagonal of I - N, for strictly lower triangular N, their inverses: so a system is
+/// solved block by block. Zeros above the diagonal of each.
 template <typename T>
-void invert_unit_lower(int64_t n, Rows<const T> strict, T* mixed, Rows<T> x) {
-  for (int64_t first = 0; first < n; first += kInverseBlock) {
-    const int64_t rows = smaller(kInverseBlock, n - first);
-    // On the diagonal X_t = e_t + sum over s < t of N_ts X_s.
-    for (int64_t t = first; t < first + rows; ++t) {
-      T* row = x.data + t * x.stride;
-      for (int64_t c = first; c < first + kInverseBlock; c += kLanes<T>) {
-        Vec<T> sum = {};
-        for (int64_t s = first; s < t; ++s) {
-          sum += strict.data[t * strict.stride + s] * load(x.data + s * x.stride + c);
-        }
-        store(row + c, sum);
+void invert_diagonal_blocks(int64_t n, Rows<T> system) {
+  constexpr int64_t kVectors = kSolveBlock / kLanes<T>;
+  for (int64_t t = 0; t < n; ++t) {
+    const int64_t first = t / kSolveBlock * kSolveBlock;
+    T* row = system.data + t * system.stride;
+    Vec<T> sums[kVectors] = {};  // X_t = e_t + sum over s < t of N_ts X_s
+    for (int64_t s = first; s < t; ++s) {
+      for (int64_t v = 0; v < kVectors; ++v) {
+        sums[v] += row[s] * load(system.data + s * system.stride + first + v * kLanes<T>);
       }
-      row[t] = 1;
-      fill(row + first + kInverseBlock, kChunk - first - kInverseBlock, T{0});
     }
-    // To the left of it X = X_diagonal (N X_above).
-    T* left = x.data + first * x.stride;
-    gemm_dots<T>(rows, first, first, {strict.data + first * strict.stride, strict.stride, 1}, read_only(x),
-                 {mixed, kChunk});
-    gemm_dots<T>(rows, first, rows, {left + first, x.stride, 1}, {mixed, kChunk}, {left, x.stride});
+    for (int64_t v = 0; v < kVectors; ++v) store(row + first + v * kLanes<T>, sums[v]);
+    row[t] = 1;
   }
 }
 
-/// The inverse of I + B diag(beta), or for the backward of I + diag(beta) B.
+/// The solution X [n, columns] of (I - N) X = R, whose diagonal blocks are inverted; changes R.
 template <typename T>
-void invert_system(const LinearArgs& args, const Chunk& chunk, bool for_backward,
-                   const DeltaScratch<T>& own) {
+void solve_lower(int64_t n, int64_t columns, Rows<const T> system, Rows<T> r, Rows<T> x) {
+  for (int64_t first = 0; first < n; first += kSolveBlock) {
+    const int64_t rows = smaller(kSolveBlock, n - first);
+    const Rows<T> right{r.data + first * r.stride, r.stride};
+    const T* left = system.data + first * system.stride;
+    gemm_dots<T, Update::add>(rows, columns, first, {left, system.stride, 1}, read_only(x), right);
+    gemm_dots<T>(rows, columns, rows, {left + first, system.stride, 1}, read_only(right),
+                 {x.data + first * x.stride, x.stride});
+  }
+}
+
+/// The same of (I - N)^T X = R.
+template <typename T>
+void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Rows<T> r, Rows<T> x) {
+  for (int64_t end = n; end > 0; end = (end - 1) / kSolveBlock * kSolveBlock) {
+    const int64_t first = (end - 1) / kSolveBlock * kSolveBlock;
+    const Rows<T> right{r.data + first * r.stride, r.stride};
+    const T* above = system.data + end * system.stride + first;
+    gemm_dots<T, Update::add>(end - first, columns, n - end, {above, 1, system.stride},
+                              {x.data + end * x.stride, x.stride}, right);
+    gemm_dots<T>(end - first, columns, end - first,
+                 {system.data + first * system.stride + first, 1, system.stride}, read_only(right),
+                 {x.data + first * x.stride, x.stride});
+  }
+}
+
+/// Of I + B diag(beta), or for the backward of I + diag(beta) B.
+template <typename T>
+void prepare_system(const LinearArgs& args, const Chunk& chunk, bool for_backward,
+                    const DeltaScratch<T>& own) {
+  const auto system =
+      delta_rows<T>(args, for_backward ? args.delta.grad_system : args.delta.system, chunk, kChunk);
   for (int64_t t = 0; t < chunk.steps; ++t) {
     for (int64_t s = 0; s < t; ++s) {
       const T strength = own.beta[for_backward ? t : s];
-      own.system[t * kChunk + s] = -strength * own.products[t * kChunk + s];
+      system.data[t * kChunk + s] = -strength * own.products[t * kChunk + s];
     }
   }
-  invert_unit_lower<T>(
-      chunk.steps, {own.system, kChunk}, own.mixed,
-      delta_rows<T>(args, for_backward ? args.delta.inverse_of_grad : args.delta.inverse, chunk, kChunk));
+  invert_diagonal_blocks<T>(chunk.steps, system);
 }
 
 template <typename T>
@@ -108,8 +126,8 @@ void copy_matrix(Rows<const T> from, int64_t rows, int64_t width, Rows<T> to) {
   }
 }
 
-/// What can be told of a chunk before the state at its start is known: the decayed keys, the inverse, and the
-/// values in the place of what will be written.
+/// What can be told of a chunk before the state at its start is known: the decayed keys, the system,
+/// and the values in the place of what will be written.
 template <typename Element>
 void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
@@ -132,8 +150,8 @@ void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
   }
   decayed_products<T>(log, n, args.d, key, key, own.product, {own.products, kChunk});
   write_strengths(args, chunk, own.beta);
-  invert_system<T>(args, chunk, /*for_backward=*/false, own);
-  if (args.delta.inverse_of_grad != nullptr) invert_system<T>(args, chunk, /*for_backward=*/true, own);
+  prepare_system<T>(args, chunk, /*for_backward=*/false, own);
+  if (args.delta.grad_system != nullptr) prepare_system<T>(args, chunk, /*for_backward=*/true, own);
   copy_matrix(value_rows<Element>(args, chunk, own.state.values), n, width,
               delta_rows<T>(args, args.delta.written, chunk, width));
 }
@@ -184,7 +202,7 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
                  const DeltaScratch<T>& own) {
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
   const auto key = delta_rows<T>(args, args.delta.from_start, chunk, padded<T>(args.d));
-  const auto inverse = delta_rows<T>(args, args.delta.inverse, chunk, kChunk);
+  const auto system = delta_rows<T>(args, args.delta.system, chunk, kChunk);
   auto written = delta_rows<T>(args, args.delta.written, chunk, width);
   written.data += block.column;
   gemm_dots<T>(n, block.width, args.d, {key.data, key.stride, 1}, {state, width}, {own.values, block.width});
@@ -195,7 +213,7 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
     }
   }
   const int64_t ones = args.normalize ? args.d_v - block.column : -1;
-  lower_times<T, Update::set>(n, block.width, read_only(inverse), {own.values, block.width}, written);
+  solve_lower<T>(n, block.width, read_only(system), {own.values, block.width}, written);
   if (ones < 0 || ones >= block.width) return;
   for (int64_t t = 0; t < n; ++t) {
     written.data[t * width + ones] = t >= chunk.keys.begin && t < chunk.keys.end ? T{1} : T{0};

@@ -33,9 +33,9 @@ void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memo
 template <typename T>
 void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block,
                       Rows<T> grad_written, const DeltaScratch<T>& own) {
-  const auto inverse = delta_rows<T>(args, args.delta.inverse_of_grad, chunk, kChunk);
-  lower_transposed_times<T, Update::set>(chunk.steps, block.width, read_only(inverse),
-                                         read_only(grad_written), {own.values, block.width});
+  const auto system = delta_rows<T>(args, args.delta.grad_system, chunk, kChunk);
+  solve_lower_transposed<T>(chunk.steps, block.width, read_only(system), grad_written,
+                            {own.values, block.width});
   const int64_t ones = args.normalize ? args.d_v - block.column : -1;
   for (int64_t t = 0; t < chunk.steps; ++t) {
     T* row = own.values + t * block.width;

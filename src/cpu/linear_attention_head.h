@@ -22,7 +22,7 @@ struct HeadScratch {
     if (!args.has_delta_rule()) return;
     delta.from_start = scratch.take<T>(kChunk * features);
     delta.to_end = args.decay_width == 0 ? delta.from_start : scratch.take<T>(kChunk * features);
-    delta.inverse = scratch.take<T>(kChunk * kChunk);
+    delta.system = scratch.take<T>(kChunk * kChunk);
     delta.written = scratch.take<T>(kChunk * width);
   }
 };

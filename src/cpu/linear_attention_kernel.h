@@ -32,9 +32,9 @@ struct States {
 /// What the delta rule is computed from, of the same chunks; of T, [heads at once, held chunks, ...],
 /// rows padded to whole vectors. See linear_attention_delta.h.
 struct DeltaChunks {
-  void *from_start, *to_end;        ///< [kChunk, d]: the keys, decayed; without decays the same
-  void *inverse, *inverse_of_grad;  ///< [kChunk, kChunk]; the second for the backward alone
-  void *written, *grad_written;     ///< [kChunk, state width]
+  void *from_start, *to_end;     ///< [kChunk, d]: the keys, decayed; without decays the same
+  void *system, *grad_system;    ///< [kChunk, kChunk], ready to be solved; the second for the backward alone
+  void *written, *grad_written;  ///< [kChunk, state width]
 };
 
 /// Step t of max(Lq, Lk) has key t + Lk - steps() and query t + Lq - steps(), where there are such. "T" is
