@@ -42,18 +42,17 @@ inline double unit_roundoff(torch::ScalarType dtype) {
 }
 
 /// `ours` is as accurate as straightforward code of the same dtype, whose error is `plain_error`: its error
-/// is at most `factor` times as large, give or take a few roundings of the largest value, or of the `terms`
-/// whose sum it is, which may cancel: of 1 where it isn't said, for the inputs of the tests are of that
-/// order.
+/// is at most `factor` times as large, give or take a few roundings of the largest value, and of the `terms`
+/// whose sum it is, which may cancel and are float32 or float64 whatever the dtype. Values count as 1 at
+/// least, for the inputs of the tests are of that order.
 inline void expect_as_accurate(const torch::Tensor& ours, double plain_error, const torch::Tensor& exact,
                                double factor, const std::string& what, double terms = 1) {
   EXPECT_EQ(ours.sizes(), exact.sizes()) << what;
   if (exact.numel() == 0) return;
-  const double largest =
-      std::max({1.0, terms, exact.masked_fill(exact.isinf(), 0).abs().max().item<double>()});
-  EXPECT_LE(max_difference(ours, exact),
-            factor * plain_error + 4 * unit_roundoff(ours.scalar_type()) * largest)
-      << what;
+  const auto dtype = ours.scalar_type(), of_sums = dtype == torch::kDouble ? dtype : torch::kFloat;
+  const double largest = std::max(1.0, exact.masked_fill(exact.isinf(), 0).abs().max().item<double>());
+  const double roundings = std::max(unit_roundoff(dtype) * largest, unit_roundoff(of_sums) * terms);
+  EXPECT_LE(max_difference(ours, exact), factor * plain_error + 4 * roundings) << what;
 }
 
 /// While it lives, autocast is on for the CPU.

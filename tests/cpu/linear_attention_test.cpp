@@ -150,13 +150,20 @@ std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, Lin
   return results;
 }
 
-/// How large the terms are whose sum each result of `run` is. With the normaliser, a gradient is what goes
-/// through the numerator less what goes through the normaliser, and both may be far larger: for D = 1 they
-/// cancel.
-std::vector<double> sizes_of_terms(const Inputs& in, Setting setting) {
+/// The largest of each, but for infinities.
+std::vector<double> sizes_of(const std::vector<torch::Tensor>& results) {
+  std::vector<double> sizes;
+  for (const auto& result : results) {
+    const auto finite = result.masked_fill(result.isinf(), 0);
+    sizes.push_back(finite.numel() == 0 ? 0 : finite.abs().max().item<double>());
+  }
+  return sizes;
+}
+
+/// With the normaliser, a gradient is what goes through the numerator less what goes through the normaliser,
+/// and both may be far larger: for D = 1 they cancel. These are the sizes of the first.
+std::vector<double> sizes_through_numerator(const Inputs& in, Setting setting) {
   const auto leaves = in.leaves(torch::kDouble);
-  std::vector<double> sizes(2 + gradients(leaves).size(), 1);
-  if (!setting.normalize) return sizes;
   setting.normalize = false;
   const int64_t d_v = leaves.value.size(-1);
   auto of_numerator = leaves, of_normaliser = leaves;
@@ -171,13 +178,40 @@ std::vector<double> sizes_of_terms(const Inputs& in, Setting setting) {
   };
   const auto normaliser = output_of(of_normaliser).detach();
   weigh(output_of(of_numerator) / normaliser.masked_fill(normaliser == 0, 1)).backward();
-  const auto through_numerator = gradients(leaves);
-  for (size_t n = 0; n < through_numerator.size(); ++n) {
-    if (through_numerator[n].numel() == 0) continue;
-    sizes[2 + n] =
-        through_numerator[n].masked_fill(through_numerator[n].isinf(), 0).abs().max().item<double>();
-  }
+  auto sizes = sizes_of(gradients(leaves));
+  sizes.insert(sizes.begin(), 2, 1);
   return sizes;
+}
+
+/// With the delta rule, what a step writes takes away what the state has of its key, after the steps before
+/// it: within the chunks of both forms terms cancel that are as large as results without it, of S_t = a_t
+/// S_{t-1} + beta_t k_t v_t^T. One chunk is as good as another.
+std::vector<double> sizes_without_delta_rule(const Inputs& in, const Setting& setting) {
+  constexpr int64_t kChunk = 64;
+  auto first = in;
+  for (auto* tensor : {&first.query, &first.key, &first.value, &first.log_decay, &first.beta}) {
+    if (tensor->defined() && tensor->dim() > 1) *tensor = tensor->slice(2, 0, kChunk);
+  }
+  if (in.key_lengths.defined()) first.key_lengths = in.key_lengths.clamp_max(kChunk);
+  const auto leaves = first.leaves(torch::kDouble);
+  auto plain = leaves;
+  plain.value =
+      leaves.value.repeat_interleave(in.query.size(1) / in.key.size(1), 1) * leaves.beta.unsqueeze(-1);
+  plain.key = leaves.key.repeat_interleave(in.query.size(1) / in.key.size(1), 1);
+  plain.beta = torch::Tensor();
+  const auto [output, final_state] =
+      linear_attention(plain.query, plain.key, plain.value, params_of(plain, setting, LinearForm::recurrent));
+  (weigh(output) + weigh(final_state)).backward();
+  auto results = gradients(leaves);
+  results.insert(results.begin(), {output.detach(), final_state.detach()});
+  return sizes_of(results);
+}
+
+/// How large the terms are whose sum each result of `run` is.
+std::vector<double> sizes_of_terms(const Inputs& in, const Setting& setting) {
+  if (setting.normalize) return sizes_through_numerator(in, setting);
+  if (setting.is_delta) return sizes_without_delta_rule(in, setting);
+  return std::vector<double>(8, 1);
 }
 
 std::vector<double> errors(const std::vector<torch::Tensor>& results,
