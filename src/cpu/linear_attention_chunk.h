@@ -66,6 +66,20 @@ T* chunk_decay_of(const LinearArgs& args, const Chunk& chunk) {
          (chunk.slot * args.held_chunks + chunk.index) * padded<T>(args.decay_width);
 }
 
+/// Asks for the next rows of those that are needed soon.
+inline void look_ahead(const LinearArgs& args) {
+  constexpr int64_t kLine = 64, kRowsAtOnce = 8;
+  if (args.ahead == nullptr) return;
+  const int64_t begin = args.ahead->row, end = begin + kRowsAtOnce;
+  for (const auto& part : args.ahead->parts) {
+    for (int64_t row = begin; row < smaller(end, part.rows); ++row) {
+      const char* data = part.data + row * part.stride;
+      for (int64_t byte = 0; byte < part.bytes; byte += kLine) __builtin_prefetch(data + byte, 0, 2);
+    }
+  }
+  args.ahead->row = end;
+}
+
 template <typename T>
 void fill(T* to, int64_t count, T value) {
   for (int64_t n = 0; n < count; ++n) to[n] = value;

@@ -148,7 +148,9 @@ void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
     decayed<T>(key, log, own.state.factors, n, features, to_end.data);
     decay_of_chunk<T>(log, n, chunk_decay_of<T>(args, chunk));
   }
+  look_ahead(args);
   decayed_products<T>(log, n, args.d, key, key, own.product, {own.products, kChunk});
+  look_ahead(args);
   write_strengths(args, chunk, own.beta);
   prepare_system<T>(args, chunk, /*for_backward=*/false, own);
   if (args.delta.grad_system != nullptr) prepare_system<T>(args, chunk, /*for_backward=*/true, own);
@@ -205,6 +207,7 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
   const auto system = delta_rows<T>(args, args.delta.system, chunk, kChunk);
   auto written = delta_rows<T>(args, args.delta.written, chunk, width);
   written.data += block.column;
+  look_ahead(args);
   gemm_dots<T>(n, block.width, args.d, {key.data, key.stride, 1}, {state, width}, {own.values, block.width});
   for (int64_t t = 0; t < n; ++t) {
     for (int64_t c = 0; c < block.width; c += kLanes<T>) {
@@ -213,6 +216,7 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
     }
   }
   const int64_t ones = args.normalize ? args.d_v - block.column : -1;
+  look_ahead(args);
   solve_lower<T>(n, block.width, read_only(system), {own.values, block.width}, written);
   if (ones < 0 || ones >= block.width) return;
   for (int64_t t = 0; t < n; ++t) {
@@ -237,8 +241,10 @@ void delta_states(const LinearArgs& args, int64_t task, void* memory) {
                   {own.strengths, block.width});
     // S' = (K decayed to the end)^T U + diag(decay) S
     const auto key = delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d));
+    look_ahead(args);
     gemm_dots<T>(args.d, block.width, chunk.steps, {key.data, 1, key.stride}, {own.strengths, block.width},
                  {block_at<T>(args, args.states, block, n + 1), width});
+    look_ahead(args);
     add_decayed_state<T>(args, args.states, block, n);
   }
   end_states<T>(args, args.states, block);

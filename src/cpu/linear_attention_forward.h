@@ -88,6 +88,7 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
   const auto query = query_rows<Element>(args, chunk, own.query);
   const auto key = key_rows<Element>(args, chunk, own.state.features);
   const auto value = written_or_value_rows<Element>(args, chunk, own.beta, own.state.values);
+  look_ahead(args);
   // A_ts = q_t (decay of the steps after s up to t) k_s
   decayed_products<T>(log, n, args.d, query, key, own.product, {own.products, kChunk});
   // read = (decay from the start) Q S + A V
@@ -95,8 +96,10 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
   const auto decayed_query =
       decayed<T>(query, log, own.state.factors, n, padded<T>(args.d), own.state.decayed);
   const T* state = state_at<T>(args, args.states, chunk.slot, chunk.index);
+  look_ahead(args);
   gemm_dots<T>(n, width, args.d, {decayed_query.data, decayed_query.stride, 1}, {state, width},
                {own.read, width});
+  look_ahead(args);
   lower_times<T, Update::add>(n, width, {own.products, kChunk}, value, {own.read, width});
   write_outputs<Element>(args, chunk, own.read);
 }

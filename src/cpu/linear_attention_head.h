@@ -47,6 +47,35 @@ void next_state(const LinearArgs& args, void* memory) {
   for (int64_t block = 0; block < row_blocks(args); ++block) join_states<T>(args, args.states, block);
 }
 
+/// The rows of a chunk in a tensor of the head's.
+template <typename Element>
+Ahead::Part part_ahead(const Heads& tensor, int64_t head, const Chunk& chunk, Range steps, int64_t first_step,
+                       int64_t columns) {
+  constexpr int64_t kSize = sizeof(Element);
+  if (steps.is_empty()) return {};
+  return {reinterpret_cast<const char*>(row_at<const Element>(tensor, head, chunk, steps.begin, first_step)),
+          tensor.row_stride * kSize, columns * kSize, steps.end - steps.begin};
+}
+
+/// The outputs of the chunk at hand, and what the next one reads.
+template <typename Element>
+Ahead ahead_of(const LinearForwardArgs& args) {
+  const auto chunk = chunk_at(args, 0);
+  Ahead ahead{
+      {part_ahead<Element>(args.output, chunk.head, chunk, chunk.queries, first_query_step(args), args.d_v)},
+      0};
+  if (args.first_chunk + 1 == args.chunks()) return ahead;
+  LinearArgs later = args;
+  ++later.first_chunk;
+  const auto next = chunk_at(later, 0);
+  ahead.parts[1] = part_ahead<Element>(args.key, next.kv_head, next, next.keys, first_key_step(args), args.d);
+  ahead.parts[2] =
+      part_ahead<Element>(args.value, next.kv_head, next, next.keys, first_key_step(args), args.d_v);
+  ahead.parts[3] =
+      part_ahead<Element>(args.query, next.head, next, next.queries, first_query_step(args), args.d);
+  return ahead;
+}
+
 template <typename Element>
 void outputs_of_head(const LinearForwardArgs& all, int64_t head, void* memory) {
   Scratch scratch(memory);
@@ -60,6 +89,8 @@ void outputs_of_head(const LinearForwardArgs& all, int64_t head, void* memory) {
   args.first_chunk = 0;
   do {
     args.held_chunks = smaller(1, args.chunks() - args.first_chunk);
+    Ahead ahead = args.held_chunks > 0 ? ahead_of<Element>(args) : Ahead{};
+    args.ahead = &ahead;
     next_state<Element>(args, of_chunk);
     if (args.held_chunks > 0 && args.queries > 0) outputs<Element>(args, 0, of_chunk);
     args.states.initial = args.states.final;

@@ -37,6 +37,18 @@ struct DeltaChunks {
   void *written, *grad_written;  ///< [kChunk, state width]
 };
 
+/// Rows that are needed soon, each of some bytes. They are asked for a few at a time, between one product and
+/// the next: memory delivers them meanwhile.
+struct Ahead {
+  struct Part {
+    const char* data;
+    int64_t stride, bytes;  ///< of a row
+    int64_t rows;
+  };
+  Part parts[4];
+  int64_t row;  ///< the next
+};
+
 /// Step t of max(Lq, Lk) has key t + Lk - steps() and query t + Lq - steps(), where there are such. "T" is
 /// float, double for float64.
 struct LinearArgs {
@@ -57,6 +69,7 @@ struct LinearArgs {
   void* chunk_decays;  ///< of T, [heads at once, held chunks, decay_width], rows padded: of all steps of a
                        ///< chunk
   DeltaChunks delta;
+  Ahead* ahead;  ///< or null
 
   int64_t steps() const { return queries > keys ? queries : keys; }
   int64_t chunks() const { return (steps() + kChunk - 1) / kChunk; }
