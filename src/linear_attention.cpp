@@ -2,7 +2,8 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/TensorSubclassLikeUtils.h>
-#include <ATen/ops/exp.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/clamp_min.h>
 #include <ATen/ops/matmul.h>
 #include <attend/linear_attention.h>
 
@@ -33,15 +34,19 @@ std::string fused_refusal(const LinearAttentionCall& call) {
   return {};
 }
 
-LinearAttentionResult run(const LinearAttentionCall& call, LinearForm form) {
-  if (form == LinearForm::recurrent) return reference::linear_attention_recurrent(call);
-  if (form == LinearForm::chunked) return reference::linear_attention_chunked(call);
+bool is_fused(const LinearAttentionCall& call, LinearForm form) {
+  if (form == LinearForm::recurrent || form == LinearForm::chunked) return false;
   const auto refusal = fused_refusal(call);
-  if (refusal.empty()) return autograd::linear_attention(call);
-  if (form == LinearForm::fused) {
+  if (!refusal.empty() && form == LinearForm::fused) {
     checks::fail(kFunction, "form", "one that can serve the call", c10::str("fused, which can't: ", refusal));
   }
-  return reference::linear_attention_chunked(call);
+  return refusal.empty();
+}
+
+LinearAttentionResult run(const LinearAttentionCall& call, LinearForm form) {
+  if (is_fused(call, form)) return autograd::linear_attention(call);
+  return form == LinearForm::recurrent ? reference::linear_attention_recurrent(call)
+                                       : reference::linear_attention_chunked(call);
 }
 
 /// Every query reads the state after the last key.
@@ -49,27 +54,41 @@ LinearAttentionResult run_not_causal(LinearAttentionCall call, LinearForm form) 
   const auto query = call.query;
   call.query = query.slice(2, 0, 0);
   const auto state = run(call, form).final_state;
+  // Where there is no key, the causal kernels' queries read the initial state.
+  const LinearAttentionCall reading{query,
+                                    call.key.slice(2, 0, 0),
+                                    call.value.slice(2, 0, 0),
+                                    call.feature_map,
+                                    call.normalize,
+                                    call.scale,
+                                    {},
+                                    {},
+                                    state,
+                                    {}};
+  if (is_fused(reading, form)) return {autograd::linear_attention(reading).output, state};
   const auto read = at::matmul(reference::feature_map(query, call.feature_map), state);
   return {reference::normalized(read, call.scale, call.normalize).to(query.scalar_type()), state};
 }
 
-/// The call on the features of its queries and keys, between states of features that are not lowered.
-LinearAttentionResult run_random_features(LinearAttentionCall call, const LinearAttentionParams& params) {
-  const auto dtype = call.query.scalar_type();
-  const auto type = call.compute_type();
-  const auto features = random_features(call.query.to(type), call.key.to(type), params.projection.to(type),
-                                        call.key_lengths, call.scale, call.normalize, !call.beta.defined());
-  const int64_t group = call.key.size(1) == 0 ? 1 : call.query.size(1) / call.key.size(1);
-  const auto lowered = features.log_lowered.repeat_interleave(group, 1);
-  call.query = features.query;
-  call.key = features.key;
-  call.value = call.value.to(type);
-  call.feature_map = FeatureMap::identity;
-  call.scale = 1;
-  if (call.initial_state.defined()) call.initial_state = call.initial_state * at::exp(-lowered);
-  auto result = params.is_causal ? run(call, params.form) : run_not_causal(call, params.form);
-  if (!call.normalize) result.output = result.output * at::exp(lowered);
-  return {result.output.to(dtype), result.final_state * at::exp(lowered)};
+/// [B, H, Lq, 1]: the unit of the state that each query reads, of those that each key leaves it in.
+at::Tensor log_units_of_queries(const at::Tensor& log_units, int64_t queries, bool is_causal) {
+  const int64_t keys = log_units.size(2) - 1;
+  if (!is_causal) return log_units.slice(2, keys).unsqueeze(-1);
+  const auto last_key = at::arange(keys - queries, keys, log_units.options().dtype(at::kLong));
+  return log_units.index_select(2, at::clamp_min(last_key + 1, 0)).unsqueeze(-1);
+}
+
+/// The call on the features of its queries and keys, between states of the features themselves.
+LinearAttentionResult run_random_features(const LinearAttentionCall& call,
+                                          const LinearAttentionParams& params) {
+  const auto [features, log_units] = random_features_call(call, params.projection, params.is_causal);
+  auto result = params.is_causal ? run(features, params.form) : run_not_causal(features, params.form);
+  if (!call.normalize) {
+    const auto of_queries = log_units_of_queries(log_units, call.query.size(2), params.is_causal);
+    result.output = times_exp(result.output, of_queries);
+  }
+  return {result.output.to(call.query.scalar_type()),
+          times_exp(result.final_state, log_units.slice(2, call.key.size(2)).unsqueeze(-1))};
 }
 
 }  // namespace

@@ -37,8 +37,10 @@ void check_floating(const char* function, const char* argument, const at::Tensor
   checks::is_strided(function, argument, tensor);
   checks::is_floating(function, argument, tensor);
   if (tensor.scalar_type() != query.scalar_type() && tensor.scalar_type() != at::kFloat) {
+    const bool is_float = query.scalar_type() == at::kFloat;
     fail(function, argument,
-         c10::str("the query's dtype ", checks::dtype_name(query.scalar_type()), " or float32"),
+         c10::str("the query's dtype ", checks::dtype_name(query.scalar_type()),
+                  is_float ? "" : " or float32"),
          describe(tensor));
   }
   checks::on_device(function, argument, tensor, query.device());
@@ -64,9 +66,11 @@ void check_projection(const char* function, const LinearAttentionParams& params,
 }
 
 /// int64 on the CPU.
-at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, const LinearSizes& sizes) {
+at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, const at::Tensor& query,
+                           const LinearSizes& sizes) {
   if (!lengths.defined()) return lengths;
   checks::is_strided(function, "key_lengths", lengths);
+  checks::holds_numbers(function, "key_lengths", lengths, query.device());
   const bool is_whole = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
   if (!is_whole || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
     fail(function, "key_lengths", c10::str("int64 or int32 [B] = [", sizes.batch, "]"), describe(lengths));
@@ -167,7 +171,7 @@ CheckedLinearCall check_linear_attention(const char* function, const at::Tensor&
     call.initial_state = materialized(params.initial_state.to(type))
                              .reshape({sizes.batch, sizes.heads, sizes.features, sizes.state_width});
   }
-  call.key_lengths = checked_lengths(function, params.key_lengths, sizes);
+  call.key_lengths = checked_lengths(function, params.key_lengths, query, sizes);
   return {call, sizes};
 }
 

@@ -1,4 +1,5 @@
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/exp.h>
 #include <attend/linear_attention.h>
 
 #include "cpu/linear_attention.h"
@@ -36,7 +37,12 @@ void check_state(const at::Tensor& state, const at::Tensor& query, const Checked
 }
 
 void check_no_gradient(const char* argument, const at::Tensor& tensor) {
-  if (at::GradMode::is_enabled() && tensor.defined() && tensor.requires_grad()) {
+  if (!tensor.defined()) return;
+  if (tensor._fw_grad(/*level=*/0).defined()) {
+    fail(kFunction, argument, "a tensor that needs no gradient",
+         c10::str(describe(tensor), " with a forward-mode tangent"));
+  }
+  if (at::GradMode::is_enabled() && tensor.requires_grad()) {
     fail(kFunction, argument, "a tensor that needs no gradient",
          c10::str(describe(tensor), " that requires one"));
   }
@@ -45,10 +51,8 @@ void check_no_gradient(const char* argument, const at::Tensor& tensor) {
 /// The call on the features of its query and key.
 void map_random_features(LinearAttentionCall& call, const at::Tensor& projection) {
   const auto type = call.compute_type();
-  const auto features = random_features(call.query.to(type), call.key.to(type), projection.to(type), {},
-                                        call.scale, call.normalize, /*lowers_keys=*/false);
-  call.query = features.query;
-  call.key = features.key;
+  call.query = at::exp(log_random_features_of_query(call, projection.to(type)));
+  call.key = at::exp(log_random_features(call.key.to(type), projection.to(type), call.scale));
   call.value = call.value.to(type);
   call.feature_map = FeatureMap::identity;
   call.scale = 1;

@@ -1,21 +1,29 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include "linear_attention_call.h"
 
 namespace attend {
 
-struct RandomFeatures {
-  at::Tensor query, key;
-  /// The logarithm, [B, H, 1, 1], by which every feature of the key is less than it should be: states of
-  /// these features are to be multiplied by its exponential.
-  at::Tensor log_lowered;
+/// Logarithms of the positive random features of the softmax kernel (FAVOR+, Choromanski 2021, lemma 1):
+/// [B, H, L, M] of x [B, H, L, D] and projection [M, D], of one dtype.
+at::Tensor log_random_features(const at::Tensor& x, const at::Tensor& projection, double scale);
+
+/// The logarithms of a query, lowered by its largest where that cancels with its normaliser.
+at::Tensor log_random_features_of_query(const LinearAttentionCall& call, const at::Tensor& projection);
+
+/// A call on random features, all of compute type, that neither overflow nor vanish in sums with larger ones.
+struct RandomFeaturesCall {
+  LinearAttentionCall call;  ///< with the identity as feature map
+  /// Logarithms of the units that keys and states are in, [B, H, 1 + Lk]: before the first key, and from each
+  /// on. A state times the exponential of its unit is that of the features themselves.
+  at::Tensor log_units;
 };
 
-/// Positive random features of the softmax kernel (FAVOR+, Choromanski 2021, lemma 1), stabilised. query and
-/// key [B, H, L, D], projection [M, D], all of compute type. Keys past `lengths` (or undefined) count for
-/// nothing. What a query is lowered by cancels with its normaliser; what keys are lowered by is told, and
-/// does harm to the delta rule, which is not linear in them.
-RandomFeatures random_features(const at::Tensor& query, const at::Tensor& key, const at::Tensor& projection,
-                               const at::Tensor& lengths, double scale, bool normalize, bool lowers_keys);
+/// `call` still has the query and key themselves, and decays and states as the caller gave them.
+RandomFeaturesCall random_features_call(const LinearAttentionCall& call, const at::Tensor& projection,
+                                        bool is_causal);
+
+/// tensor * exp(log_factor), also where the factor alone leaves the range of the dtype.
+at::Tensor times_exp(const at::Tensor& tensor, const at::Tensor& log_factor);
 
 }  // namespace attend

@@ -37,6 +37,15 @@ void expect_naive(const torch::Tensor& query, const torch::Tensor& key, const to
   }
 }
 
+/// The parameters of the steps from `begin` to `end`.
+LinearAttentionParams part(LinearAttentionParams params, int64_t begin, int64_t end) {
+  if (params.log_decay.defined() && params.log_decay.dim() > 1) {
+    params.log_decay = params.log_decay.slice(2, begin, end);
+  }
+  if (params.beta.defined()) params.beta = params.beta.slice(2, begin, end);
+  return params;
+}
+
 class LinearAttention : public ::testing::Test {
  protected:
   void SetUp() override { torch::manual_seed(0); }
@@ -185,21 +194,88 @@ TEST_F(LinearAttention, RandomFeaturesApproximateSoftmaxAttention) {
   }
 }
 
+/// Of the softmax kernel, in the dtype of x.
+torch::Tensor log_random_features(const torch::Tensor& x, const torch::Tensor& w) {
+  const auto scaled = x / std::pow(static_cast<double>(x.size(-1)), 0.25);
+  return torch::matmul(scaled, w.t()) - scaled.square().sum(-1, true) / 2 -
+         std::log(static_cast<double>(w.size(0))) / 2;
+}
+
 TEST_F(LinearAttention, RandomFeaturesAreTheFormula) {
-  const auto q = random({2, 2, 9, 8}), k = random({2, 2, 9, 8}), v = random({2, 2, 9, 4});
+  const auto q = random({2, 4, 9, 8}), k = random({2, 2, 11, 8}), v = random({2, 2, 11, 4});
   const auto w = random({12, 8});
-  const auto phi = [&](const torch::Tensor& x) {
-    const auto scaled = x / std::pow(8, 0.25);
-    return torch::exp(torch::matmul(scaled, w.t()) - scaled.square().sum(-1, true) / 2) / std::sqrt(12.0);
-  };
+  const auto phi_q = log_random_features(q, w).exp(), phi_k = log_random_features(k, w).exp();
+  const auto g = random_decay({2, 4, 11, 12});
+  g.select(2, 5).fill_(-std::numeric_limits<double>::infinity());
+  g.select(2, 7).fill_(-1e4);
+  const auto of_head = g[0].select(-1, 0).select(-1, 0).contiguous(), of_step = g.select(-1, 1).contiguous();
+  const std::vector<std::pair<torch::Tensor, torch::Tensor>> decays = {
+      {{}, {}},
+      {of_head, of_head.view({1, 4, 1, 1}).expand_as(g)},
+      {of_step, of_step.unsqueeze(-1).expand_as(g)},
+      {g, g}};
   for (const bool normalize : {true, false}) {
-    const NaiveLinearAttention naive{.normalize = normalize};
-    expect_naive(q, k, v,
-                 {.feature_map = FeatureMap::random_features,
-                  .projection = w,
-                  .normalize = normalize,
-                  .is_causal = true},
-                 naive(phi(q), phi(k), v), c10::str("normalize ", normalize));
+    for (const bool is_causal : {true, false}) {
+      for (const auto& [log_decay, of_channels] : decays) {
+        const NaiveLinearAttention naive{.normalize = normalize,
+                                         .is_causal = is_causal,
+                                         .decay = of_channels.defined() ? of_channels.exp() : of_channels};
+        expect_naive(q, k, v,
+                     {.feature_map = FeatureMap::random_features,
+                      .projection = w,
+                      .normalize = normalize,
+                      .is_causal = is_causal,
+                      .log_decay = log_decay},
+                     naive(phi_q, phi_k, v), c10::str("normalize ", normalize, ", causal ", is_causal));
+      }
+    }
+  }
+}
+
+/// Features from e^32 down to e^-180 in float32, as accurate as logarithms that are computed in it.
+TEST_F(LinearAttention, RandomFeaturesOfAnyRangeAreTheFormula) {
+  const int64_t length = 76, d = 64, first = 10;
+  const auto w = orthogonal_projection(d, d);
+  const auto q = torch::randn({1, 2, length, d}), v = torch::randn({1, 1, length, 3});
+  const auto alike = w[0] * std::pow(static_cast<double>(d), 0.25);  // a key of the largest feature
+  const auto g = -torch::rand({1, 2, length}) * 20;
+  for (const double spread : {1.0, 3.0, 4.8, 6.0}) {
+    auto k = torch::randn({1, 1, length, d}) * spread;
+    if (spread < 5) k[0][0][0] = alike;
+    for (const auto& log_decay : {torch::Tensor(), g}) {
+      NaiveLinearAttention naive{.normalize = true};
+      if (log_decay.defined()) {
+        naive.decay = log_decay.to(torch::kDouble).exp().unsqueeze(-1).expand({1, 2, length, d});
+      }
+      const auto of_logarithms = [&](torch::ScalarType dtype) {
+        const auto phi = [&](const torch::Tensor& x) {
+          return log_random_features(x.to(dtype), w.to(dtype)).to(torch::kDouble).exp();
+        };
+        return naive(phi(q), phi(k), v.to(torch::kDouble));
+      };
+      const auto exact = of_logarithms(torch::kDouble);
+      const double plain_error = max_difference(of_logarithms(torch::kFloat), exact);
+      for (const auto& [name, form] : forms) {
+        LinearAttentionParams params{.feature_map = FeatureMap::random_features,
+                                     .projection = w,
+                                     .is_causal = true,
+                                     .log_decay = log_decay,
+                                     .form = form};
+        const auto what = c10::str(name, ", keys of spread ", spread, log_decay.defined() ? ", decay" : "");
+        const auto whole = linear_attention(q, k, v, params);
+        expect_as_accurate(whole.output, plain_error, exact, 2, what);
+        const auto of_part = [&](int64_t begin, int64_t end) {
+          auto of = part(params, begin, end);
+          return linear_attention(q.slice(2, begin, end), k.slice(2, begin, end), v.slice(2, begin, end), of);
+        };
+        const auto before = of_part(0, first);
+        expect_as_accurate(before.output, plain_error, exact.slice(2, 0, first), 2, what);
+        if (spread > 5) continue;  // states of e^-144 are zeros
+        params.initial_state = before.final_state;
+        expect_as_accurate(of_part(first, length).output, plain_error, exact.slice(2, first), 2,
+                           what + ", second part");
+      }
+    }
   }
 }
 
@@ -251,15 +327,6 @@ std::vector<Setting> settings(int64_t b, int64_t h, int64_t length, int64_t d) {
     }
   }
   return all;
-}
-
-/// The parameters of the steps from `begin` to `end`.
-LinearAttentionParams part(LinearAttentionParams params, int64_t begin, int64_t end) {
-  if (params.log_decay.defined() && params.log_decay.dim() > 1) {
-    params.log_decay = params.log_decay.slice(2, begin, end);
-  }
-  if (params.beta.defined()) params.beta = params.beta.slice(2, begin, end);
-  return params;
 }
 
 TEST_F(LinearAttention, ASequenceMayBeSplitAnywhere) {
@@ -347,6 +414,19 @@ TEST_F(LinearAttention, AFinalStateAfterNoStepIsACopy) {
     expect_close(result.final_state, state, 0, name);
     EXPECT_NE(result.final_state.data_ptr(), state.data_ptr()) << name;
   }
+}
+
+TEST_F(LinearAttention, SaysWhatIsWrong) {
+  const auto x = torch::randn({1, 2, 3, 4});
+  const auto error = [&](const LinearAttentionParams& params) {
+    return error_of([&] { linear_attention(x, x, x, params); });
+  };
+  EXPECT_EQ(error({.log_decay = torch::zeros({2}, torch::kDouble)}),
+            "attend::linear_attention: log_decay: expected the query's dtype float32, got float64 [2]");
+  EXPECT_EQ(
+      error({.key_lengths = torch::empty({1}, torch::dtype(torch::kLong).device(torch::kMeta))}),
+      "attend::linear_attention: key_lengths: expected a tensor that holds numbers, as the query on cpu "
+      "does, got int64 [1] on meta");
 }
 
 TEST_F(LinearAttention, GradientsAreOfTheLengthsThatWere) {
@@ -452,19 +532,23 @@ TEST_F(LinearAttention, GradientsAgreeWithCentralDifferences) {
 
 TEST_F(LinearAttention, RandomFeaturesAreDifferentiable) {
   const auto q = random({1, 2, 5, 3}).requires_grad_(), k = random({1, 1, 5, 3}).requires_grad_(),
-             v = random({1, 1, 5, 2}).requires_grad_(), w = random({4, 3}).requires_grad_();
+             v = random({1, 1, 5, 2}).requires_grad_(), w = random({4, 3}).requires_grad_(),
+             g = random_decay({1, 2, 5}).requires_grad_();
   for (const bool normalize : {true, false}) {
+    const auto state = random({1, 2, 4, normalize ? 3 : 2}).abs().requires_grad_();
     expect_gradients(
         [&] {
           return linear_attention(q, k, v,
                                   {.feature_map = FeatureMap::random_features,
                                    .projection = w,
                                    .normalize = normalize,
-                                   .is_causal = true})
+                                   .is_causal = true,
+                                   .log_decay = g,
+                                   .initial_state = state})
               .output.sin()
               .sum();
         },
-        {q, k, v, w});
+        {q, k, v, w, g, state});
   }
 }
 

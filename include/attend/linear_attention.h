@@ -101,8 +101,9 @@ struct LinearAttentionResult {
 /// nothing overflows, however strong the decay or long the sequence.
 ///
 /// Random features are stabilised: with normalize, the exponents of each query are lowered by its largest,
-/// and those of the keys, which states are in terms of, by the largest of a head, within +-80, only between
-/// the states that go in and out.
+/// and without beta those of the keys, and states with them, by the largest of a head so far: no key is lost
+/// beside a later one. The states that go in and out are those of the features themselves, which float32
+/// holds from e^-87 to e^88; so are those of linear_attention_step throughout.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
 /// message names the argument, what was expected and what it got. Values are checked of key_lengths alone: a
@@ -122,7 +123,8 @@ ATTEND_API LinearAttentionResult linear_attention(const at::Tensor& query, const
 /// | result     | [B, H, 1, Dv]                                                                           |
 ///
 /// Of the parameters log_decay and beta are those of the token; initial_state and key_lengths must not be
-/// given, is_causal and form say nothing. Not differentiable: an error where a gradient is asked for.
+/// given, is_causal and form say nothing. Not differentiable: an error where a gradient is asked for, or a
+/// tensor has a forward-mode tangent. `state` changes its version, as by PyTorch's own operations in place.
 /// Errors: as `linear_attention`.
 ATTEND_API at::Tensor linear_attention_step(const at::Tensor& query, const at::Tensor& key,
                                             const at::Tensor& value, at::Tensor& state,

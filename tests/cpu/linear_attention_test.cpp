@@ -2,6 +2,7 @@
 // their own dtype.
 #include <ATen/Parallel.h>
 #include <attend/linear_attention.h>
+#include <torch/csrc/autograd/forward_grad.h>
 
 #include <array>
 
@@ -516,6 +517,17 @@ TEST_F(FusedLinearAttention, AStepTellsAutogradThatTheStateHasChanged) {
   auto of_inference = torch::zeros({1, 1, 4, 5});
   linear_attention_step(x, x, x, of_inference);
   EXPECT_TRUE(same_bits(of_inference, state));
+}
+
+TEST_F(FusedLinearAttention, StepsTakeNoTangents) {
+  const auto level = torch::autograd::ForwardADLevel::get_next_idx();
+  const auto x = torch::randn({1, 1, 1, 4});
+  const auto dual = at::_make_dual(x, x, static_cast<int64_t>(level));
+  auto state = torch::zeros({1, 1, 4, 5});
+  EXPECT_EQ(error_of([&] { linear_attention_step(x, dual, x, state); }),
+            "attend::linear_attention_step: key: expected a tensor that needs no gradient, got float32 "
+            "[1, 1, 1, 4] with a forward-mode tangent");
+  torch::autograd::ForwardADLevel::release_idx(level);
 }
 
 TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
