@@ -8,6 +8,7 @@
 #include <torch/torch.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -256,7 +257,7 @@ void measure(const Options& options, Results& results) {
     results.times.push_back({mixer.name, {}});
     results.memories.push_back({mixer.name, {}});
   }
-  for (int64_t length = 256; length <= options.longest; length *= 4) {
+  for (int64_t length = 256;; length = std::min(4 * length, options.longest)) {
     fmt::print("\n{:8}", length);
     for (size_t n = 0; n < mixers().size(); ++n) {
       const auto cost = cost_of(mixers()[n], length);
@@ -265,6 +266,7 @@ void measure(const Options& options, Results& results) {
       results.times[n].points.emplace_back(length, cost.milliseconds);
       results.memories[n].points.emplace_back(length, cost.megabytes);
     }
+    if (length == options.longest) break;
   }
   fmt::print("\n");
 }

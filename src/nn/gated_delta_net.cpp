@@ -84,7 +84,7 @@ torch::Tensor GatedDeltaNetImpl::with_recent(const torch::Tensor& projected,
                                              const RecurrentState* state) const {
   const int64_t before = options.conv_size() - 1;
   const auto recent = state != nullptr && state->recent.defined()
-                          ? state->recent
+                          ? state->recent.to(projected.scalar_type())
                           : at::zeros({projected.size(0), before, projected.size(2)}, projected.options());
   return at::cat({recent, projected}, 1);
 }
@@ -103,8 +103,9 @@ torch::Tensor GatedDeltaNetImpl::convolved(const torch::Tensor& with_recent) con
 
 torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentState* state) {
   check_input(kGatedDeltaNet, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
-  check_state(kGatedDeltaNet, state, input);
   const int64_t num_heads = options.num_heads(), keys = num_heads * options.head_dim();
+  check_state(kGatedDeltaNet, state, input, {num_heads, options.head_dim(), options.head_v_dim()},
+              {options.conv_size() - 1, 2 * keys + num_heads * options.head_v_dim()});
   const auto batched = input.dim() == 3 ? input : input.unsqueeze(0);
   const auto rows = with_recent(at::cat({q_proj(batched), k_proj(batched), v_proj(batched)}, -1), state);
   const auto parts = convolved(rows).split_with_sizes({keys, keys, num_heads * options.head_v_dim()}, -1);

@@ -58,7 +58,8 @@ void GatedLinearAttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor GatedLinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
   check_input(kGatedLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
-  check_state(kGatedLinearAttention, state, input);
+  check_state(kGatedLinearAttention, state, input,
+              {options.num_heads(), options.head_dim(), options.head_v_dim()});
   const int64_t num_heads = options.num_heads();
   const auto gate = in_heads(gk_proj_up(gk_proj_down(input)), num_heads);
   const auto log_decay = at::log_sigmoid(widen(gate));

@@ -57,10 +57,12 @@ void LinearAttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor LinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
   check_input(kLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
-  check_state(kLinearAttention, state, input);
   if (state != nullptr && !options.is_causal()) {
     checks::fail(kLinearAttention, "state", "none where is_causal is not set", "a state");
   }
+  const int64_t features = projection.defined() ? projection.size(0) : options.head_dim();
+  check_state(kLinearAttention, state, input,
+              {options.num_heads(), features, options.head_v_dim() + (options.normalize() ? 1 : 0)});
   const auto query = in_heads(q_proj(input), options.num_heads()),
              key = in_heads(k_proj(input), options.num_heads()),
              value = in_heads(v_proj(input), options.num_heads());

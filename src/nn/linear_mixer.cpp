@@ -4,6 +4,8 @@
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/zeros.h>
 
+#include <vector>
+
 #include "../checks.h"
 #include "../compute_type.h"
 #include "inputs.h"
@@ -18,13 +20,28 @@ void RecurrentState::select(const torch::Tensor& sequences) {
   }
 }
 
-void check_state(const char* module, const RecurrentState* state, const torch::Tensor& input) {
-  if (state == nullptr || !state->memory.defined()) return;
+namespace {
+
+void check_tensor(const char* module, const char* name, const torch::Tensor& tensor, int64_t batch,
+                  at::IntArrayRef rest, at::ScalarType dtype) {
+  std::vector<int64_t> sizes = {batch};
+  sizes.insert(sizes.end(), rest.begin(), rest.end());
+  if (tensor.defined() && tensor.sizes() == at::IntArrayRef(sizes) && tensor.scalar_type() == dtype) return;
+  fail(module, "state", c10::str("a ", name, " of ", checks::dtype_name(dtype), " ", at::IntArrayRef(sizes)),
+       checks::describe(tensor));
+}
+
+}  // namespace
+
+void check_state(const char* module, const RecurrentState* state, const torch::Tensor& input,
+                 at::IntArrayRef memory, at::IntArrayRef recent) {
+  if (state == nullptr || (!state->memory.defined() && !state->recent.defined())) return;
   const int64_t batch = input.dim() == 3 ? input.size(0) : 1;
-  if (state->memory.size(0) != batch) {
-    fail(module, "state", c10::str("one of batch ", batch, ", as input has"),
-         c10::str("batch ", state->memory.size(0)));
-  }
+  check_tensor(module, "memory", state->memory, batch, memory, compute_type(input));
+  if (recent.empty()) return;
+  const bool is_there = state->recent.defined();
+  check_tensor(module, "recent", state->recent, batch, recent,
+               is_there ? state->recent.scalar_type() : input.scalar_type());
 }
 
 int64_t channels_per_head(const char* module, int64_t embed_dim, int64_t num_heads, bool needed) {

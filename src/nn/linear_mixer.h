@@ -21,9 +21,10 @@ torch::Tensor in_heads(const torch::Tensor& projected, int64_t num_heads);
 /// [B, H, L, D] -> [B, L, H * D] or [L, H * D], as `input` has dimensions.
 torch::Tensor out_of_heads(const torch::Tensor& heads, const torch::Tensor& input);
 
-/// Fails, in the name of a module, where the state is that of another batch size than the input [B, L, E] or
-/// [L, E] has.
-void check_state(const char* module, const RecurrentState* state, const torch::Tensor& input);
+/// Fails, in the name of a module, unless the state is empty or one of the module and the input [B, L, E] or
+/// [L, E]: its memory [B, memory...], and where `recent` is given [B, recent...].
+void check_state(const char* module, const RecurrentState* state, const torch::Tensor& input,
+                 at::IntArrayRef memory, at::IntArrayRef recent = {});
 
 /// Causal linear attention of [B, H, L, D], from the state and on to it, where there is one.
 torch::Tensor recur(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,

@@ -58,7 +58,7 @@ void RetentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor RetentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
   check_input(kRetention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
-  check_state(kRetention, state, input);
+  check_state(kRetention, state, input, {options.num_heads(), options.head_dim(), options.head_v_dim()});
   const int64_t first = state == nullptr ? 0 : state->length;
   const auto positions = at::arange(first, first + input.size(-2), input.options().dtype(at::kLong));
   const auto query = rotary(in_heads(q_proj(input), options.num_heads()), {}, positions),

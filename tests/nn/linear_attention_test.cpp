@@ -276,9 +276,11 @@ TEST_F(Mixers, ACallThatFailsLeavesTheState) {
   for (const int64_t length : {1, 5}) {
     const auto other = torch::randn({3, length, kWidth}, torch::kDouble);
     EXPECT_EQ(error_of([&] { retention(other, &of_retention); }),
-              "attend::nn::Retention: state: expected one of batch 3, as input has, got batch 2");
+              "attend::nn::Retention: state: expected a memory of float64 [3, 2, 6, 12], got float64 "
+              "[2, 2, 6, 12]");
     EXPECT_EQ(error_of([&] { delta_net(other, &of_delta_net); }),
-              "attend::nn::GatedDeltaNet: state: expected one of batch 3, as input has, got batch 2");
+              "attend::nn::GatedDeltaNet: state: expected a memory of float64 [3, 2, 6, 12], got float64 "
+              "[2, 2, 6, 12]");
   }
   EXPECT_EQ(of_retention.length, 9);
   EXPECT_EQ(of_delta_net.length, 9);
@@ -337,6 +339,36 @@ TEST_F(Mixers, EveryParameterIsTrained) {
     expect_trains(of_dtype(nn::GatedLinearAttention(kWidth, kHeads)), input, 9);
     expect_trains(of_dtype(nn::GatedDeltaNet(kWidth, kHeads)), input, 13);
   }
+}
+
+TEST_F(Mixers, SayWhichStateIsNotTheirs) {
+  auto module = of_doubles(nn::GatedDeltaNet(kWidth, kHeads));
+  auto shorter = of_doubles(nn::GatedDeltaNet(nn::GatedDeltaNetOptions(kWidth, kHeads).conv_size(2)));
+  auto other = of_doubles(nn::LinearAttention(kWidth, kHeads));
+  auto narrow = nn::GatedDeltaNet(kWidth, kHeads);
+  nn::RecurrentState state;
+  module(x, &state);
+  const std::string of_delta_net = "attend::nn::GatedDeltaNet: state: expected a ";
+  EXPECT_EQ(error_of([&] { shorter(x, &state); }),
+            of_delta_net + "recent of float64 [2, 1, 48], got float64 [2, 3, 48]");
+  EXPECT_EQ(error_of([&] { narrow(x.to(torch::kFloat), &state); }),
+            of_delta_net + "memory of float32 [2, 2, 6, 12], got float64 [2, 2, 6, 12]");
+  EXPECT_EQ(error_of([&] { other(x, &state); }),
+            "attend::nn::LinearAttention: state: expected a memory of float64 [2, 2, 6, 7], got float64 "
+            "[2, 2, 6, 12]");
+  state.recent = torch::Tensor();
+  EXPECT_EQ(error_of([&] { module(x, &state); }),
+            of_delta_net + "recent of float64 [2, 3, 48], got an undefined tensor");
+}
+
+/// A model may change its dtype between parts: memory is of float32 in both.
+TEST_F(Mixers, GoOnInBfloat16) {
+  const torch::NoGradGuard no_grad;
+  auto module = nn::GatedDeltaNet(kWidth, kHeads);
+  nn::RecurrentState state;
+  module(x.to(torch::kFloat), &state);
+  module->to(torch::kBFloat16);
+  EXPECT_EQ(module(x.to(torch::kBFloat16), &state).scalar_type(), torch::kBFloat16);
 }
 
 TEST_F(Mixers, SayWhatIsWrong) {

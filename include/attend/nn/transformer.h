@@ -211,7 +211,8 @@ class ATTEND_API TransformerEncoderImpl : public torch::nn::Cloneable<Transforme
   torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionInputs& inputs = {},
                         TransformerCache* cache = nullptr);
 
-  /// For decoding with a causal encoder: a cache for up to `capacity` tokens.
+  /// For decoding with a causal encoder: a cache for up to `capacity` tokens of `batch` sequences. Layers
+  /// with a mixer take any number of tokens, and as many sequences as their first part has.
   TransformerCache make_cache(int64_t batch, int64_t capacity) const;
 
   TransformerStackOptions options;
