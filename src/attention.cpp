@@ -59,6 +59,13 @@ AttentionCall checked_call(const char* function, const at::Tensor& query, const 
   if (!(params.dropout_p >= 0 && params.dropout_p <= 1)) {
     fail(function, "dropout_p", "a probability in [0, 1]", c10::str(params.dropout_p));
   }
+  if (params.weighting < Weighting::softmax || params.weighting > Weighting::relu) {
+    fail(function, "weighting", "softmax, sigmoid or relu", c10::str(static_cast<int64_t>(params.weighting)));
+  }
+  if (params.backend < Backend::automatic || params.backend > Backend::sdpa) {
+    fail(function, "backend", "automatic, fused, reference or sdpa",
+         c10::str(static_cast<int64_t>(params.backend)));
+  }
   const double scale = params.scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1))));
   check_scale(function, scale, query.scalar_type());
 

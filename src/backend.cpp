@@ -111,10 +111,6 @@ Explanation explain_backend(const AttentionCall& call, Backend asked) {
 Backend choose_backend(const char* function, const AttentionCall& call, Backend asked) {
   const auto explanation = explain_backend(call, asked);
   if (asked != Backend::automatic && explanation.chosen != asked) {
-    if (explanation.refused.empty()) {
-      checks::fail(function, "backend", "automatic, fused, reference or sdpa",
-                   std::to_string(static_cast<int64_t>(asked)));
-    }
     checks::fail(function, "backend", "one that can serve the call",
                  c10::str(name_of(asked), ", which can't: ", explanation.refused.front().reason));
   }

@@ -1,10 +1,10 @@
 // The operators for Python: torch.ops.load_library("libattend.so"), then torch.ops.attend.attention(...).
 //
 // attn_mask is boolean (true = may attend) or floating (added, differentiable) and broadcasts to [B, H, Lq,
-// Lk]; is_causal is bottom-right; window is [left, right]; key_lengths is int64 [B]; alibi_slopes is [H] or
-// [B, H] and adds -slope * |i + Lk - Lq - j|; softcap c > 0 makes a score c * tanh(score / c). The order is
-// scale, softcap, alibi, attn_mask as bias, then the masks. Everything else is as in attend/attention.h and
-// attend/linear_attention.h.
+// Lk]; is_causal is bottom-right; window is [left, right]; key_lengths is int64 or int32 [B]; alibi_slopes is
+// [H] or [B, H] and adds -slope * |i + Lk - Lq - j|; softcap c > 0 makes a score c * tanh(score / c). The
+// order is scale, softcap, alibi, attn_mask as bias, then the masks. Everything else is as in
+// attend/attention.h and attend/linear_attention.h.
 #include <torch/library.h>
 
 #include <string>

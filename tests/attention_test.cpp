@@ -197,6 +197,12 @@ TEST_F(Attention, DocumentsDoNotSeeEachOther) {
         {.allowed = [=](auto b, auto h, auto i, auto j) { return same(b, h, i, j) && j <= i + offset; }},
         c10::str(queries, " queries, causal"));
   }
+  const auto none = torch::zeros({0, 2, 7, 4});
+  for (const auto& of_none : {tensor.slice(0, 0, 0), tensor[0]}) {
+    const auto output =
+        attention(none, none, none, {.mask = documents(of_none), .backend = Backend::reference});
+    EXPECT_EQ(output.sizes(), none.sizes());
+  }
 }
 
 TEST_F(Attention, MasksCombine) {

@@ -272,6 +272,8 @@ TEST_F(Backends, NegationsAndZerosThatAreNotInMemoryYet) {
     expect_close(Inputs{in.query, in.key, zeros(in.value)}.attend({}, backend), torch::zeros_like(output), 0);
     expect_close(Inputs{zeros(in.query), in.key, in.value}.attend({}, backend),
                  Inputs{torch::zeros_like(in.query), in.key, in.value}.attend({}, backend), 0);
+    const auto hides_all = dense(zeros(torch::ones({5, 7}, torch::kBool)));
+    expect_close(in.attend({.mask = hides_all}, backend), torch::zeros_like(output), 0);
     const auto expected = gradients_for(leaves, grad, backend);
     const auto got = gradients_for(leaves, negated(grad), backend);
     const auto of_zeros = gradients_for(leaves, zeros(grad), backend);

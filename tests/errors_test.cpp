@@ -103,6 +103,19 @@ TEST(Errors, Numbers) {
   EXPECT_EQ(scale_error(-INFINITY, torch::kDouble), expected + "float64, got -inf");
 }
 
+TEST(Errors, NumbersThatNameNothing) {
+  EXPECT_EQ(params_error({.weighting = static_cast<Weighting>(9)}),
+            "attend::attention: weighting: expected softmax, sigmoid or relu, got 9");
+  EXPECT_EQ(params_error({.backend = static_cast<Backend>(9)}),
+            "attend::attention: backend: expected automatic, fused, reference or sdpa, got 9");
+  EXPECT_EQ(error_of([] {
+              explain(zeros({4, 8}), zeros({4, 8}), zeros({4, 8}), {.backend = static_cast<Backend>(-1)});
+            }),
+            "attend::explain: backend: expected automatic, fused, reference or sdpa, got -1");
+  EXPECT_EQ(error_of([] { causal(static_cast<Corner>(7)); }),
+            "attend::causal: corner: expected bottom_right or top_left, got 7");
+}
+
 TEST(Errors, Masks) {
   EXPECT_EQ(error_of([] { window(-2, 0); }), "attend::window: left: expected -1 (unbounded) or more, got -2");
   EXPECT_EQ(error_of([] { window(0, -3); }),
@@ -224,7 +237,7 @@ TEST(Errors, RelativeBias) {
   EXPECT_EQ(error_of([] { relative_bias(zeros({16, 3})); }),
             "attend::relative_bias: table: expected [num_buckets, H], of 32 buckets, got float32 [16, 3]");
   EXPECT_EQ(error_of([] { relative_bias(zeros({32, 3}), {.max_distance = 8}); }),
-            "attend::relative_bucket: max_distance: expected more than the 8 distances that have a bucket "
+            "attend::relative_bias: max_distance: expected more than the 8 distances that have a bucket "
             "each, got 8");
   EXPECT_EQ(params_error({.score_mod = relative_bias(zeros({32, 4}))}),
             "attend::attention: table: expected one column per head, [32, 3], got float32 [32, 4]");

@@ -408,6 +408,43 @@ TEST_F(ScoreMods, ALambdaThatHidesATileLeavesItUnread) {
   for (const auto& input : inputs) EXPECT_TRUE(input.grad().isfinite().all().item<bool>());
 }
 
+TEST_F(ScoreMods, LambdasWithInfiniteDerivativesWhereNothingIsSeen) {
+  const Sizes sizes{1, 2, 2, 5, 9, 8, 8};
+  auto hiding = torch::zeros({5, 9});
+  hiding.select(1, 4).fill_(-INFINITY);
+  auto seen = torch::ones({5, 9}, torch::kBool);
+  seen.select(1, 4).fill_(false);
+  seen.select(0, 2).fill_(false);  // a query that sees nothing
+  const auto twice = score_mod([](auto score, Position) { return 2 * score; });
+  const auto half = score_mod([](auto score, Position) { return score / 2; });
+  const auto of_future = score_mod(
+      [](auto score, Position at) { return exp(score + 30.0F * static_cast<float>(at.key - at.query)); });
+  const auto logarithm = score_mod([](auto score, Position) { return log(abs(score)); });
+  const std::vector<AttentionParams> cases = {{.score_mod = bias(hiding).then(twice)},
+                                              {.score_mod = twice.then(bias(hiding)).then(half)},
+                                              {.mask = causal(), .score_mod = of_future},
+                                              {.mask = dense(seen), .score_mod = logarithm}};
+  for (size_t n = 0; n < cases.size(); ++n) {
+    const auto gradients = [&](Backend backend) {
+      const auto inputs = leaves_of(random_inputs(sizes, torch::kFloat), torch::kFloat);
+      inputs[1].detach().select(2, 4).zero_();
+      auto params = cases[n];
+      params.backend = backend;
+      const auto output = attention(inputs[0], inputs[1], inputs[2], params);
+      return torch::autograd::grad({output}, {inputs[0], inputs[1], inputs[2]}, {torch::ones_like(output)});
+    };
+    torch::manual_seed(0);
+    const auto ours = gradients(Backend::fused);
+    torch::manual_seed(0);
+    const auto expected = gradients(Backend::reference);
+    for (size_t of = 0; of < ours.size(); ++of) {
+      SCOPED_TRACE(c10::str("case ", n, ", gradient ", of));
+      EXPECT_TRUE(ours[of].isfinite().all().item<bool>());
+      expect_close(ours[of], expected[of], 1e-5);
+    }
+  }
+}
+
 /// The derivative of the gradient's slope along a direction by central differences, and forward mode.
 void expect_higher_derivatives(const Call& call, const Tensors& along) {
   const auto leaves = call.leaves(torch::kDouble);

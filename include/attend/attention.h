@@ -41,7 +41,8 @@ struct AttentionParams {
   /// Attention sinks: [H], the query's dtype or float32, on its device; a learned score per head that joins
   /// the softmax's denominator, with no value of its own (Miller 2023; Xiao 2024): weights that sum to less
   /// than 1. The logsumexp includes it; it is neither modified nor masked, so that a query that may attend to
-  /// nothing has output 0 and the sink as its logsumexp. Differentiable.
+  /// nothing has output 0 and the sink as its logsumexp. Differentiable. Of half types the output is rounded
+  /// before the sink joins and after.
   at::Tensor sinks = {};
   /// Error where the backend asked for can't serve the call; see `explain`.
   Backend backend = Backend::automatic;
@@ -60,8 +61,9 @@ struct AttentionParams {
 /// | result | [B, H, Lq, Dv]   | the query's number of dimensions                                    |
 ///
 /// Lq != Lk, Dv != D, any strides, and sizes of 0 are fine (D >= 1). dtype: float64, float32, bfloat16 or
-/// float16, the same for all three; sums accumulate in float32 (float64 for float64). Of bfloat16, weights
-/// and gradients are rounded to it where the processor multiplies it (AVX512-BF16), as ATen does.
+/// float16, the same for all three; sums accumulate in float32 (float64 for float64). Where the
+/// processor multiplies bfloat16 (AVX512-BF16), weights and their gradients are rounded to it as by ATen, and
+/// subnormal numbers count as 0. Gradients start from the output as it was rounded.
 /// Differentiable, twice and in forward mode too, in query, key, value, the tensors of the score modification
 /// and the sinks. A query that may attend to nothing has output 0 and gradients 0. The fused kernels give the
 /// same bits on every run and for every number of threads; the other backends are as deterministic as ATen's

@@ -93,6 +93,11 @@ inline T choose(bool condition, T yes, T no) {
   return std::bit_cast<T>(static_cast<Bits<T>>((bits_of(yes) & mask) | (bits_of(no) & ~mask)));
 }
 
+template <std::floating_point T>
+inline T finite_or_zero(T x) {
+  return choose(bits_of(std::fabs(x)) < kInfinityBits<T>, x, T{0});
+}
+
 /// x within -limit ... limit; NaN stays NaN.
 template <std::floating_point T>
 inline T clamp_magnitude(T x, T limit) {

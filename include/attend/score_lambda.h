@@ -87,7 +87,7 @@ class LambdaScores final : public ScoreFunction {
       T* gradient = gradients + j * stride;
       evaluate_row(start, tile.queries, gradient, [&](int n, const Position& at) {
         const Dual<T> result = function_(Dual<T>(row[n], T{1}), at);
-        return gradient[n] * result.derivative;
+        return gradient[n] * finite_or_zero(result.derivative);
       });
     });
   }

@@ -100,7 +100,12 @@ class Window final : public MaskNode {
 
 }  // namespace
 
-Mask causal(Corner corner) { return Mask(std::make_shared<Causal>(corner)); }
+Mask causal(Corner corner) {
+  if (corner != Corner::bottom_right && corner != Corner::top_left) {
+    checks::fail("causal", "corner", "bottom_right or top_left", c10::str(static_cast<int64_t>(corner)));
+  }
+  return Mask(std::make_shared<Causal>(corner));
+}
 
 Mask window(int64_t left, int64_t right) {
   if (left < -1) checks::fail("window", "left", "-1 (unbounded) or more", c10::str(left));

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "../inputs.h"
 #include "../mask_node.h"
 
 namespace attend {
@@ -79,8 +80,8 @@ class Dense final : public MaskNode {
   }
 
   std::unique_ptr<MaskTiles> bind(const ScoreShape& shape, int64_t query_dim) const override {
-    return std::make_unique<DenseTiles>(
-        allowed(shape, query_dim, at::kCPU).expand({shape.batch, shape.heads, shape.queries, shape.keys}));
+    return std::make_unique<DenseTiles>(materialized(allowed(shape, query_dim, at::kCPU))
+                                            .expand({shape.batch, shape.heads, shape.queries, shape.keys}));
   }
 
   std::vector<at::Tensor> tensors() const override { return {allowed_}; }

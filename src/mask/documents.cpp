@@ -83,7 +83,8 @@ class Documents final : public MaskNode {
     const auto last = std::max<int64_t>(shape.keys - 1, 0);
     if (shape.keys == 0) return exists.expand({shape.batch, 1, shape.rows, 0});
     const auto of_queries = of_keys.index_select(1, position.clamp(0, last));
-    return exists & (of_queries.view({shape.batch, 1, -1, 1}) == of_keys.view({shape.batch, 1, 1, -1}));
+    return exists & (of_queries.view({shape.batch, 1, shape.rows, 1}) ==
+                     of_keys.view({shape.batch, 1, 1, shape.keys}));
   }
 
   std::unique_ptr<MaskTiles> bind(const ScoreShape& shape, int64_t) const override {

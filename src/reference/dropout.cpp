@@ -1,7 +1,7 @@
 #include "dropout.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 
 #include "../philox.h"
 
@@ -28,8 +28,9 @@ void fill(at::Tensor& factors, uint64_t seed, uint32_t threshold, const ScoreSha
 at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape,
                            const at::TensorOptions& options) {
   const bool is_double = options.dtype() == at::kDouble;
-  auto factors =
-      at::empty({shape.batch, shape.heads, shape.rows, shape.keys}, is_double ? at::kDouble : at::kFloat);
+  // Not by the dispatcher: a transform of functorch's would make of it a tensor without memory.
+  at::Tensor factors(at::detail::empty_cpu({shape.batch, shape.heads, shape.rows, shape.keys},
+                                           is_double ? at::kDouble : at::kFloat));
   (is_double ? fill<double> : fill<float>)(factors, seed, dropout_threshold(p), shape);
   return factors.to(options);
 }

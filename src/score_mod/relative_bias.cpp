@@ -145,7 +145,10 @@ class RelativeBias final : public ScoreModNode {
 }  // namespace
 
 ScoreMod relative_bias(const at::Tensor& table, const RelativeBuckets& buckets) {
-  relative_bucket(0, buckets);  // fails where the buckets are none
+  {
+    const checks::Caller caller("relative_bias", "relative_bucket", {});
+    relative_bucket(0, buckets);  // fails where the buckets are none
+  }
   checks::is_strided("relative_bias", "table", table);
   checks::is_floating("relative_bias", "table", table);
   if (table.dim() != 2 || table.size(0) != buckets.count) {

@@ -182,6 +182,20 @@ class Differentiation(unittest.TestCase):
         jacobian = torch.func.jacrev(lambda q: attention(q, key, value, is_causal=True))(query)
         torch.testing.assert_close(jacobian.sum((0, 1, 2, 3)), by_autograd)
 
+    def test_transforms_of_dropout(self):
+        query, key, value = inputs()
+
+        def loss(query):
+            torch.manual_seed(0)
+            return attention(query, key, value, dropout_p=0.3).sin().sum()
+
+        leaf = query.clone().requires_grad_()
+        by_autograd, = torch.autograd.grad(loss(leaf), leaf)
+        torch.testing.assert_close(torch.func.grad(loss)(query), by_autograd)
+        direction = torch.ones_like(query)
+        _, tangent = torch.func.jvp(loss, (query,), (direction,))
+        torch.testing.assert_close(tangent, (by_autograd * direction).sum())
+
     def test_lengths_under_vmap(self):
         query, key, value = (t[:1] for t in inputs())
         lengths = torch.tensor([[2], [5]])
