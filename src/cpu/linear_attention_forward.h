@@ -90,7 +90,8 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
   const auto value = written_or_value_rows<Element>(args, chunk, own.beta, own.state.values);
   look_ahead(args);
   // A_ts = q_t (decay of the steps after s up to t) k_s
-  decayed_products<T>(log, n, args.d, query, key, own.product, {own.products, kChunk});
+  if (!chunk.keys.is_empty())
+    decayed_products<T>(log, n, args.d, query, key, own.product, {own.products, kChunk});
   // read = (decay from the start) Q S + A V
   if (!log.is_none()) decays_from_start<T>(log, n, own.state.factors);
   const auto decayed_query =
@@ -100,7 +101,9 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
   gemm_dots<T>(n, width, args.d, {decayed_query.data, decayed_query.stride, 1}, {state, width},
                {own.read, width});
   look_ahead(args);
-  lower_times<T, Update::add>(n, width, {own.products, kChunk}, value, {own.read, width});
+  if (!chunk.keys.is_empty()) {
+    lower_times<T, Update::add>(n, width, {own.products, kChunk}, value, {own.read, width});
+  }
   write_outputs<Element>(args, chunk, own.read);
 }
 
