@@ -62,7 +62,7 @@ AttentionCall checked_call(const char* function, const at::Tensor& query, const 
   if (params.weighting < Weighting::softmax || params.weighting > Weighting::relu) {
     fail(function, "weighting", "softmax, sigmoid or relu", c10::str(static_cast<int64_t>(params.weighting)));
   }
-  if (params.backend < Backend::automatic || params.backend > Backend::sdpa) {
+  if (params.backend < Backend::automatic || params.backend > Backend::reference) {
     fail(function, "backend", "automatic, fused, reference or sdpa",
          c10::str(static_cast<int64_t>(params.backend)));
   }
