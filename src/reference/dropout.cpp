@@ -9,7 +9,7 @@ namespace attend::reference {
 namespace {
 
 template <typename T>
-void fill(at::Tensor& factors, uint64_t seed, uint32_t threshold, const ScoreShape& shape) {
+void fill(const at::Tensor& factors, uint64_t seed, uint32_t threshold, const ScoreShape& shape) {
   const int64_t heads = shape.heads, rows = shape.rows, keys = shape.keys;
   const auto kept = static_cast<T>(dropout_scale(threshold));
   auto* data = factors.mutable_data_ptr<T>();
@@ -29,8 +29,8 @@ at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape,
                            const at::TensorOptions& options) {
   const bool is_double = options.dtype() == at::kDouble;
   // Not by the dispatcher: a transform of functorch's would make of it a tensor without memory.
-  at::Tensor factors(at::detail::empty_cpu({shape.batch, shape.heads, shape.rows, shape.keys},
-                                           is_double ? at::kDouble : at::kFloat));
+  const at::Tensor factors(at::detail::empty_cpu({shape.batch, shape.heads, shape.rows, shape.keys},
+                                                 is_double ? at::kDouble : at::kFloat));
   (is_double ? fill<double> : fill<float>)(factors, seed, dropout_threshold(p), shape);
   return factors.to(options);
 }
