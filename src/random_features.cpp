@@ -5,6 +5,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clamp.h>
+#include <ATen/ops/clamp_max.h>
 #include <ATen/ops/clamp_min.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/cummax.h>
@@ -148,7 +149,8 @@ RandomFeaturesCall random_features_call(const LinearAttentionCall& call, const a
 }
 
 at::Tensor times_exp(const at::Tensor& tensor, const at::Tensor& log_factor) {
-  const auto root = at::exp(log_factor.to(tensor.scalar_type()) / 2);
+  const double largest = tensor.scalar_type() == at::kDouble ? 709 : 88;  // whose exponential is finite
+  const auto root = at::exp(at::clamp_max(log_factor.to(tensor.scalar_type()) / 2, largest));
   return tensor * root * root;
 }
 

@@ -11,7 +11,8 @@ at::Tensor log_random_features(const at::Tensor& x, const at::Tensor& projection
 /// The logarithms of a query, lowered by its largest where that cancels with its normaliser.
 at::Tensor log_random_features_of_query(const LinearAttentionCall& call, const at::Tensor& projection);
 
-/// A call on random features, all of compute type, that neither overflow nor vanish in sums with larger ones.
+/// A call on random features, all of compute type, that neither overflow nor vanish in sums with larger ones;
+/// where decays differ among the heads of a key or its channels, those of the weakest decay.
 struct RandomFeaturesCall {
   LinearAttentionCall call;  ///< with the identity as feature map
   /// Logarithms of the units that keys and states are in, [B, H, 1 + Lk]: before the first key, and from each

@@ -93,6 +93,7 @@ inline T choose(bool condition, T yes, T no) {
   return std::bit_cast<T>(static_cast<Bits<T>>((bits_of(yes) & mask) | (bits_of(no) & ~mask)));
 }
 
+/// A derivative that is infinite or NaN counts as 0: weights of 0 would make NaN of it.
 template <std::floating_point T>
 inline T finite_or_zero(T x) {
   return choose(bits_of(std::fabs(x)) < kInfinityBits<T>, x, T{0});

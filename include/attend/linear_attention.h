@@ -96,14 +96,16 @@ struct LinearAttentionResult {
 /// dtype: float64, float32, bfloat16 or float16, the same for query, key and value; log_decay, beta and
 /// initial_state in the query's dtype or float32. Sums, states and the final state are float32 (float64 for
 /// float64). Differentiable, twice and in forward mode too, in all of them. An output whose normaliser is 0
-/// is 0, with gradients 0; so is one whose normaliser is below 1e-31 (1e-292 for float64), where terms of it
-/// underflow. Decays enter as products of factors of at most 1, nothing is divided by one:
-/// nothing overflows, however strong the decay or long the sequence.
+/// is 0, with gradients 0; so is one whose normaliser is of magnitude below 1e-31 (1e-292 for float64; of
+/// random features in the units below), where terms of it underflow. Decays enter as products of factors of
+/// at most 1, nothing is divided by one: nothing overflows, however strong the decay or long the sequence.
 ///
 /// Random features are stabilised: with normalize, the exponents of each query are lowered by its largest,
 /// and without beta those of the keys, and states with them, by the largest of a head so far: no key is lost
-/// beside a later one. The states that go in and out are those of the features themselves, which float32
-/// holds from e^-87 to e^88; so are those of linear_attention_step throughout.
+/// beside a later one. Heads that share a key, and channels, share those units, which follow the weakest of
+/// their decays: what a much stronger one has left can underflow. The states that go in and out are those of
+/// the features themselves, which float32 holds from e^-87 to e^88; so are those of linear_attention_step
+/// throughout.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
 /// message names the argument, what was expected and what it got. Values are checked of key_lengths alone: a

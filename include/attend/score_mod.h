@@ -64,7 +64,7 @@ ATTEND_API ScoreMod score_mod_of(std::shared_ptr<const ScoreFunction> function);
 /// The score is taken as `auto`: it is a `Dual` number, of float or double by the query's dtype, from which
 /// the gradient follows. Arithmetic and comparison work on it, and `attend::exp`, `log`, `tanh` and `abs`.
 /// Only the score has a gradient: what the lambda captures is constant. Double backward and forward mode
-/// work, too; derivatives beyond the second are taken to be 0.
+/// work, too; derivatives beyond the second, and those that are infinite or NaN, are taken to be 0.
 ///
 /// The lambda is a function of its arguments alone; it is called from several threads at once, and for scores
 /// that a mask hides, too. With -O2 or -O3 arithmetic, the four functions above and choices that depend on

@@ -1,6 +1,7 @@
 #include <ATen/Version.h>
 
 #include <array>
+#include <cstdlib>
 #include <string>
 
 #include "attention_kernel.h"
@@ -28,7 +29,9 @@ Tables detected_tables() {
   const std::string capability = at::get_cpu_capability();
   if (capability == "AVX512") {
     auto tables = tables_from(attention_kernels_avx512);
-    if (__builtin_cpu_supports("avx512bf16")) {
+    const char* asked = std::getenv("ATEN_CPU_CAPABILITY");
+    const bool is_avx512_alone = asked != nullptr && std::string(asked) == "avx512";
+    if (!is_avx512_alone && __builtin_cpu_supports("avx512bf16")) {
       tables[static_cast<size_t>(ElementType::bfloat16)] = attention_kernels_avx512_bf16();
     }
     return tables;

@@ -102,7 +102,7 @@ void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Ro
   }
 }
 
-/// Of I + B diag(beta), or for the backward of I + diag(beta) B.
+/// Makes I + B diag(beta), or for the backward I + diag(beta) B, ready to be solved.
 template <typename T>
 void prepare_system(const LinearArgs& args, const Chunk& chunk, bool for_backward,
                     const DeltaScratch<T>& own) {

@@ -11,7 +11,7 @@ template <typename T>
 constexpr T kInfinity = static_cast<T>(__builtin_inff());
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 template <typename T>
 constexpr int64_t padded(int64_t size) {
   return (size + kLanes<T> - 1) / kLanes<T> * kLanes<T>;

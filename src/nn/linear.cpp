@@ -16,7 +16,7 @@
 namespace attend::nn {
 namespace {
 
-constexpr int64_t kFewestRows = 64;  // of fewer a product by MKL is as fast, and of one much faster
+constexpr int64_t kFewestRows = 64;  // of fewer a product by MKL is as fast
 
 const std::optional<c10::OperatorHandle>& onednn() {
   static const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
@@ -38,29 +38,25 @@ bool is_for_onednn(const at::Tensor& x, const at::Tensor& weight, const at::Tens
          !at::autocast::is_autocast_enabled(at::kCPU) && at::globalContext().userEnabledMkldnn();
 }
 
-const char* name_of(Pointwise pointwise) {
-  return pointwise == Pointwise::gelu ? "gelu" : pointwise == Pointwise::relu ? "relu" : "none";
+at::Tensor product_of(const c10::OperatorHandle& onednn, const at::Tensor& x, const at::Tensor& weight,
+                      const at::Tensor& bias, bool has_gelu) {
+  torch::jit::Stack stack{
+      x, weight, bias, has_gelu ? "gelu" : "none", c10::List<std::optional<at::Scalar>>(), "none"};
+  onednn.callBoxed(stack);
+  return stack.front().toTensor();
 }
 
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   Pointwise pointwise) {
+  const bool is_gelu = pointwise == Pointwise::gelu, is_relu = pointwise == Pointwise::relu;
   if (const auto& fused = onednn(); fused && is_for_onednn(x, weight, bias)) {
-    torch::jit::Stack stack{x,     weight, bias, name_of(pointwise), c10::List<std::optional<at::Scalar>>(),
-                            "none"};
-    fused->callBoxed(stack);
-    return stack.front().toTensor();
+    const auto product = product_of(*fused, x, weight, bias, is_gelu);
+    return is_relu ? at::relu(product) : product;  // oneDNN's own makes 0 of NaN
   }
-  auto product = at::linear(x, weight, bias);
-  switch (pointwise) {
-    case Pointwise::relu:
-      return at::relu(product);
-    case Pointwise::gelu:
-      return at::gelu(product);
-    default:
-      return product;
-  }
+  const auto product = at::linear(x, weight, bias);
+  return is_relu ? at::relu(product) : is_gelu ? at::gelu(product) : product;
 }
 
 }  // namespace attend::nn

@@ -8,8 +8,7 @@ namespace attend::nn {
 enum class Pointwise { none, relu, gelu };
 
 /// pointwise(x W^T + b), of [..., in], [out, in] and [out], which may be undefined. Of float32 on the CPU,
-/// where nothing is differentiated, it is one call of LibTorch's oneDNN, which is faster than a product by
-/// MKL and a pass for what follows: by a sixth on processors of AMD.
+/// where nothing is differentiated, it is a call of LibTorch's oneDNN, GELU included.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   Pointwise pointwise = Pointwise::none);
 

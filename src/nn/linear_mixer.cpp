@@ -59,7 +59,7 @@ void fill_in_width(const char* module, const char* name, int64_t& width, int64_t
   check_width(module, name, width);
 }
 
-torch::nn::Linear linear(int64_t in, int64_t out, bool bias) {
+torch::nn::Linear make_projection(int64_t in, int64_t out, bool bias) {
   return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(bias));
 }
 

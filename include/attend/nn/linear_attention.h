@@ -14,8 +14,8 @@ namespace attend::nn {
 
 /// What a recurrent mixer carries from one part of a sequence to the next. An empty one stands before the
 /// first part. A part of one token without gradients costs the same whatever came before, and changes
-/// `memory` in place; any other leaves new tensors, with their graph where gradients are computed. A copy shares its tensors:
-/// `copy.memory = state.memory.clone()` makes one that goes its own way.
+/// `memory` in place; any other leaves new tensors, with their graph where gradients are computed. A copy
+/// shares its tensors: `copy.memory = state.memory.clone()` makes one that goes its own way.
 struct RecurrentState {
   torch::Tensor memory;  ///< [B, H, D, Dv], or with a normaliser Dv + 1, of float32 (float64 for float64)
   torch::Tensor recent;  ///< GatedDeltaNet: the last inputs of its convolutions, [B, kernel - 1, channels]
