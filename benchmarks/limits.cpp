@@ -7,6 +7,7 @@
 #include <atomic>
 #include <string>
 
+#include "../src/cpu/bfloat16_products.h"
 #include "compare.h"
 #include "limits_kernel.h"
 
@@ -24,7 +25,7 @@ namespace {
 LimitKernels detected_kernels() {
 #ifdef ATTEND_X86
   const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512" && __builtin_cpu_supports("avx512bf16")) return limits_kernels_avx512_bf16();
+  if (cpu::has_bfloat16_products()) return limits_kernels_avx512_bf16();
   if (capability == "AVX512") return limits_kernels_avx512();
   if (capability == "AVX2") return limits_kernels_avx2();
 #endif

@@ -1,10 +1,10 @@
 #include <ATen/Version.h>
 
 #include <array>
-#include <cstdlib>
 #include <string>
 
 #include "attention_kernel.h"
+#include "bfloat16_products.h"
 
 namespace attend::cpu {
 
@@ -29,9 +29,7 @@ Tables detected_tables() {
   const std::string capability = at::get_cpu_capability();
   if (capability == "AVX512") {
     auto tables = tables_from(attention_kernels_avx512);
-    const char* asked = std::getenv("ATEN_CPU_CAPABILITY");
-    const bool is_avx512_alone = asked != nullptr && std::string(asked) == "avx512";
-    if (!is_avx512_alone && __builtin_cpu_supports("avx512bf16")) {
+    if (has_bfloat16_products()) {
       tables[static_cast<size_t>(ElementType::bfloat16)] = attention_kernels_avx512_bf16();
     }
     return tables;
