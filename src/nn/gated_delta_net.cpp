@@ -58,13 +58,13 @@ GatedDeltaNetImpl::GatedDeltaNetImpl(const GatedDeltaNetOptions& options_) : opt
 void GatedDeltaNetImpl::reset() {
   const int64_t width = options.embed_dim(), heads = options.num_heads(), keys = heads * options.head_dim(),
                 values = heads * options.head_v_dim(), size = options.conv_size();
-  q_proj = register_module("q_proj", make_projection(width, keys));
-  k_proj = register_module("k_proj", make_projection(width, keys));
-  v_proj = register_module("v_proj", make_projection(width, values));
-  a_proj = register_module("a_proj", make_projection(width, heads));
-  b_proj = register_module("b_proj", make_projection(width, heads));
-  g_proj = register_module("g_proj", make_projection(width, values));
-  o_proj = register_module("o_proj", make_projection(values, width));
+  q_proj = register_module("q_proj", make_linear(width, keys));
+  k_proj = register_module("k_proj", make_linear(width, keys));
+  v_proj = register_module("v_proj", make_linear(width, values));
+  a_proj = register_module("a_proj", make_linear(width, heads));
+  b_proj = register_module("b_proj", make_linear(width, heads));
+  g_proj = register_module("g_proj", make_linear(width, values));
+  o_proj = register_module("o_proj", make_linear(values, width));
   q_conv = register_parameter("q_conv", initial_conv(keys, size));
   k_conv = register_parameter("k_conv", initial_conv(keys, size));
   v_conv = register_parameter("v_conv", initial_conv(values, size));

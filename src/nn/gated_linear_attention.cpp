@@ -40,13 +40,13 @@ GatedLinearAttentionImpl::GatedLinearAttentionImpl(const GatedLinearAttentionOpt
 void GatedLinearAttentionImpl::reset() {
   const int64_t width = options.embed_dim(), keys = options.num_heads() * options.head_dim(),
                 values = options.num_heads() * options.head_v_dim();
-  q_proj = register_module("q_proj", make_projection(width, keys));
-  k_proj = register_module("k_proj", make_projection(width, keys));
-  v_proj = register_module("v_proj", make_projection(width, values));
-  g_proj = register_module("g_proj", make_projection(width, values));
-  o_proj = register_module("o_proj", make_projection(values, width));
-  gk_proj_down = register_module("gk_proj_down", make_projection(width, options.gate_rank()));
-  gk_proj_up = register_module("gk_proj_up", make_projection(options.gate_rank(), keys, /*bias=*/true));
+  q_proj = register_module("q_proj", make_linear(width, keys));
+  k_proj = register_module("k_proj", make_linear(width, keys));
+  v_proj = register_module("v_proj", make_linear(width, values));
+  g_proj = register_module("g_proj", make_linear(width, values));
+  o_proj = register_module("o_proj", make_linear(values, width));
+  gk_proj_down = register_module("gk_proj_down", make_linear(width, options.gate_rank()));
+  gk_proj_up = register_module("gk_proj_up", make_linear(options.gate_rank(), keys, /*bias=*/true));
   g_norm_weight = register_parameter("g_norm_weight", at::ones({options.head_v_dim()}));
 }
 

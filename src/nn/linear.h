@@ -12,6 +12,10 @@ enum class Pointwise { none, relu, gelu };
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   Pointwise pointwise = Pointwise::none);
 
+inline torch::nn::Linear make_linear(int64_t in, int64_t out, bool bias = false) {
+  return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(bias));
+}
+
 inline at::Tensor linear(const at::Tensor& x, const torch::nn::LinearImpl& of,
                          Pointwise pointwise = Pointwise::none) {
   return linear(x, of.weight, of.bias, pointwise);

@@ -40,10 +40,10 @@ LinearAttentionImpl::LinearAttentionImpl(const LinearAttentionOptions& options_)
 void LinearAttentionImpl::reset() {
   const int64_t width = options.embed_dim(), heads = options.num_heads(), d = options.head_dim(),
                 d_v = options.head_v_dim();
-  q_proj = register_module("q_proj", make_projection(width, heads * d, options.bias()));
-  k_proj = register_module("k_proj", make_projection(width, heads * d, options.bias()));
-  v_proj = register_module("v_proj", make_projection(width, heads * d_v, options.bias()));
-  o_proj = register_module("o_proj", make_projection(heads * d_v, width, options.bias()));
+  q_proj = register_module("q_proj", make_linear(width, heads * d, options.bias()));
+  k_proj = register_module("k_proj", make_linear(width, heads * d, options.bias()));
+  v_proj = register_module("v_proj", make_linear(width, heads * d_v, options.bias()));
+  o_proj = register_module("o_proj", make_linear(heads * d_v, width, options.bias()));
   if (has_random_features(options)) {
     projection = register_buffer("projection", orthogonal_projection(options.num_features(), d));
   }

@@ -59,10 +59,6 @@ void fill_in_width(const char* module, const char* name, int64_t& width, int64_t
   check_width(module, name, width);
 }
 
-torch::nn::Linear make_projection(int64_t in, int64_t out, bool bias) {
-  return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(bias));
-}
-
 torch::Tensor in_heads(const torch::Tensor& projected, int64_t num_heads) {
   const auto heads = projected.unflatten(-1, {num_heads, -1}).transpose(-3, -2);
   return heads.dim() == 4 ? heads : heads.unsqueeze(0);

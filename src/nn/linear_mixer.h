@@ -4,6 +4,8 @@
 
 #include <attend/nn/linear_attention.h>
 
+#include "linear.h"
+
 namespace attend::nn {
 
 /// embed_dim / num_heads. Fails, in the name of the module, where one of them is below 1, or where it is
@@ -12,8 +14,6 @@ int64_t channels_per_head(const char* module, int64_t embed_dim, int64_t num_hea
 
 /// A width of 0 becomes the default; fails below 1.
 void fill_in_width(const char* module, const char* name, int64_t& width, int64_t otherwise);
-
-torch::nn::Linear make_projection(int64_t in, int64_t out, bool bias = false);
 
 /// [B, L, H * D] or [L, H * D] -> [B, H, L, D]
 torch::Tensor in_heads(const torch::Tensor& projected, int64_t num_heads);

@@ -44,11 +44,11 @@ RetentionImpl::RetentionImpl(const RetentionOptions& options_) : options(complet
 void RetentionImpl::reset() {
   const int64_t width = options.embed_dim(), keys = options.num_heads() * options.head_dim(),
                 values = options.num_heads() * options.head_v_dim();
-  q_proj = register_module("q_proj", make_projection(width, keys));
-  k_proj = register_module("k_proj", make_projection(width, keys));
-  v_proj = register_module("v_proj", make_projection(width, values));
-  g_proj = register_module("g_proj", make_projection(width, values));
-  o_proj = register_module("o_proj", make_projection(values, width));
+  q_proj = register_module("q_proj", make_linear(width, keys));
+  k_proj = register_module("k_proj", make_linear(width, keys));
+  v_proj = register_module("v_proj", make_linear(width, values));
+  g_proj = register_module("g_proj", make_linear(width, values));
+  o_proj = register_module("o_proj", make_linear(values, width));
 }
 
 void RetentionImpl::pretty_print(std::ostream& stream) const {

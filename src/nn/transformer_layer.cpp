@@ -69,21 +69,17 @@ MultiHeadAttentionOptions cross_options(const TransformerLayerOptions& options) 
       .bias(options.bias());
 }
 
-torch::nn::Linear make_linear(const TransformerLayerOptions& options, int64_t in, int64_t out) {
-  return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(options.bias()));
-}
-
 /// Registers what an encoder's and a decoder's layer have in common.
 template <typename Layer>
 void register_common(Layer& layer) {
   const auto& options = layer.options;
-  layer.linear1 =
-      layer.register_module("linear1", make_linear(options, options.d_model(), options.dim_feedforward()));
-  layer.linear2 =
-      layer.register_module("linear2", make_linear(options, options.dim_feedforward(), options.d_model()));
+  layer.linear1 = layer.register_module(
+      "linear1", make_linear(options.d_model(), options.dim_feedforward(), options.bias()));
+  layer.linear2 = layer.register_module(
+      "linear2", make_linear(options.dim_feedforward(), options.d_model(), options.bias()));
   if (options.activation() == Activation::swiglu) {
     layer.linear_gate = layer.register_module(
-        "linear_gate", make_linear(options, options.d_model(), options.dim_feedforward()));
+        "linear_gate", make_linear(options.d_model(), options.dim_feedforward(), options.bias()));
   }
   layer.norm1 = layer.register_module("norm1", Norm(options));
   layer.norm2 = layer.register_module("norm2", Norm(options));
