@@ -172,16 +172,17 @@ inline Vec<T> four_sums(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
   return fold<T, kLanes<T> / 2>(interleave<T, false>(of_ac, of_bd) + interleave<T, true>(of_ac, of_bd));
 }
 
-/// 2^n value, for n of -126 ... 127; `shifted` is n + 1.5 * 2^23.
+/// 2^n value, for n of -126 ... 127, and 0 where x < lowest, whatever n is; `shifted` is n + 1.5 * 2^23.
 inline Vec<float> times_power_of_two(Vec<float> value, [[maybe_unused]] Vec<float> n,
-                                     [[maybe_unused]] Vec<float> shifted) {
+                                     [[maybe_unused]] Vec<float> shifted, Vec<float> x, float lowest) {
 #if defined(__AVX512F__)
-  constexpr int kCurrentRounding = 4;
-  return __builtin_ia32_scalefps512_mask(value, n, Vec<float>{}, -1, kCurrentRounding);
+  constexpr int kNotLess = 5, kCurrentRounding = 4;
+  const auto mask = __builtin_ia32_cmpps512_mask(x, all(lowest), kNotLess, -1, kCurrentRounding);
+  return __builtin_ia32_scalefps512_mask(value, n, Vec<float>{}, mask, kCurrentRounding);
 #else
   const auto power = reinterpret_cast<VecUnsigned<float>>(shifted) << 23;
   const auto result = reinterpret_cast<Vec<float>>(reinterpret_cast<VecUnsigned<float>>(value) + power);
-  return value == value ? result : value;  // the bits of a NaN could become a number's
+  return x < lowest ? Vec<float>{} : x == x ? result : x;  // the bits of a NaN could become a number's
 #endif
 }
 
@@ -192,10 +193,9 @@ inline Vec<float> times_power_of_two(Vec<float> value, [[maybe_unused]] Vec<floa
 /// For x <= 88.
 inline Vec<float> exp_without_overflow(Vec<float> x) {
   constexpr float kLowest = -87.336F;
-  const auto clamped = x < kLowest ? all(kLowest) : x;
-  const auto shifted = clamped * 1.44269504F + 12582912.0F;  // 1.5 * 2^23: n stands in the low bits
+  const auto shifted = x * 1.44269504F + 12582912.0F;  // 1.5 * 2^23: n stands in the low bits
   const auto n = shifted - 12582912.0F;
-  const auto r = (clamped - n * 0.693359375F) - n * -2.12194440e-4F;
+  const auto r = (x - n * 0.693359375F) - n * -2.12194440e-4F;
   auto p = all(0.00138145986467F);
   p = p * r + 0.00836871687973F;
   p = p * r + 0.0416683880453F;
@@ -203,7 +203,7 @@ inline Vec<float> exp_without_overflow(Vec<float> x) {
   p = p * r + 0.499999934478F;
   p = p * r + 1.0F;
   p = p * r + 1.0F;
-  return x < kLowest ? Vec<float>{} : times_power_of_two(p, n, shifted);
+  return times_power_of_two(p, n, shifted, x, kLowest);
 }
 
 /// Infinite above 88.
@@ -215,10 +215,9 @@ inline Vec<float> exp(Vec<float> x) {
 
 inline Vec<double> exp(Vec<double> x) {
   constexpr double kLowest = -708.39, kHighest = 709.43;
-  const auto clamped = x < kLowest ? all(kLowest) : x;
-  const auto shifted = clamped * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52
+  const auto shifted = x * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52
   const auto n = shifted - 6755399441055744.0;
-  const auto r = (clamped - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
+  const auto r = (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
   auto p = all(1.0 / 6227020800);
   p = p * r + 1.0 / 479001600;
   p = p * r + 1.0 / 39916800;
