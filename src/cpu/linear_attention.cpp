@@ -21,6 +21,10 @@ constexpr int64_t kHeldBytes = int64_t{2} << 20;
 /// Chunks of a head that the forward works on at once, where they are enough for all threads.
 constexpr int64_t kHeldChunks = 32;
 
+/// From so many heads each goes from chunk to chunk by itself. Whatever the threads, since the results of the
+/// two ways differ by their roundings.
+constexpr int64_t kManyHeads = 4;
+
 /// Elements of the states of all heads below which a step is over before a second thread has begun.
 constexpr int64_t kShortState = int64_t{1} << 16;
 
@@ -79,6 +83,7 @@ struct Bound {
     args.feature_map = kernel_map(call.feature_map);
     args.normalize = call.normalize;
     args.scale = call.scale;
+    args.chunk_steps = kChunk;
   }
 };
 
@@ -207,6 +212,27 @@ bool keep_threads_busy(int64_t tasks) {
   return tasks % threads == 0 || tasks >= 4 * threads;
 }
 
+/// Into how many tasks a head is split, by columns of its values.
+int64_t tasks_of_head(const LinearArgs& args, int64_t most) {
+  const int64_t heads = args.batch * args.heads;
+  int64_t tasks = 1;
+  while (tasks < most && !keep_threads_busy(heads * tasks)) ++tasks;
+  return tasks;
+}
+
+/// Chunk after chunk of a head.
+void outputs_of_heads(const Bound& bound, LinearForwardArgs& args) {
+  const auto& kernels = bound.kernels;
+  args.chunk_steps = kHeadChunk;
+  const int64_t tasks = tasks_of_head(args, kernels.column_blocks(args));
+  const int64_t columns = padded((args.d_v + tasks - 1) / tasks, kernels.lanes);
+  run_tasks(args.batch * args.heads * tasks, kernels.head_scratch(args), [&](int64_t task, void* scratch) {
+    const int64_t first = std::min(task % tasks * columns, args.d_v);
+    const int64_t count = std::min(columns, args.d_v - first);
+    if (first == 0 || count > 0) kernels.outputs_of_head(args, task / tasks, {first, count}, scratch);
+  });
+}
+
 /// Many chunks of a head at once.
 void outputs_of_chunks(const Bound& bound, LinearForwardArgs& args) {
   const auto& kernels = bound.kernels;
@@ -250,9 +276,8 @@ LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool fo
   args.output = heads_of(outputs.output);
   args.normaliser = data_of(outputs.normaliser);
   if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
-  if (keep_threads_busy(args.batch * args.heads)) {
-    run_tasks(args.batch * args.heads, bound.kernels.head_scratch(args),
-              [&](int64_t head, void* scratch) { bound.kernels.outputs_of_head(args, head, scratch); });
+  if (args.batch * args.heads >= kManyHeads) {
+    outputs_of_heads(bound, args);
   } else {
     outputs_of_chunks(bound, args);
   }

@@ -36,8 +36,8 @@ inline Chunk chunk_at(const LinearArgs& args, int64_t task) {
   chunk.head = head % args.heads;
   chunk.kv_head = chunk.head / (args.heads / args.kv_heads);
   chunk.index = task % args.held_chunks;
-  chunk.step = (args.first_chunk + chunk.index) * kChunk;
-  chunk.steps = smaller(kChunk, args.steps() - chunk.step);
+  chunk.step = (args.first_chunk + chunk.index) * args.chunk_steps;
+  chunk.steps = smaller(args.chunk_steps, args.steps() - chunk.step);
   const int64_t first_key = args.steps() - args.keys, first_query = args.steps() - args.queries;
   const int64_t keys = args.key_lengths == nullptr ? args.keys : args.key_lengths[chunk.batch];
   chunk.keys = steps_of(first_key, first_key + keys, chunk);
@@ -68,7 +68,7 @@ T* chunk_decay_of(const LinearArgs& args, const Chunk& chunk) {
 
 /// Asks for the next rows of those that are needed soon.
 inline void look_ahead(const LinearArgs& args) {
-  constexpr int64_t kLine = 64, kRowsAtOnce = 8;
+  constexpr int64_t kLine = 64, kRowsAtOnce = 4;
   if (args.ahead == nullptr) return;
   const int64_t begin = args.ahead->row, end = begin + kRowsAtOnce;
   for (const auto& part : args.ahead->parts) {

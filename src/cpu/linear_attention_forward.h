@@ -76,18 +76,30 @@ void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<El
   }
 }
 
+/// What the outputs of a chunk and its addition to the state read.
+template <typename T>
+struct ForwardRows {
+  LogDecays<T> log;
+  Rows<const T> key, value;
+};
+
 template <typename Element>
-void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
+ForwardRows<Compute<Element>> forward_rows(const LinearArgs& args, const Chunk& chunk,
+                                           const OutputScratch<Compute<Element>>& own) {
+  return {log_decays<Compute<Element>>(args, chunk, own.state.log_decay),
+          key_rows<Element>(args, chunk, own.state.features),
+          written_or_value_rows<Element>(args, chunk, own.beta, own.state.values)};
+}
+
+/// From the state at the chunk's start.
+template <typename Element>
+void chunk_outputs(const LinearForwardArgs& args, const Chunk& chunk,
+                   const ForwardRows<Compute<Element>>& rows, const Compute<Element>* state,
+                   const OutputScratch<Compute<Element>>& own) {
   using T = Compute<Element>;
-  const auto chunk = chunk_at(args, task);
-  if (chunk.queries.is_empty()) return;
-  Scratch scratch(memory);
-  const OutputScratch<T> own(scratch, args);
+  const auto& [log, key, value] = rows;
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
-  const auto log = log_decays<T>(args, chunk, own.state.log_decay);
   const auto query = query_rows<Element>(args, chunk, own.query);
-  const auto key = key_rows<Element>(args, chunk, own.state.features);
-  const auto value = written_or_value_rows<Element>(args, chunk, own.beta, own.state.values);
   look_ahead(args);
   // A_ts = q_t (decay of the steps after s up to t) k_s
   if (!chunk.keys.is_empty())
@@ -96,7 +108,6 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
   if (!log.is_none()) decays_from_start<T>(log, n, own.state.factors);
   const auto decayed_query =
       decayed<T>(query, log, own.state.factors, n, padded<T>(args.d), own.state.decayed);
-  const T* state = state_at<T>(args, args.states, chunk.slot, chunk.index);
   look_ahead(args);
   gemm_dots<T>(n, width, args.d, {decayed_query.data, decayed_query.stride, 1}, {state, width},
                {own.read, width});
@@ -105,6 +116,17 @@ void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
     lower_times<T, Update::add>(n, width, {own.products, kChunk}, value, {own.read, width});
   }
   write_outputs<Element>(args, chunk, own.read);
+}
+
+template <typename Element>
+void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
+  using T = Compute<Element>;
+  const auto chunk = chunk_at(args, task);
+  if (chunk.queries.is_empty()) return;
+  Scratch scratch(memory);
+  const OutputScratch<T> own(scratch, args);
+  chunk_outputs<Element>(args, chunk, forward_rows<Element>(args, chunk, own),
+                         state_at<T>(args, args.states, chunk.slot, chunk.index), own);
 }
 
 }  // namespace

@@ -3,10 +3,11 @@
 // The linear attention kernels as the rest of the library sees them: plain structures, and a table of
 // functions for each instruction set.
 //
-// A sequence is cut into chunks. What each chunk adds to the state is computed for all chunks at once, then
-// the states at the chunks' starts are put together one after the other, then the outputs of all chunks at
-// once (Yang 2023, section 4). Gradients go the same way, with the gradients of the states from the end to
-// the start.
+// A sequence is cut into chunks. Of many heads, each goes from chunk to chunk by itself, with its state in
+// the nearest caches. Of few heads, what each chunk adds to the state is computed for all chunks at once,
+// then the states at the chunks' starts are put together one after the other, then the outputs of all chunks
+// at once (Yang 2023, section 4). Gradients go the latter way, with the gradients of the states from the end
+// to the start.
 
 #include <cstdint>
 
@@ -14,8 +15,12 @@
 
 namespace attend::cpu {
 
-/// Steps of a chunk.
+/// The most steps of a chunk.
 constexpr int64_t kChunk = 64;
+
+/// Steps of a chunk of a head that goes from chunk to chunk: a state at hand costs less than products within
+/// longer chunks.
+constexpr int64_t kHeadChunk = 16;
 
 enum class KernelFeatureMap { elu_plus_one, relu, identity };
 
@@ -63,6 +68,7 @@ struct LinearArgs {
   bool normalize;
   double scale;
 
+  int64_t chunk_steps;               ///< up to kChunk
   int64_t first_head;                ///< of B * H: the first of those whose states are held
   int64_t first_chunk, held_chunks;  ///< of these heads: those whose states are held
   States states;
@@ -72,7 +78,7 @@ struct LinearArgs {
   Ahead* ahead;  ///< or null
 
   int64_t steps() const { return queries > keys ? queries : keys; }
-  int64_t chunks() const { return (steps() + kChunk - 1) / kChunk; }
+  int64_t chunks() const { return (steps() + chunk_steps - 1) / chunk_steps; }
   bool has_delta_rule() const { return has_beta; }
   int64_t state_width() const { return d_v + (normalize ? 1 : 0); }
 };
@@ -81,6 +87,11 @@ struct LinearForwardArgs : LinearArgs {
   Heads output;
   void* normaliser;  ///< of T, [B, H, Lq], or null
   Heads unrounded;   ///< of T: the output before it is rounded; or null
+};
+
+/// Of a head.
+struct ValueColumns {
+  int64_t first, count;
 };
 
 struct LinearBackwardArgs : LinearArgs {
@@ -115,10 +126,10 @@ struct LinearAttentionKernels {
   void (*join_states)(const LinearArgs&, const States&, int64_t task);
   /// For each head and chunk.
   void (*outputs)(const LinearForwardArgs&, int64_t task, void* scratch);
-  /// All of the above for one of B * H heads, with no memory for its chunks but the scratch; to the same
-  /// bits.
+  /// Outputs and final state of one of B * H heads, chunk after chunk, or of some columns of its values:
+  /// whatever columns go together, each gets the same bits.
   int64_t (*head_scratch)(const LinearArgs&);
-  void (*outputs_of_head)(const LinearForwardArgs&, int64_t head, void* scratch);
+  void (*outputs_of_head)(const LinearForwardArgs&, int64_t head, const ValueColumns&, void* scratch);
   void (*gradients)(const LinearBackwardArgs&, int64_t task, void* scratch);
   /// A single token: changes the states [B, H, d, state width] themselves, for each head.
   int64_t (*step_scratch)(const LinearArgs&);

@@ -562,21 +562,24 @@ TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
 
 // ---- threads
 
+/// Few heads are cut into chunks for the threads, many into columns of their values.
 TEST_F(FusedLinearAttention, GivesTheSameBitsForEveryNumberOfThreads) {
   const int threads = at::get_num_threads();
-  for (const auto& setting : settings()) {
-    const auto in = Inputs::random({1, 3, 1, 2500, 2500, 24, 20}, setting);
-    at::set_num_threads(1);
-    const auto expected = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
-    for (const int count : {2, 3, 5}) {
-      at::set_num_threads(count);
-      const auto results = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
-      for (size_t n = 0; n < expected.size(); ++n) {
-        EXPECT_TRUE(same_bits(results[n], expected[n]))
-            << setting.name << ", " << count << " threads, result " << n;
+  for (const auto& sizes : {Sizes{1, 3, 1, 2500, 2500, 24, 20}, Sizes{1, 5, 1, 150, 150, 24, 60}}) {
+    for (const auto& setting : settings()) {
+      const auto in = Inputs::random(sizes, setting);
+      at::set_num_threads(1);
+      const auto expected = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
+      for (const int count : {2, 3, 5, 8}) {
+        at::set_num_threads(count);
+        const auto results = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
+        for (size_t n = 0; n < expected.size(); ++n) {
+          EXPECT_TRUE(same_bits(results[n], expected[n]))
+              << setting.name << ", " << sizes.heads << " heads, " << count << " threads, result " << n;
+        }
       }
+      at::set_num_threads(threads);
     }
-    at::set_num_threads(threads);
   }
 }
 
