@@ -200,6 +200,18 @@ void begin_block(const ForwardArgs& args, const Block& block, ForwardBlock<Eleme
   }
 }
 
+/// Asks for part n of `parts` of the next tile's rows: they come while the blocks work on this tile.
+template <typename Element>
+[[gnu::always_inline]] inline void prefetch_part(const ForwardArgs& args, const Block& block, Range next,
+                                                 int64_t n, int64_t parts) {
+  if (is_narrow<Compute<Element>>(block)) return;  // few_scores asks itself
+  const int64_t end = smaller(next.begin + kTileKeys * (n + 1) / parts, next.end);
+  for (int64_t key = next.begin + kTileKeys * n / parts; key < end; ++key) {
+    prefetch_row(row_of<const Element>(args.key, block.batch, block.kv_head, key), args.d);
+    prefetch_row(row_of<const Element>(args.value, block.batch, block.kv_head, key), args.d_v);
+  }
+}
+
 template <typename Element>
 void forward(const ForwardArgs& args, int64_t task, void* buffer) {
   ForwardScratch<Element> scratch(args, buffer);
@@ -221,6 +233,7 @@ void forward(const ForwardArgs& args, int64_t task, void* buffer) {
                                 load_over<Element>(blocks[0], args.value, key, keys, args.d_v, scratch.value),
                                 {}};
     for (int64_t n = 0; n < count; ++n) {
+      prefetch_part<Element>(args, blocks[n], {key + kTileKeys, range.end}, n, count);
       if (states[n] != TileState::empty) forward_tile(args, scratch.blocks[n], states[n], tile, scratch);
     }
   }
