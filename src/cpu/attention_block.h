@@ -184,9 +184,11 @@ template <typename Element>
 void few_scores(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
                 const Operand<Element>* query, Compute<Element>* scores) {
   const int64_t width = row_operands<Element>(args.d);
-  const auto prefetch = [&](int64_t row) {
+  const auto prefetch = [&](int64_t row) __attribute__((always_inline)) {
     if constexpr (!kInPairs<Element>) prefetch_row(tile.value.data + row * tile.value.stride, args.d_v);
-    prefetch_row(tile.key_along.data + (row + kTileKeys) * tile.key_along.stride, operands<Element>(args.d));
+    const int64_t next = tile.key + row + kTileKeys;
+    if (next >= args.keys) return;
+    prefetch_row(row_of<const Element>(args.key, block.batch, block.kv_head, next), args.d);
   };
   dots<Operand<Element>>(tile.keys, block.rows, width, tile.key_along, {query, width},
                          {scores, kBlockQueries}, prefetch);
