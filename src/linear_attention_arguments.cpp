@@ -51,12 +51,26 @@ const char* name_of(int64_t query_dim, std::array<const char*, 3> names) {
   return names.at(static_cast<size_t>(4 - query_dim));
 }
 
+void check_choices(const char* function, const LinearAttentionParams& params) {
+  if (params.feature_map < FeatureMap::elu_plus_one || params.feature_map > FeatureMap::random_features) {
+    fail(function, "feature_map", "elu_plus_one, relu, identity or random_features",
+         c10::str(static_cast<int64_t>(params.feature_map)));
+  }
+  if (params.form < LinearForm::automatic || params.form > LinearForm::recurrent) {
+    fail(function, "form", "automatic, fused, chunked or recurrent",
+         c10::str(static_cast<int64_t>(params.form)));
+  }
+}
+
 void check_projection(const char* function, const LinearAttentionParams& params, const at::Tensor& query) {
   const auto& projection = params.projection;
   if (params.feature_map != FeatureMap::random_features) {
     if (projection.defined())
       fail(function, "projection", "none without random_features", describe(projection));
     return;
+  }
+  if (!projection.defined()) {
+    fail(function, "projection", "a tensor with random_features, as of orthogonal_projection", "none");
   }
   check_floating(function, "projection", projection, query);
   if (projection.dim() != 2 || projection.size(0) < 1 || projection.size(1) != query.size(-1)) {
@@ -134,6 +148,7 @@ void check_linear_state(const char* function, const char* argument, const at::Te
 CheckedLinearCall check_linear_attention(const char* function, const at::Tensor& query, const at::Tensor& key,
                                          const at::Tensor& value, const LinearAttentionParams& params) {
   check_inputs(function, query, key, value);
+  check_choices(function, params);
   check_projection(function, params, query);
   const double scale = params.scale.value_or(default_scale(query, params));
   if (!std::isfinite(scale)) fail(function, "scale", "a finite number", c10::str(scale));

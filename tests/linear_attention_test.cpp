@@ -416,6 +416,21 @@ TEST_F(LinearAttention, AFinalStateAfterNoStepIsACopy) {
   }
 }
 
+TEST_F(LinearAttention, SaysWhichChoicesThereAre) {
+  const auto x = torch::ones({1, 2, 3, 4});
+  const auto error = [&](const LinearAttentionParams& params) {
+    return error_of([&] { linear_attention(x, x, x, params); });
+  };
+  const std::string prefix = "attend::linear_attention: ";
+  EXPECT_EQ(error({.feature_map = static_cast<FeatureMap>(9)}),
+            prefix + "feature_map: expected elu_plus_one, relu, identity or random_features, got 9");
+  EXPECT_EQ(error({.form = static_cast<LinearForm>(-1)}),
+            prefix + "form: expected automatic, fused, chunked or recurrent, got -1");
+  EXPECT_EQ(
+      error({.feature_map = FeatureMap::random_features}),
+      prefix + "projection: expected a tensor with random_features, as of orthogonal_projection, got none");
+}
+
 TEST_F(LinearAttention, SaysWhatIsWrong) {
   const auto x = torch::randn({1, 2, 3, 4});
   const auto error = [&](const LinearAttentionParams& params) {

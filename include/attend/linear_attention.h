@@ -65,7 +65,7 @@ struct LinearAttentionResult {
 ///     S_t = diag(a_t) S_{t-1} + k_t v_t^T                                          without beta
 ///     S_t = diag(a_t) S_{t-1} + beta_t k_t (v_t - (diag(a_t) S_{t-1})^T k_t)^T     with beta (delta rule)
 ///     z_t = diag(a_t) z_{t-1} + k_t                                                where normalize is set
-///     o_t = S_t^T (scale * q_t), over z_t q_t where normalize is set
+///     o_t = S_t^T (scale * q_t), over z_t q_t where normalize is set (so the scale does not cancel)
 ///
 /// Where is_causal is not set, every query reads the state after the last key.
 ///
@@ -79,16 +79,16 @@ struct LinearAttentionResult {
 /// For a query of three or two dimensions decay, beta, state and result lack what it lacks: log_decay
 /// [B, L] for [B, H, L], and so on.
 ///
-/// | paper              | name                   | settings, with is_causal = true                    |
-/// | Katharopoulos 2020 | linear attention       | the defaults (is_causal as you like)               |
-/// | Choromanski 2021   | Performer, FAVOR+      | random_features, projection                        |
-/// | Sun 2023           | retention              | identity, normalize = false, log_decay [H]         |
-/// | Qin 2024           | lightning attention    | the same, scale = 1                                |
-/// | Dao & Gu 2024      | Mamba-2 (SSD)          | the same, log_decay [B, H, L]                      |
-/// | Yang 2023          | gated linear attention | identity, normalize = false, log_decay [B, H, L, D] |
-/// | Yang 2024          | DeltaNet               | identity, normalize = false, beta                  |
-/// | Yang & Kautz 2024  | Gated DeltaNet         | the same, log_decay [B, H, L]                      |
-/// | Kimi Team 2025     | Kimi delta attention   | the same, log_decay [B, H, L, D]                   |
+/// | paper              | name                       | settings, with is_causal = true | | Katharopoulos 2020
+/// | linear attention           | the defaults (is_causal as you like)                        | | Choromanski
+/// 2021   | Performer, FAVOR+          | random_features, projection                                 | | Sun
+/// 2023           | retention                  | identity, normalize = false, log_decay [H] | | Qin 2024 |
+/// lightning attention        | identity, normalize = false, log_decay [H], scale = 1       | | Dao & Gu 2024
+/// | Mamba-2 (SSD)              | identity, normalize = false, log_decay [B, H, L], scale = 1 | | Yang 2023
+/// | gated linear attention     | identity, normalize = false, log_decay [B, H, L, D]         | | Yang 2024
+/// | DeltaNet                   | identity, normalize = false, beta                           | | Yang &
+/// Kautz 2024  | Gated DeltaNet             | as DeltaNet, log_decay [B, H, L]                            |
+/// | Kimi Team 2025     | Kimi delta attention (KDA) | as DeltaNet, log_decay [B, H, L, D] |
 ///
 /// (Retention's paper decays with exp(log_decay[h]); its group norm and gate, and the norms of DeltaNet's
 /// keys and queries, are the caller's: see nn/linear_attention.h.)
@@ -98,7 +98,9 @@ struct LinearAttentionResult {
 /// float64). Differentiable, twice and in forward mode too, in all of them. An output whose normaliser is 0
 /// is 0, with gradients 0; so is one whose normaliser is of magnitude below 1e-31 (1e-292 for float64; of
 /// random features in the units below), where terms of it underflow. Decays enter as products of factors of
-/// at most 1, nothing is divided by one: nothing overflows, however strong the decay or long the sequence.
+/// at most 1, nothing is divided by one: no decay, however strong, and no sequence, however long, overflows
+/// by them. The delta rule itself diverges where beta_t |k_t|^2 is above 2: bring keys to a length of 1
+/// before it.
 ///
 /// Random features are stabilised: with normalize, the exponents of each query are lowered by its largest,
 /// and without beta those of the keys, and states with them, by the largest of a head so far: no key is lost
@@ -124,10 +126,11 @@ ATTEND_API LinearAttentionResult linear_attention(const at::Tensor& query, const
 /// | state      | as `initial_state`; contiguous, float32 (float64 for float64)                           |
 /// | result     | [B, H, 1, Dv]                                                                           |
 ///
-/// Of the parameters log_decay and beta are those of the token; initial_state and key_lengths must not be
-/// given, is_causal and form say nothing. Not differentiable: an error where a gradient is asked for, or a
-/// tensor has a forward-mode tangent. `state` changes its version, as by PyTorch's own operations in place.
-/// Errors: as `linear_attention`.
+/// A sequence begins with a state of zeros. Of the parameters log_decay and beta are those of the token, with
+/// an Lk of 1: [B, H, 1] and so on; initial_state and key_lengths must not be given, is_causal and form say
+/// nothing. Not differentiable: an error where a gradient is asked for, or a tensor has a forward-mode
+/// tangent. `state` changes its version, as by PyTorch's own operations in place. Errors: as
+/// `linear_attention`.
 ATTEND_API at::Tensor linear_attention_step(const at::Tensor& query, const at::Tensor& key,
                                             const at::Tensor& value, at::Tensor& state,
                                             const LinearAttentionParams& params = {});

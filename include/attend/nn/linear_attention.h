@@ -136,8 +136,8 @@ struct ATTEND_API GatedLinearAttentionOptions {
 
 /// Gated linear attention (Yang 2023, section 4.4): each channel of a head forgets with a decay of the
 /// token's own, log_decay = log sigmoid(gk_proj x) / temperature, each head's output is divided by its root
-/// mean square, times g_norm.weight, and out = o_proj(silu(g_proj x) * heads). gk_proj_down and gk_proj_up
-/// are the two factors of gk_proj.
+/// mean square, times g_norm_weight, and out = o_proj(silu(g_proj x) * heads). gk_proj_down and gk_proj_up
+/// are the two factors of gk_proj, the latter with a bias.
 class ATTEND_API GatedLinearAttentionImpl : public torch::nn::Cloneable<GatedLinearAttentionImpl> {
  public:
   GatedLinearAttentionImpl(int64_t embed_dim, int64_t num_heads)
