@@ -23,7 +23,7 @@ constexpr int64_t kHeldChunks = 32;
 
 /// From so many heads each goes from chunk to chunk by itself. Whatever the threads, since the results of the
 /// two ways differ by their roundings.
-constexpr int64_t kManyHeads = 4;
+constexpr int64_t kManyHeads = 8;
 
 /// Elements of the states of all heads below which a step is over before a second thread has begun.
 constexpr int64_t kShortState = int64_t{1} << 16;
@@ -212,24 +212,23 @@ bool keep_threads_busy(int64_t tasks) {
   return tasks % threads == 0 || tasks >= 4 * threads;
 }
 
-/// Into how many tasks a head is split, by columns of its values.
-int64_t tasks_of_head(const LinearArgs& args, int64_t most) {
-  const int64_t heads = args.batch * args.heads;
-  int64_t tasks = 1;
-  while (tasks < most && !keep_threads_busy(heads * tasks)) ++tasks;
-  return tasks;
+/// Columns of a head's values that are a task: all of them, or as many whole vectors as keep threads busy.
+int64_t columns_of_task(const LinearArgs& args, int64_t lanes) {
+  const int64_t heads = args.batch * args.heads, all = std::max(padded(args.d_v, lanes), lanes);
+  int64_t columns = all;
+  while (columns > lanes && !keep_threads_busy(heads * ((all + columns - 1) / columns))) columns -= lanes;
+  return columns;
 }
 
 /// Chunk after chunk of a head.
 void outputs_of_heads(const Bound& bound, LinearForwardArgs& args) {
   const auto& kernels = bound.kernels;
   args.chunk_steps = kHeadChunk;
-  const int64_t tasks = tasks_of_head(args, kernels.column_blocks(args));
-  const int64_t columns = padded((args.d_v + tasks - 1) / tasks, kernels.lanes);
-  run_tasks(args.batch * args.heads * tasks, kernels.head_scratch(args), [&](int64_t task, void* scratch) {
-    const int64_t first = std::min(task % tasks * columns, args.d_v);
-    const int64_t count = std::min(columns, args.d_v - first);
-    if (first == 0 || count > 0) kernels.outputs_of_head(args, task / tasks, {first, count}, scratch);
+  const int64_t columns = columns_of_task(args, kernels.lanes);
+  const int64_t parts = std::max<int64_t>(1, (args.d_v + columns - 1) / columns);
+  run_tasks(args.batch * args.heads * parts, kernels.head_scratch(args), [&](int64_t task, void* scratch) {
+    const int64_t first = task % parts * columns;
+    kernels.outputs_of_head(args, task / parts, {first, std::min(columns, args.d_v - first)}, scratch);
   });
 }
 

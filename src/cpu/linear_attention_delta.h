@@ -241,10 +241,8 @@ void delta_states(const LinearArgs& args, int64_t task, void* memory) {
                   {own.strengths, block.width});
     // S' = (K decayed to the end)^T U + diag(decay) S
     const auto key = delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d));
-    look_ahead(args);
     gemm_dots<T>(args.d, block.width, chunk.steps, {key.data, 1, key.stride}, {own.strengths, block.width},
                  {block_at<T>(args, args.states, block, n + 1), width});
-    look_ahead(args);
     add_decayed_state<T>(args, args.states, block, n);
   }
   end_states<T>(args, args.states, block);

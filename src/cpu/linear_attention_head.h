@@ -2,23 +2,46 @@
 
 // The outputs of a head, chunk after chunk by one thread, so that what a chunk reads and adds stays in the
 // nearest caches. Columns of the values don't depend on each other, so that a head can be several tasks.
+//
+// Such chunks are short, and a state that were rounded after each would lose digits over a long sequence. So
+// it is rounded after every kChunk steps, and between is put together anew for each chunk:
+//
+//     S = diag(decay since the base) base + added
 
 #include "linear_attention_forward.h"
 
 namespace attend::cpu {
 namespace {
 
+/// The state of a head on its way.
+template <typename T>
+struct HeadState {
+  T *now, *base, *added;  ///< [d, padded state width]
+  T *log_high, *log_low;  ///< of the decay since the base, an ExactSum; [padded decay width]
+  T *decay, *factors;     ///< likewise, and [d]
+  int64_t chunks = 0;     ///< since the base
+
+  HeadState(Scratch& scratch, const LinearArgs& args) {
+    const int64_t size = args.d * padded<T>(args.state_width()), decays = padded<T>(args.decay_width);
+    now = scratch.take<T>(size);
+    base = scratch.take<T>(size);
+    added = scratch.take<T>(size);
+    log_high = scratch.take<T>(decays);
+    log_low = scratch.take<T>(decays);
+    decay = scratch.take<T>(decays);
+    factors = scratch.take<T>(args.d);
+  }
+};
+
 /// The state, and what the delta rule keeps of a chunk.
 template <typename T>
 struct HeadScratch {
-  T *state, *factors;  ///< [d, padded state width], [d]
-  T* chunk_decays;     ///< [padded decay width]
+  HeadState<T> state;
+  T* chunk_decays;  ///< [padded decay width]
   DeltaChunks delta{};
 
-  HeadScratch(Scratch& scratch, const LinearArgs& args) {
+  HeadScratch(Scratch& scratch, const LinearArgs& args) : state(scratch, args) {
     const int64_t features = padded<T>(args.d), width = padded<T>(args.state_width());
-    state = scratch.take<T>(args.d * width);
-    factors = scratch.take<T>(args.d);
     chunk_decays = scratch.take<T>(padded<T>(args.decay_width));
     if (!args.has_delta_rule()) return;
     delta.from_start = scratch.take<T>(kChunk * features);
@@ -96,17 +119,62 @@ Rows<const T> keys_to_end(const LinearArgs& args, const Chunk& chunk, const Forw
   return decayed(rows.key, rows.log, own.state.factors, chunk.steps, padded<T>(args.d), own.state.decayed);
 }
 
-/// S = diag(decay of the chunk) S + (K decayed to the end)^T V
+/// A factor of each row of the state.
 template <typename T>
-void advance_state(const LinearArgs& args, const Chunk& chunk, Rows<const T> key, Rows<const T> value,
-                   const HeadScratch<T>& head) {
-  const Rows<T> state{head.state, padded<T>(args.state_width())};
+void spread_decay(const LinearArgs& args, const T* decay, T* factors) {
+  for (int64_t d = 0; d < args.d; ++d) factors[d] = decay[args.decay_width == 1 ? 0 : d];
+}
+
+/// added = diag(decay of the chunk) added + (K decayed to the end)^T V
+template <typename T>
+void add_chunk(const LinearArgs& args, const Chunk& chunk, Rows<const T> key, Rows<const T> value,
+               const T* chunk_decay, const HeadState<T>& state) {
+  const Rows<T> added{state.added, padded<T>(args.state_width())};
   const Strided<T> columns{key.data, 1, key.stride};
-  if (args.decay_width == 0) {
-    return gemm<T, Update::add>(args.d, state.stride, chunk.steps, columns, value, state);
+  if (state.chunks == 0) {
+    gemm<T, Update::set>(args.d, added.stride, chunk.steps, columns, value, added);
+  } else if (args.decay_width == 0) {
+    gemm<T, Update::add>(args.d, added.stride, chunk.steps, columns, value, added);
+  } else {
+    spread_decay(args, chunk_decay, state.factors);
+    gemm<T, Update::scale_add>(args.d, added.stride, chunk.steps, columns, value, added, state.factors);
   }
-  for (int64_t d = 0; d < args.d; ++d) head.factors[d] = head.chunk_decays[args.decay_width == 1 ? 0 : d];
-  gemm<T, Update::scale_add>(args.d, state.stride, chunk.steps, columns, value, state, head.factors);
+}
+
+/// factors = the decay since the base, of a chunk more.
+template <typename T>
+void decay_base(const LinearArgs& args, const LogDecays<T>& log, int64_t steps, const HeadState<T>& state) {
+  if (log.is_none()) return fill(state.factors, args.d, T{1});
+  for_columns(log, [&]<typename V>(int64_t column) {
+    ExactSum<T, V> sum;
+    if (state.chunks > 0) sum = {load_as<V>(state.log_high + column), load_as<V>(state.log_low + column)};
+    for (int64_t t = 0; t < steps; ++t) sum.add(load_as<V>(log.row(t) + column));
+    store_as<T>(state.log_high + column, sum.high);
+    store_as<T>(state.log_low + column, sum.low);
+    store_as<T>(state.decay + column, sum.value());
+  });
+  exp_in_place(state.decay, log.width);
+  spread_decay(args, state.decay, state.factors);
+}
+
+/// From the state at the chunk's start to that at its end.
+template <typename T>
+void advance_state(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log, Rows<const T> key,
+                   Rows<const T> value, const T* chunk_decay, HeadState<T>& state) {
+  add_chunk(args, chunk, key, value, chunk_decay, state);
+  decay_base(args, log, chunk.steps, state);
+  const int64_t width = padded<T>(args.state_width());
+  if (state.chunks == 0) {  // the last chunk's state is the base
+    T* const last = state.base;
+    state.base = state.now;
+    state.now = last;
+  }
+  for (int64_t d = 0; d < args.d; ++d) {
+    for (int64_t place = d * width; place < (d + 1) * width; place += kLanes<T>) {
+      store(state.now + place, load(state.base + place) * state.factors[d] + load(state.added + place));
+    }
+  }
+  state.chunks = (state.chunks + 1) % (kChunk / kHeadChunk);
 }
 
 /// The rows of a chunk in a tensor of the head's.
@@ -140,36 +208,36 @@ Ahead ahead_of(const LinearForwardArgs& args) {
 
 /// The outputs of the chunk that is held, and from the state at its start that at its end.
 template <typename Element>
-void pass_chunk(const LinearForwardArgs& args, const HeadScratch<Compute<Element>>& head, void* memory) {
+void pass_chunk(const LinearForwardArgs& args, HeadScratch<Compute<Element>>& head, void* memory) {
   using T = Compute<Element>;
-  if (args.has_delta_rule()) write_chunk<Element>(args, head.state, memory);
+  if (args.has_delta_rule()) write_chunk<Element>(args, head.state.now, memory);
   Scratch scratch(memory);
   const OutputScratch<T> own(scratch, args);
   const auto chunk = chunk_at(args, 0);
   const auto rows = forward_rows<Element>(args, chunk, own);
-  if (!chunk.queries.is_empty()) chunk_outputs<Element>(args, chunk, rows, head.state, own);
+  if (!chunk.queries.is_empty()) chunk_outputs<Element>(args, chunk, rows, head.state.now, own);
   look_ahead(args);
   const auto key = keys_to_end(args, chunk, rows, own);
-  advance_state<T>(args, chunk, key, rows.value, head);
+  advance_state<T>(args, chunk, rows.log, key, rows.value, head.chunk_decays, head.state);
 }
 
 template <typename Element>
 void outputs_of_head(const LinearForwardArgs& all, int64_t head, const ValueColumns& columns, void* memory) {
   auto args = of_columns<Element>(all, columns);
   Scratch scratch(memory);
-  const HeadScratch<Compute<Element>> own(scratch, args);
+  HeadScratch<Compute<Element>> own(scratch, args);
   void* const of_chunk = static_cast<char*>(memory) + scratch.used();
   args.first_head = head;
   args.held_chunks = 1;
   args.chunk_decays = own.chunk_decays;
   args.delta = own.delta;
-  load_initial(all, head, columns, own.state);
+  load_initial(all, head, columns, own.state.now);
   for (args.first_chunk = 0; args.first_chunk < args.chunks(); ++args.first_chunk) {
     Ahead ahead = ahead_of<Element>(args);
     args.ahead = &ahead;
     pass_chunk<Element>(args, own, of_chunk);
   }
-  store_final(all, head, columns, own.state);
+  store_final<Compute<Element>>(all, head, columns, own.state.now);
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ struct LinearArgs {
   int64_t chunk_steps;               ///< up to kChunk
   int64_t first_head;                ///< of B * H: the first of those whose states are held
   int64_t first_chunk, held_chunks;  ///< of these heads: those whose states are held
-  States states;
+  States states;                     ///< of a head by itself: but for the data
   void* chunk_decays;  ///< of T, [heads at once, held chunks, decay_width], rows padded: of all steps of a
                        ///< chunk
   DeltaChunks delta;
@@ -89,7 +89,7 @@ struct LinearForwardArgs : LinearArgs {
   Heads unrounded;   ///< of T: the output before it is rounded; or null
 };
 
-/// Of a head.
+/// Columns of the values of a head.
 struct ValueColumns {
   int64_t first, count;
 };

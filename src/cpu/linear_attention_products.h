@@ -44,7 +44,7 @@ void lower_transposed_times(int64_t n, int64_t columns, Rows<const T> a, Rows<co
 /// Zeros above the diagonal, as far as the products above read.
 template <typename T>
 void clear_above(int64_t n, Rows<T> a) {
-  for (int64_t t = 0; t < n; ++t) fill(a.data + t * a.stride + t + 1, a.stride - t - 1, T{0});
+  for (int64_t t = 0; t < n; ++t) fill(a.data + t * a.stride + t + 1, padded<T>(n) - t - 1, T{0});
 }
 
 // ---- a decay of each step

@@ -43,7 +43,6 @@ void add_to_state(const LinearArgs& args, int64_t task, void* memory) {
   }
   const auto key = decayed<T>(key_rows<Element>(args, chunk, own.features), log, own.factors, chunk.steps,
                               padded<T>(args.d), own.decayed);
-  look_ahead(args);
   outer_products<T>(args, chunk.steps, key, value_rows<Element>(args, chunk, own.values),
                     state_at<T>(args, args.states, chunk.slot, chunk.index + 1));
 }
@@ -121,7 +120,6 @@ void join_states(const LinearArgs& args, const States& states, int64_t task) {
   const StateBlock block{task / row_blocks(args), row, smaller(kRowBlock, args.d - row), 0,
                          padded<T>(args.state_width())};
   begin_states<T>(args, states, block);
-  look_ahead(args);
   for (int64_t n = 0; n < args.held_chunks; ++n) add_decayed_state<T>(args, states, block, n);
   end_states<T>(args, states, block);
 }
