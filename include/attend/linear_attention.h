@@ -79,16 +79,16 @@ struct LinearAttentionResult {
 /// For a query of three or two dimensions decay, beta, state and result lack what it lacks: log_decay
 /// [B, L] for [B, H, L], and so on.
 ///
-/// | paper              | name                       | settings, with is_causal = true | | Katharopoulos 2020
-/// | linear attention           | the defaults (is_causal as you like)                        | | Choromanski
-/// 2021   | Performer, FAVOR+          | random_features, projection                                 | | Sun
-/// 2023           | retention                  | identity, normalize = false, log_decay [H] | | Qin 2024 |
-/// lightning attention        | identity, normalize = false, log_decay [H], scale = 1       | | Dao & Gu 2024
-/// | Mamba-2 (SSD)              | identity, normalize = false, log_decay [B, H, L], scale = 1 | | Yang 2023
-/// | gated linear attention     | identity, normalize = false, log_decay [B, H, L, D]         | | Yang 2024
-/// | DeltaNet                   | identity, normalize = false, beta                           | | Yang &
-/// Kautz 2024  | Gated DeltaNet             | as DeltaNet, log_decay [B, H, L]                            |
-/// | Kimi Team 2025     | Kimi delta attention (KDA) | as DeltaNet, log_decay [B, H, L, D] |
+/// | paper              | name                       | settings, with is_causal = true                     |
+/// | Katharopoulos 2020 | linear attention           | the defaults (is_causal as you like)                |
+/// | Choromanski 2021   | Performer, FAVOR+          | random_features, projection                         |
+/// | Sun 2023           | retention                  | identity, normalize = false, log_decay [H]          |
+/// | Qin 2024           | lightning attention        | as retention, scale = 1                             |
+/// | Dao & Gu 2024      | Mamba-2 (SSD)              | as retention, scale = 1, log_decay [B, H, L]        |
+/// | Yang 2023          | gated linear attention     | identity, normalize = false, log_decay [B, H, L, D] |
+/// | Yang 2024          | DeltaNet                   | identity, normalize = false, beta                   |
+/// | Yang & Kautz 2024  | Gated DeltaNet             | as DeltaNet, log_decay [B, H, L]                    |
+/// | Kimi Team 2025     | Kimi delta attention (KDA) | as DeltaNet, log_decay [B, H, L, D]                 |
 ///
 /// (Retention's paper decays with exp(log_decay[h]); its group norm and gate, and the norms of DeltaNet's
 /// keys and queries, are the caller's: see nn/linear_attention.h.)
