@@ -425,11 +425,9 @@ TEST_F(FusedLinearAttention, PartsOfWholeChunksGiveTheSameBits) {
   }
 }
 
-TEST_F(FusedLinearAttention, AMillionTokensStayAccurate) {
-  const int64_t length = int64_t{1} << 20;
-  const auto q = random({1, 1, length, 1}), k = random({1, 1, length, 1}), v = random({1, 1, length, 1});
-  auto g = torch::rand({1, 1, length}) * -1e-3;
-  g.masked_fill_(torch::rand({1, 1, length}) < 1e-4, -1e4);
+/// The outputs of causal linear attention with decays of steps, in float32.
+void expect_accurate_outputs(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                             const torch::Tensor& g, const std::string& what) {
   const auto of = [&](torch::ScalarType dtype, LinearForm form) {
     return linear_attention(q.to(dtype), k.to(dtype), v.to(dtype),
                             {.feature_map = FeatureMap::identity,
@@ -441,7 +439,15 @@ TEST_F(FusedLinearAttention, AMillionTokensStayAccurate) {
   };
   const auto exact = of(torch::kDouble, LinearForm::fused);
   const double plain_error = max_difference(of(torch::kFloat, LinearForm::chunked), exact);
-  expect_as_accurate(of(torch::kFloat, LinearForm::fused), plain_error, exact, 2, "a million tokens");
+  expect_as_accurate(of(torch::kFloat, LinearForm::fused), plain_error, exact, 2, what);
+}
+
+TEST_F(FusedLinearAttention, AMillionTokensStayAccurate) {
+  const int64_t length = int64_t{1} << 20;
+  const auto q = random({1, 1, length, 1}), k = random({1, 1, length, 1}), v = random({1, 1, length, 1});
+  auto g = torch::rand({1, 1, length}) * -1e-3;
+  g.masked_fill_(torch::rand({1, 1, length}) < 1e-4, -1e4);
+  expect_accurate_outputs(q, k, v, g, "a million tokens");
 }
 
 /// The same rounding step after step: of a sum that only grows, and of a decay near 1.
@@ -450,21 +456,9 @@ TEST_F(FusedLinearAttention, RoundingsDoNotAddUpOverALongSequence) {
   for (const int64_t heads : {1, 8}) {
     const std::vector<int64_t> sizes = {1, heads, kLength, 2};
     for (const double decay : {0.0, -1.3e-5}) {
-      const auto q = torch::rand(sizes) + 0.5, k = torch::full(sizes, 0.7), v = torch::full(sizes, 0.9),
-                 g = torch::full({1, heads, kLength}, decay);
-      const auto of = [&](torch::ScalarType dtype, LinearForm form) {
-        return linear_attention(q.to(dtype), k.to(dtype), v.to(dtype),
-                                {.feature_map = FeatureMap::identity,
-                                 .normalize = false,
-                                 .is_causal = true,
-                                 .log_decay = g.to(dtype),
-                                 .form = form})
-            .output;
-      };
-      const auto exact = of(torch::kDouble, LinearForm::fused);
-      const double plain_error = max_difference(of(torch::kFloat, LinearForm::chunked), exact);
-      expect_as_accurate(of(torch::kFloat, LinearForm::fused), plain_error, exact, 2,
-                         c10::str(heads, " heads, decay ", decay));
+      expect_accurate_outputs(torch::rand(sizes) + 0.5, torch::full(sizes, 0.7), torch::full(sizes, 0.9),
+                              torch::full({1, heads, kLength}, decay),
+                              c10::str(heads, " heads, decay ", decay));
     }
   }
 }
