@@ -252,6 +252,30 @@ void outputs_of_chunks(const Bound& bound, LinearForwardArgs& args) {
   });
 }
 
+/// Chunk after chunk of a head.
+void gradients_of_heads(const Bound& bound, const LinearBackwardArgs& args) {
+  const auto& kernels = bound.kernels;
+  run_tasks(args.batch * args.heads, kernels.head_backward_scratch(args),
+            [&](int64_t head, void* scratch) { kernels.gradients_of_head(args, head, scratch); });
+}
+
+/// All chunks of a head at once.
+void gradients_of_chunks(const Bound& bound, LinearBackwardArgs& args) {
+  const auto& kernels = bound.kernels;
+  args.held_chunks = args.chunks();
+  const Held held(bound, args, /*for_backward=*/true);
+  args.states.data = held.states.data_ptr();
+  args.grad_states.data = held.grad_states.data_ptr();
+  args.chunk_decays = held.chunk_decays.data_ptr();
+  args.delta = held.delta();
+  for_heads(args, held.heads, [&](int64_t heads) {
+    run_states(kernels, args, heads);
+    run_grad_states(kernels, args, heads);
+    run_tasks(heads * args.held_chunks, kernels.backward_scratch(args),
+              [&](int64_t task, void* scratch) { kernels.gradients(args, task, scratch); });
+  });
+}
+
 }  // namespace
 
 LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward) {
@@ -320,13 +344,8 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
              value = of_heads(args.keys, args.d_v), log_decay = of_heads(args.keys, args.decay_width),
              beta = of_heads(args.keys, 1), initial_state = of_heads(args.d, args.state_width());
   if (args.batch * args.heads > 0) {
-    const auto& kernels = bound.kernels;
-    args.held_chunks = args.chunks();
-    const Held held(bound, args, /*for_backward=*/true);
-    args.states = {held.states.data_ptr(), data_of(bound.initial_state), nullptr, false};
-    args.grad_states = {held.grad_states.data_ptr(), data_of(grad_final), initial_state.data_ptr(), true};
-    args.chunk_decays = held.chunk_decays.data_ptr();
-    args.delta = held.delta();
+    args.states = {nullptr, data_of(bound.initial_state), nullptr, false};
+    args.grad_states = {nullptr, data_of(grad_final), initial_state.data_ptr(), true};
     if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
     args.grad_output = heads_of(grad);
     args.normaliser = data_of(outputs.normaliser);
@@ -335,12 +354,11 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
     args.grad_value = heads_of(value);
     args.grad_log_decay = log_decay.data_ptr();
     args.grad_beta = beta.data_ptr();
-    for_heads(args, held.heads, [&](int64_t heads) {
-      run_states(kernels, args, heads);
-      run_grad_states(kernels, args, heads);
-      run_tasks(heads * args.held_chunks, kernels.backward_scratch(args),
-                [&](int64_t task, void* scratch) { kernels.gradients(args, task, scratch); });
-    });
+    if (keep_threads_busy(args.batch * args.heads)) {
+      gradients_of_heads(bound, args);
+    } else {
+      gradients_of_chunks(bound, args);
+    }
   }
   return {query.to(call.query.scalar_type()),
           sum_groups(key, call.key),

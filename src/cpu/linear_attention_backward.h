@@ -7,14 +7,12 @@
 namespace attend::cpu {
 namespace {
 
+/// From the chunk's rows and products, the state at its start and the gradient of that at its end.
 template <typename Element>
-void gradients(const LinearBackwardArgs& args, int64_t task, void* memory) {
+void write_gradients(const LinearBackwardArgs& args, const Chunk& chunk,
+                     const ChunkRows<Compute<Element>>& rows, const GradientScratch<Compute<Element>>& own) {
   using T = Compute<Element>;
-  Scratch scratch(memory);
-  const GradientScratch<T> own(scratch, args);
-  const auto chunk = chunk_at(args, task);
   const int64_t n = chunk.steps, features = padded<T>(args.d);
-  const auto rows = load_chunk<Element>(args, chunk, own);
   const T* state = state_at<T>(args, args.states, chunk.slot, chunk.index);
   const T* grad_state = state_at<T>(args, args.grad_states, chunk.slot, chunk.index + 1);
   to_state_backward<T>(args, n, rows, state, grad_state, own);
@@ -38,6 +36,17 @@ void gradients(const LinearBackwardArgs& args, int64_t task, void* memory) {
   add_terms<T>(rows.log, own.terms, n, own.grad_log);
   write_rows<T>(of_keys(args, args.grad_log_decay, args.decay_width), chunk, keys, chunk.keys,
                 first_key_step(args), own.grad_log, rows.log.stride, args.decay_width);
+}
+
+template <typename Element>
+void gradients(const LinearBackwardArgs& args, int64_t task, void* memory) {
+  using T = Compute<Element>;
+  Scratch scratch(memory);
+  const GradientScratch<T> own(scratch, args);
+  const auto chunk = chunk_at(args, task);
+  const auto rows = load_chunk<Element>(args, chunk, own);
+  chunk_products<T>(args, chunk.steps, rows, own);
+  write_gradients<Element>(args, chunk, rows, own);
 }
 
 }  // namespace

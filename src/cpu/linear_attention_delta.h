@@ -25,12 +25,14 @@ template <typename T>
 struct DeltaScratch {
   StateScratch<T> state;
   ProductScratch<T> product;
+  T* to_end;              ///< [kChunk, padded decay width]
   T* products;            ///< [kChunk, kChunk]
   T* beta;                ///< [kChunk]
   T *values, *strengths;  ///< [kChunk, padded state width]
 
   DeltaScratch(Scratch& scratch, const LinearArgs& args)
       : state(scratch, args), product(scratch, args.d, args.decay_width) {
+    to_end = scratch.take<T>(kChunk * padded<T>(args.decay_width));
     products = scratch.take<T>(kChunk * kChunk);
     beta = scratch.take<T>(kChunk);
     values = scratch.take<T>(kChunk * padded<T>(args.state_width()));
@@ -102,19 +104,15 @@ void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Ro
   }
 }
 
-/// Makes I + B diag(beta), or for the backward I + diag(beta) B, ready to be solved.
+/// Makes I + B diag(beta), or for the backward I + diag(beta) B, ready to be solved. [n, kChunk].
 template <typename T>
-void prepare_system(const LinearArgs& args, const Chunk& chunk, bool for_backward,
-                    const DeltaScratch<T>& own) {
-  const auto system =
-      delta_rows<T>(args, for_backward ? args.delta.grad_system : args.delta.system, chunk, kChunk);
-  for (int64_t t = 0; t < chunk.steps; ++t) {
+void prepare_system(int64_t n, bool for_backward, const T* beta, const T* products, T* system) {
+  for (int64_t t = 0; t < n; ++t) {
     for (int64_t s = 0; s < t; ++s) {
-      const T strength = own.beta[for_backward ? t : s];
-      system.data[t * kChunk + s] = -strength * own.products[t * kChunk + s];
+      system[t * kChunk + s] = -beta[for_backward ? t : s] * products[t * kChunk + s];
     }
   }
-  invert_diagonal_blocks<T>(chunk.steps, system);
+  invert_diagonal_blocks<T>(n, {system, kChunk});
 }
 
 template <typename T>
@@ -126,36 +124,49 @@ void copy_matrix(Rows<const T> from, int64_t rows, int64_t width, Rows<T> to) {
   }
 }
 
+/// The keys of a chunk, decayed from its start and to its end; where there are decays, by these factors.
+template <typename T>
+void decay_keys(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log, Rows<const T> key,
+                const T* from_start, const T* to_end) {
+  const int64_t n = chunk.steps, features = padded<T>(args.d);
+  const auto of_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
+  if (log.is_none()) return copy_matrix(key, n, features, of_start);  // both are the same memory
+  decayed<T>(key, log, from_start, n, features, of_start.data);
+  decayed<T>(key, log, to_end, n, features, delta_rows<T>(args, args.delta.to_end, chunk, features).data);
+}
+
 /// What can be told of a chunk before the state at its start is known: the decayed keys, the system,
 /// and the values in the place of what will be written.
 template <typename Element>
-void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
+void prepare_delta(const LinearArgs& args, const Chunk& chunk, const DeltaScratch<Compute<Element>>& own) {
   using T = Compute<Element>;
-  Scratch scratch(memory);
-  const DeltaScratch<T> own(scratch, args);
-  const auto chunk = chunk_at(args, task);
-  const int64_t n = chunk.steps, features = padded<T>(args.d), width = padded<T>(args.state_width());
+  const int64_t n = chunk.steps, width = padded<T>(args.state_width());
   const auto log = log_decays<T>(args, chunk, own.state.log_decay);
   const auto key = key_rows<Element>(args, chunk, own.state.features);
-  const auto from_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
-  const auto to_end = delta_rows<T>(args, args.delta.to_end, chunk, features);
-  if (log.is_none()) {  // both are the same memory
-    copy_matrix(key, n, features, from_start);
-  } else {
+  if (!log.is_none()) {
     decays_from_start<T>(log, n, own.state.factors);
-    decayed<T>(key, log, own.state.factors, n, features, from_start.data);
-    decays_to_end<T>(log, n, own.state.factors);
-    decayed<T>(key, log, own.state.factors, n, features, to_end.data);
+    decays_to_end<T>(log, n, own.to_end);
     decay_of_chunk<T>(log, n, chunk_decay_of<T>(args, chunk));
   }
+  decay_keys<T>(args, chunk, log, key, own.state.factors, own.to_end);
   look_ahead(args);
   decayed_products<T>(log, n, args.d, key, key, own.product, {own.products, kChunk});
   look_ahead(args);
   write_strengths(args, chunk, own.beta);
-  prepare_system<T>(args, chunk, /*for_backward=*/false, own);
-  if (args.delta.grad_system != nullptr) prepare_system<T>(args, chunk, /*for_backward=*/true, own);
+  prepare_system<T>(n, /*for_backward=*/false, own.beta, own.products,
+                    delta_rows<T>(args, args.delta.system, chunk, kChunk).data);
+  if (args.delta.grad_system != nullptr) {
+    prepare_system<T>(n, /*for_backward=*/true, own.beta, own.products,
+                      delta_rows<T>(args, args.delta.grad_system, chunk, kChunk).data);
+  }
   copy_matrix(value_rows<Element>(args, chunk, own.state.values), n, width,
               delta_rows<T>(args, args.delta.written, chunk, width));
+}
+
+template <typename Element>
+void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
+  Scratch scratch(memory);
+  prepare_delta<Element>(args, chunk_at(args, task), {scratch, args});
 }
 
 /// to [steps, stride] = beta_t rows_t, of columns of which the first is `column`; of the column of ones,
@@ -224,27 +235,31 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
   }
 }
 
+/// From a block's state at the start of the chunk at n to that at its end.
+template <typename T>
+void pass_delta(const LinearArgs& args, const StateBlock& block, int64_t n, const DeltaScratch<T>& own) {
+  const int64_t width = padded<T>(args.state_width());
+  const auto chunk = chunk_at(args, block.slot * args.held_chunks + n);
+  const T* beta = write_strengths(args, chunk, own.beta);
+  solve_chunk<T>(args, chunk, block, block_at<T>(args, args.states, block, n), own);
+  auto written = delta_rows<T>(args, args.delta.written, chunk, width);
+  written.data += block.column;
+  strengthen<T>(args, beta, read_only(written), chunk.steps, block.column, block.width, T{1},
+                {own.strengths, block.width});
+  // S' = (K decayed to the end)^T U + diag(decay) S
+  const auto key = delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d));
+  gemm_dots<T>(args.d, block.width, chunk.steps, {key.data, 1, key.stride}, {own.strengths, block.width},
+               {block_at<T>(args, args.states, block, n + 1), width});
+  add_decayed_state<T>(args, args.states, block, n);
+}
+
 template <typename T>
 void delta_states(const LinearArgs& args, int64_t task, void* memory) {
   Scratch scratch(memory);
   const DeltaScratch<T> own(scratch, args);
   const auto block = columns_at<T>(args, task);
-  const int64_t width = padded<T>(args.state_width());
   begin_states<T>(args, args.states, block);
-  for (int64_t n = 0; n < args.held_chunks; ++n) {
-    const auto chunk = chunk_at(args, block.slot * args.held_chunks + n);
-    const T* beta = write_strengths(args, chunk, own.beta);
-    solve_chunk<T>(args, chunk, block, block_at<T>(args, args.states, block, n), own);
-    auto written = delta_rows<T>(args, args.delta.written, chunk, width);
-    written.data += block.column;
-    strengthen<T>(args, beta, read_only(written), chunk.steps, block.column, block.width, T{1},
-                  {own.strengths, block.width});
-    // S' = (K decayed to the end)^T U + diag(decay) S
-    const auto key = delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d));
-    gemm_dots<T>(args.d, block.width, chunk.steps, {key.data, 1, key.stride}, {own.strengths, block.width},
-                 {block_at<T>(args, args.states, block, n + 1), width});
-    add_decayed_state<T>(args, args.states, block, n);
-  }
+  for (int64_t n = 0; n < args.held_chunks; ++n) pass_delta<T>(args, block, n, own);
   end_states<T>(args, args.states, block);
 }
 

@@ -10,6 +10,15 @@
 namespace attend::cpu {
 namespace {
 
+/// dU = A^T dread
+template <typename T>
+void begin_grad_written(const LinearBackwardArgs& args, const Chunk& chunk, const T* a,
+                        Rows<const T> grad_read) {
+  const int64_t width = padded<T>(args.state_width());
+  lower_transposed_times<T, Update::set>(chunk.steps, width, {a, kChunk}, grad_read,
+                                         delta_rows<T>(args, args.delta.grad_written, chunk, width));
+}
+
 /// What the chunk alone adds to the gradients of the state at its start and of what it writes.
 template <typename Element>
 void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memory) {
@@ -18,15 +27,12 @@ void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memo
   Scratch scratch(memory);
   const GradientScratch<T> own(scratch, args);
   const auto chunk = chunk_at(args, task);
-  const int64_t width = padded<T>(args.state_width());
   const auto log = log_decays<T>(args, chunk, own.forward.state.log_decay);
   decayed_products<T>(log, chunk.steps, args.d, query_rows<Element>(args, chunk, own.forward.query),
                       key_rows<Element>(args, chunk, own.forward.state.features), own.forward.product,
                       {own.forward.products, kChunk});
-  // dU = A^T dread
-  lower_transposed_times<T, Update::set>(chunk.steps, width, {own.forward.products, kChunk},
-                                         grad_read_rows<Element>(args, chunk, own.grad_read),
-                                         delta_rows<T>(args, args.delta.grad_written, chunk, width));
+  begin_grad_written<T>(args, chunk, own.forward.products,
+                        grad_read_rows<Element>(args, chunk, own.grad_read));
 }
 
 /// Y of a chunk's columns, in the place of the gradients of what it writes.
@@ -44,33 +50,38 @@ void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const 
   copy_matrix<T>({own.values, block.width}, chunk.steps, block.width, grad_written);
 }
 
+/// From the gradient of a block's state at the end of a chunk to that at its start, of the way's step n.
+template <typename T>
+void pass_grad_delta(const LinearBackwardArgs& args, const StateBlock& block, int64_t n,
+                     const DeltaScratch<T>& own) {
+  const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
+  const auto chunk = chunk_at(args, (block.slot + 1) * args.held_chunks - 1 - n);
+  const T* beta = write_strengths(args, chunk, own.beta);
+  auto grad_written = delta_rows<T>(args, args.delta.grad_written, chunk, width);
+  grad_written.data += block.column;
+  // dU += (K decayed to the end) dS'
+  const auto to_end = delta_rows<T>(args, args.delta.to_end, chunk, features);
+  gemm_dots<T, Update::add>(chunk.steps, block.width, args.d, {to_end.data, to_end.stride, 1},
+                            {block_at<T>(args, args.grad_states, block, n), width}, grad_written);
+  solve_grad_chunk<T>(args, chunk, block, grad_written, own);
+  // dS -= (K decayed from the start)^T dV
+  for (int64_t t = 0; t < chunk.steps; ++t) own.beta[t] = -own.beta[t];
+  strengthen<T>(args, beta, read_only(grad_written), chunk.steps, block.column, block.width, T{0},
+                {own.strengths, block.width});
+  const auto from_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
+  gemm_dots<T, Update::add>(args.d, block.width, chunk.steps, {from_start.data, 1, from_start.stride},
+                            {own.strengths, block.width},
+                            {block_at<T>(args, args.grad_states, block, n + 1), width});
+  add_decayed_state<T>(args, args.grad_states, block, n);
+}
+
 template <typename T>
 void delta_grad_states(const LinearBackwardArgs& args, int64_t task, void* memory) {
   Scratch scratch(memory);
   const DeltaScratch<T> own(scratch, args);
   const auto block = columns_at<T>(args, task);
-  const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
   begin_states<T>(args, args.grad_states, block);
-  for (int64_t n = 0; n < args.held_chunks; ++n) {
-    const auto chunk = chunk_at(args, (block.slot + 1) * args.held_chunks - 1 - n);
-    const T* beta = write_strengths(args, chunk, own.beta);
-    auto grad_written = delta_rows<T>(args, args.delta.grad_written, chunk, width);
-    grad_written.data += block.column;
-    // dU += (K decayed to the end) dS'
-    const auto to_end = delta_rows<T>(args, args.delta.to_end, chunk, features);
-    gemm_dots<T, Update::add>(chunk.steps, block.width, args.d, {to_end.data, to_end.stride, 1},
-                              {block_at<T>(args, args.grad_states, block, n), width}, grad_written);
-    solve_grad_chunk<T>(args, chunk, block, grad_written, own);
-    // dS -= (K decayed from the start)^T dV
-    for (int64_t t = 0; t < chunk.steps; ++t) own.beta[t] = -own.beta[t];
-    strengthen<T>(args, beta, read_only(grad_written), chunk.steps, block.column, block.width, T{0},
-                  {own.strengths, block.width});
-    const auto from_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
-    gemm_dots<T, Update::add>(args.d, block.width, chunk.steps, {from_start.data, 1, from_start.stride},
-                              {own.strengths, block.width},
-                              {block_at<T>(args, args.grad_states, block, n + 1), width});
-    add_decayed_state<T>(args, args.grad_states, block, n);
-  }
+  for (int64_t n = 0; n < args.held_chunks; ++n) pass_grad_delta<T>(args, block, n, own);
   end_states<T>(args, args.grad_states, block);
 }
 
@@ -96,9 +107,7 @@ void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const Ch
   lower_dots<T>(n, args.state_width(), {negative, width}, {own.value_t, kChunk}, {own.grad_products, kChunk});
   clear_above<T>(n, {own.grad_products, kChunk});
   for (int64_t t = 0; t < n; ++t) own.grad_products[t * kChunk + t] = 0;
-  decayed_products<T>(rows.log, n, args.d, rows.key, rows.key, own.forward.product,
-                      {own.forward.products, kChunk});
-  decayed_products_backward<T>(rows.log, n, args.d, rows.key, rows.key, {own.forward.products, kChunk},
+  decayed_products_backward<T>(rows.log, n, args.d, rows.key, rows.key, {own.key_products, kChunk},
                                {own.grad_products, kChunk}, own.forward.product, own.grad_key, own.grad_key,
                                own.grad_log);
 }

@@ -11,16 +11,16 @@ namespace {
 template <typename T>
 struct GradientScratch {
   OutputScratch<T> forward;
-  T *from_start, *to_end;     ///< [kChunk, padded decay width]
-  LogDecayTerms<T> terms;     ///< likewise
-  T* grad_log;                ///< likewise
-  T *beta, *grad_beta;        ///< [kChunk]
-  T *grad_query, *grad_key;   ///< [kChunk, padded d]
-  T* grad_decayed;            ///< likewise
-  T *grad_read, *grad_value;  ///< [kChunk, padded state width]
-  T* grad_products;           ///< [kChunk, kChunk]
-  T* value_t;                 ///< [state width, kChunk]
-  T* state_t;                 ///< [state width, padded d]
+  T *from_start, *to_end;           ///< [kChunk, padded decay width]
+  LogDecayTerms<T> terms;           ///< likewise
+  T* grad_log;                      ///< likewise
+  T *beta, *grad_beta;              ///< [kChunk]
+  T *grad_query, *grad_key;         ///< [kChunk, padded d]
+  T* grad_decayed;                  ///< likewise
+  T *grad_read, *grad_value;        ///< [kChunk, padded state width]
+  T *key_products, *grad_products;  ///< [kChunk, kChunk], the first for the delta rule
+  T* value_t;                       ///< [state width, kChunk]
+  T* state_t;                       ///< [state width, padded d]
 
   GradientScratch(Scratch& scratch, const LinearArgs& args) : forward(scratch, args) {
     const int64_t decays = kChunk * padded<T>(args.decay_width), features = kChunk * padded<T>(args.d);
@@ -36,6 +36,7 @@ struct GradientScratch {
     grad_decayed = scratch.take<T>(features);
     grad_read = scratch.take<T>(values);
     grad_value = scratch.take<T>(values);
+    key_products = scratch.take<T>(args.has_delta_rule() ? kChunk * kChunk : 0);
     grad_products = scratch.take<T>(kChunk * kChunk);
     value_t = scratch.take<T>(args.state_width() * kChunk);
     state_t = scratch.take<T>(args.state_width() * padded<T>(args.d));
@@ -82,6 +83,15 @@ Rows<const Compute<Element>> grad_read_rows(const LinearBackwardArgs& args, cons
   return {to, width};
 }
 
+/// (decayed Q)^T dread, into the gradient of the state at the chunk's start.
+template <typename T>
+void begin_grad_state(const LinearBackwardArgs& args, const Chunk& chunk, const LogDecays<T>& log,
+                      Rows<const T> query, Rows<const T> grad_read, const T* from_start, T* copy) {
+  const auto decayed_query = decayed<T>(query, log, from_start, chunk.steps, padded<T>(args.d), copy);
+  outer_products<T>(args, chunk.steps, decayed_query, grad_read,
+                    state_at<T>(args, args.grad_states, chunk.slot, chunk.index));
+}
+
 template <typename Element>
 void add_to_grad_state(const LinearBackwardArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
@@ -90,10 +100,8 @@ void add_to_grad_state(const LinearBackwardArgs& args, int64_t task, void* memor
   const auto chunk = chunk_at(args, task);
   const auto log = log_decays<T>(args, chunk, own.log_decay);
   if (!log.is_none()) decays_from_start<T>(log, chunk.steps, own.factors);
-  const auto query = decayed<T>(query_rows<Element>(args, chunk, own.features), log, own.factors, chunk.steps,
-                                padded<T>(args.d), own.decayed);
-  outer_products<T>(args, chunk.steps, query, grad_read_rows<Element>(args, chunk, own.values),
-                    state_at<T>(args, args.grad_states, chunk.slot, chunk.index));
+  begin_grad_state<T>(args, chunk, log, query_rows<Element>(args, chunk, own.features),
+                      grad_read_rows<Element>(args, chunk, own.values), own.factors, own.decayed);
 }
 
 /// Writes rows of gradients; zeros where they are not `meant`: for keys past their length.
@@ -151,14 +159,22 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
   return rows;
 }
 
+/// A of the queries and keys, and B of the keys alone for the delta rule.
+template <typename T>
+void chunk_products(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows,
+                    const GradientScratch<T>& own) {
+  const auto& product = own.forward.product;
+  decayed_products<T>(rows.log, n, args.d, rows.query, rows.key, product, {own.forward.products, kChunk});
+  if (!args.has_delta_rule()) return;
+  decayed_products<T>(rows.log, n, args.d, rows.key, rows.key, product, {own.key_products, kChunk});
+}
+
 /// Of the products within the chunk: read += A V.
 template <typename T>
 void within_chunk_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows,
                            const GradientScratch<T>& own) {
   const int64_t width = padded<T>(args.state_width());
-  const auto& product = own.forward.product;
   const Rows<const T> a{own.forward.products, kChunk};
-  decayed_products<T>(rows.log, n, args.d, rows.query, rows.key, product, {own.forward.products, kChunk});
   // dA = dread V^T
   transpose<T>(rows.value, n, args.state_width(), own.value_t, kChunk);
   lower_dots<T>(n, args.state_width(), rows.grad_read, {own.value_t, kChunk}, {own.grad_products, kChunk});
@@ -167,7 +183,7 @@ void within_chunk_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>
     lower_transposed_times<T, Update::add>(n, width, a, rows.grad_read, {own.grad_value, width});
   }
   decayed_products_backward<T>(rows.log, n, args.d, rows.query, rows.key, a, {own.grad_products, kChunk},
-                               product, own.grad_query, own.grad_key, own.grad_log);
+                               own.forward.product, own.grad_query, own.grad_key, own.grad_log);
 }
 
 /// Of the decay of the whole chunk: to_d = decay_d * (sum over w of S_dw dS'_dw), summed over d where the

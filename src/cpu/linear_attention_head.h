@@ -99,11 +99,11 @@ void store_final(const LinearArgs& all, int64_t head, const ValueColumns& column
 template <typename Element>
 void write_chunk(const LinearArgs& args, const Compute<Element>* state, void* memory) {
   using T = Compute<Element>;
-  prepare_delta<Element>(args, 0, memory);
   Scratch scratch(memory);
   const DeltaScratch<T> own(scratch, args);
-  const StateBlock whole{0, 0, args.d, 0, padded<T>(args.state_width())};
-  solve_chunk(args, chunk_at(args, 0), whole, state, own);
+  const auto chunk = chunk_at(args, 0);
+  prepare_delta<Element>(args, chunk, own);
+  solve_chunk(args, chunk, whole_state<T>(args, 0), state, own);
 }
 
 /// The keys of a chunk, decayed to its end; and the decay of all its steps.

@@ -1,7 +1,7 @@
 // Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
 
-#include "linear_attention_backward.h"
 #include "linear_attention_head.h"
+#include "linear_attention_head_backward.h"
 #include "linear_attention_step.h"
 
 namespace attend::cpu {
@@ -26,6 +26,8 @@ LinearAttentionKernels table() {
           head_scratch<Element>,
           outputs_of_head<Element>,
           gradients<Element>,
+          head_backward_scratch<Element>,
+          gradients_of_head<Element>,
           step_scratch<Element>,
           step<Element>};
 }

@@ -131,6 +131,9 @@ struct LinearAttentionKernels {
   int64_t (*head_scratch)(const LinearArgs&);
   void (*outputs_of_head)(const LinearForwardArgs&, int64_t head, const ValueColumns&, void* scratch);
   void (*gradients)(const LinearBackwardArgs&, int64_t task, void* scratch);
+  /// Gradients of one of B * H heads, chunk after chunk: the same bits as of many chunks at once.
+  int64_t (*head_backward_scratch)(const LinearArgs&);
+  void (*gradients_of_head)(const LinearBackwardArgs&, int64_t head, void* scratch);
   /// A single token: changes the states [B, H, d, state width] themselves, for each head.
   int64_t (*step_scratch)(const LinearArgs&);
   void (*step)(const LinearForwardArgs&, int64_t head, void* scratch);

@@ -30,12 +30,10 @@ void outer_products(const LinearArgs& args, int64_t steps, Rows<const T> rows, R
   gemm_dots<T>(args.d, width, steps, {rows.data, 1, rows.stride}, values, {to, width});
 }
 
+/// (K decayed to the end)^T V, into the state after the chunk.
 template <typename Element>
-void add_to_state(const LinearArgs& args, int64_t task, void* memory) {
+void add_to_state(const LinearArgs& args, const Chunk& chunk, const StateScratch<Compute<Element>>& own) {
   using T = Compute<Element>;
-  Scratch scratch(memory);
-  const StateScratch<T> own(scratch, args);
-  const auto chunk = chunk_at(args, task);
   const auto log = log_decays<T>(args, chunk, own.log_decay);
   if (!log.is_none()) {
     decays_to_end<T>(log, chunk.steps, own.factors);
@@ -47,12 +45,23 @@ void add_to_state(const LinearArgs& args, int64_t task, void* memory) {
                     state_at<T>(args, args.states, chunk.slot, chunk.index + 1));
 }
 
+template <typename Element>
+void add_to_state(const LinearArgs& args, int64_t task, void* memory) {
+  Scratch scratch(memory);
+  add_to_state<Element>(args, chunk_at(args, task), {scratch, args});
+}
+
 /// The part of a head's states that a task puts together.
 struct StateBlock {
   int64_t slot;
   int64_t row, rows;
   int64_t column, width;  ///< of whole vectors
 };
+
+template <typename T>
+StateBlock whole_state(const LinearArgs& args, int64_t slot) {
+  return {slot, 0, args.d, 0, padded<T>(args.state_width())};
+}
 
 /// At step n of the way from the first to the last, which is the first chunk's where gradients are meant.
 template <typename T>

@@ -1,0 +1,123 @@
+#pragma once
+
+// The gradients of a head, chunk after chunk by one thread, so that what a chunk reads and adds stays in the
+// nearest caches: forwards for the states at the chunks' starts, then back. The same bits as of the chunks at
+// once.
+
+#include "linear_attention_backward.h"
+
+namespace attend::cpu {
+namespace {
+
+/// What is held of a head, of each of its chunks, and of the chunk at hand.
+template <typename T>
+struct HeadGradientScratch {
+  GradientScratch<T> gradients;
+  DeltaScratch<T> delta;
+  T* states;                      ///< [chunks + 1, d, padded state width]
+  T* grad_states;                 ///< [2, d, padded state width]: at the chunk's start and end
+  T* chunk_decays;                ///< [chunks, padded decay width]
+  T *system, *written;            ///< [chunks, kChunk, ...], as in DeltaChunks, like those that follow
+  T *from_start, *to_end;         ///< [kChunk, padded d]
+  T *grad_system, *grad_written;  ///< [kChunk, ...]
+
+  HeadGradientScratch(Scratch& scratch, const LinearArgs& args)
+      : gradients(scratch, args), delta(scratch, args) {
+    const int64_t features = padded<T>(args.d), width = padded<T>(args.state_width());
+    states = scratch.take<T>((args.chunks() + 1) * args.d * width);
+    grad_states = scratch.take<T>(2 * args.d * width);
+    chunk_decays = scratch.take<T>(args.chunks() * padded<T>(args.decay_width));
+    const int64_t chunks = args.has_delta_rule() ? args.chunks() : 0, chunk = args.has_delta_rule() ? 1 : 0;
+    system = scratch.take<T>(chunks * kChunk * kChunk);
+    written = scratch.take<T>(chunks * kChunk * width);
+    from_start = scratch.take<T>(chunk * kChunk * features);
+    to_end = args.decay_width == 0 ? from_start : scratch.take<T>(chunk * kChunk * features);
+    grad_system = scratch.take<T>(chunk * kChunk * kChunk);
+    grad_written = scratch.take<T>(chunk * kChunk * width);
+  }
+};
+
+template <typename Element>
+int64_t head_backward_scratch(const LinearArgs& args) {
+  Scratch scratch(nullptr);
+  const HeadGradientScratch<Compute<Element>> own(scratch, args);
+  return scratch.used();
+}
+
+/// The arguments where a chunk of the head is the only one that is held.
+template <typename T>
+LinearBackwardArgs of_chunk(LinearBackwardArgs args, int64_t chunk, const HeadGradientScratch<T>& own) {
+  const int64_t width = padded<T>(args.state_width());
+  args.first_chunk = chunk;
+  args.held_chunks = 1;
+  args.states.data = own.states + chunk * args.d * width;
+  args.grad_states.data = own.grad_states;
+  args.chunk_decays = own.chunk_decays + chunk * padded<T>(args.decay_width);
+  args.delta = {own.from_start,
+                own.to_end,
+                own.system + chunk * kChunk * kChunk,
+                nullptr,
+                own.written + chunk * kChunk * width,
+                own.grad_written};
+  return args;
+}
+
+/// From the state at the chunk's start to that at its end.
+template <typename Element>
+void pass_state(const LinearArgs& args, const HeadGradientScratch<Compute<Element>>& own) {
+  using T = Compute<Element>;
+  const auto whole = whole_state<T>(args, 0);
+  if (args.has_delta_rule()) {
+    prepare_delta<Element>(args, chunk_at(args, 0), own.delta);
+    return pass_delta<T>(args, whole, 0, own.delta);
+  }
+  add_to_state<Element>(args, chunk_at(args, 0), own.delta.state);
+  add_decayed_state<T>(args, args.states, whole, 0);
+}
+
+/// From the gradient of the state at the chunk's end to that at its start; and the gradients of its rows.
+template <typename Element>
+void pass_gradients(LinearBackwardArgs args, const HeadGradientScratch<Compute<Element>>& held) {
+  using T = Compute<Element>;
+  const auto& own = held.gradients;
+  const auto whole = whole_state<T>(args, 0);
+  const auto chunk = chunk_at(args, 0);
+  const auto rows = load_chunk<Element>(args, chunk, own);
+  chunk_products<T>(args, chunk.steps, rows, own);
+  begin_grad_state<T>(args, chunk, rows.log, rows.query, rows.grad_read, own.from_start,
+                      own.forward.state.decayed);
+  if (args.has_delta_rule()) {
+    args.delta.grad_system = held.grad_system;
+    prepare_system<T>(chunk.steps, /*for_backward=*/true, own.beta, own.key_products, held.grad_system);
+    decay_keys<T>(args, chunk, rows.log, rows.key, own.from_start, own.to_end);
+    begin_grad_written<T>(args, chunk, own.forward.products, rows.grad_read);
+    pass_grad_delta<T>(args, whole, 0, held.delta);
+  } else {
+    add_decayed_state<T>(args, args.grad_states, whole, 0);
+  }
+  write_gradients<Element>(args, chunk, rows, own);
+}
+
+template <typename Element>
+void gradients_of_head(const LinearBackwardArgs& all, int64_t head, void* memory) {
+  using T = Compute<Element>;
+  auto args = all;
+  args.first_head = head;
+  Scratch scratch(memory);
+  const HeadGradientScratch<T> own(scratch, args);
+  const auto whole = whole_state<T>(args, 0);
+  const Rows<T> at_start{own.grad_states, whole.width},
+      at_end{own.grad_states + args.d * whole.width, whole.width};
+  const auto first = of_chunk(args, 0, own);
+  begin_states<T>(first, first.states, whole);
+  for (int64_t n = 0; n < args.chunks(); ++n) pass_state<Element>(of_chunk(args, n, own), own);
+  begin_states<T>(first, first.grad_states, whole);
+  for (int64_t n = args.chunks() - 1; n >= 0; --n) {
+    pass_gradients<Element>(of_chunk(args, n, own), own);
+    copy_matrix<T>(read_only(at_start), args.d, whole.width, at_end);
+  }
+  end_states<T>(first, first.grad_states, whole);
+}
+
+}  // namespace
+}  // namespace attend::cpu
