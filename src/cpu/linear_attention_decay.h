@@ -124,24 +124,22 @@ struct LogDecayTerms {
   T *up_to, *after, *common;
 };
 
-/// The way back through `decayed`: adds to the gradient of the rows and to the terms, either those of steps
-/// up to t or after t.
-template <typename T>
+/// The way back through `decayed`, where there are decays: sets or adds to the gradient of the rows, and adds
+/// to the terms, either those of steps up to t or after t.
+template <typename T, Update update>
 void decayed_backward(Rows<const T> rows, Rows<const T> grad_decayed, const LogDecays<T>& log,
                       const T* factors, int64_t steps, int64_t width, T* grad_rows, T* terms) {
   for (int64_t t = 0; t < steps; ++t) {
     Vec<T> of_step = {};
+    const T* factor = factors + t * log.stride;
     for (int64_t d = 0; d < width; d += kLanes<T>) {
-      T* grad_row = grad_rows + t * width + d;
-      auto grad = load(grad_decayed.data + t * grad_decayed.stride + d);
-      if (!log.is_none()) {
-        const T* factor = factors + t * log.stride;
-        grad *= log.is_per_channel() ? load(factor + d) : all(*factor);
-        const auto term = grad * load(rows.data + t * rows.stride + d);
-        if (log.is_per_channel()) store(terms + t * log.stride + d, load(terms + t * log.stride + d) + term);
-        of_step += term;
-      }
-      store(grad_row, load(grad_row) + grad);
+      T *grad_row = grad_rows + t * width + d, *term = terms + t * log.stride + d;
+      const auto of_row = log.is_per_channel() ? load(factor + d) : all(*factor);
+      const auto grad = load(grad_decayed.data + t * grad_decayed.stride + d) * of_row;
+      store(grad_row, update == Update::set ? grad : load(grad_row) + grad);
+      const auto product = grad * load(rows.data + t * rows.stride + d);
+      if (log.is_per_channel()) store(term, load(term) + product);
+      of_step += product;
     }
     if (log.width == 1) terms[t * log.stride] += sum<T>(of_step);
   }

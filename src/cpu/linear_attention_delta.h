@@ -124,21 +124,34 @@ void copy_matrix(Rows<const T> from, int64_t rows, int64_t width, Rows<T> to) {
   }
 }
 
-/// The keys of a chunk, decayed from its start and to its end; where there are decays, by these factors.
+/// The keys of a chunk, decayed from its start and to its end.
 template <typename T>
-void decay_keys(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log, Rows<const T> key,
-                const T* from_start, const T* to_end) {
+struct DecayedKeys {
+  Rows<const T> from_start, to_end;
+};
+
+/// Where the decayed keys of a chunk are held.
+template <typename T>
+DecayedKeys<T> held_keys(const LinearArgs& args, const Chunk& chunk) {
+  return {read_only(delta_rows<T>(args, args.delta.from_start, chunk, padded<T>(args.d))),
+          read_only(delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d)))};
+}
+
+/// Held where there are decays, by these factors; else the keys where they are.
+template <typename T>
+DecayedKeys<T> decay_keys(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log,
+                          Rows<const T> key, const T* from_start, const T* to_end) {
   const int64_t n = chunk.steps, features = padded<T>(args.d);
-  const auto of_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
-  if (log.is_none()) return copy_matrix(key, n, features, of_start);  // both are the same memory
-  decayed<T>(key, log, from_start, n, features, of_start.data);
-  decayed<T>(key, log, to_end, n, features, delta_rows<T>(args, args.delta.to_end, chunk, features).data);
+  const auto held = [&](void* buffer) { return delta_rows<T>(args, buffer, chunk, features).data; };
+  return {decayed<T>(key, log, from_start, n, features, held(args.delta.from_start)),
+          decayed<T>(key, log, to_end, n, features, held(args.delta.to_end))};
 }
 
 /// What can be told of a chunk before the state at its start is known: the decayed keys, the system,
 /// and the values in the place of what will be written.
 template <typename Element>
-void prepare_delta(const LinearArgs& args, const Chunk& chunk, const DeltaScratch<Compute<Element>>& own) {
+DecayedKeys<Compute<Element>> prepare_delta(const LinearArgs& args, const Chunk& chunk,
+                                            const DeltaScratch<Compute<Element>>& own) {
   using T = Compute<Element>;
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
   const auto log = log_decays<T>(args, chunk, own.state.log_decay);
@@ -148,7 +161,6 @@ void prepare_delta(const LinearArgs& args, const Chunk& chunk, const DeltaScratc
     decays_to_end<T>(log, n, own.to_end);
     decay_of_chunk<T>(log, n, chunk_decay_of<T>(args, chunk));
   }
-  decay_keys<T>(args, chunk, log, key, own.state.factors, own.to_end);
   look_ahead(args);
   decayed_products<T>(log, n, args.d, key, key, own.product, {own.products, kChunk});
   look_ahead(args);
@@ -161,12 +173,19 @@ void prepare_delta(const LinearArgs& args, const Chunk& chunk, const DeltaScratc
   }
   copy_matrix(value_rows<Element>(args, chunk, own.state.values), n, width,
               delta_rows<T>(args, args.delta.written, chunk, width));
+  return decay_keys<T>(args, chunk, log, key, own.state.factors, own.to_end);
 }
 
 template <typename Element>
 void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
+  using T = Compute<Element>;
   Scratch scratch(memory);
-  prepare_delta<Element>(args, chunk_at(args, task), {scratch, args});
+  const auto chunk = chunk_at(args, task);
+  const auto keys = prepare_delta<Element>(args, chunk, {scratch, args});
+  if (args.decay_width > 0) return;  // held already
+  const int64_t features = padded<T>(args.d);
+  copy_matrix(keys.from_start, chunk.steps, features,
+              delta_rows<T>(args, args.delta.from_start, chunk, features));
 }
 
 /// to [steps, stride] = beta_t rows_t, of columns of which the first is `column`; of the column of ones,
@@ -211,10 +230,9 @@ StateBlock columns_at(const LinearArgs& args, int64_t task) {
 
 /// Z of a chunk's columns, in the place of its values.
 template <typename T>
-void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& block, const T* state,
-                 const DeltaScratch<T>& own) {
+void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& block, Rows<const T> key,
+                 const T* state, const DeltaScratch<T>& own) {
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
-  const auto key = delta_rows<T>(args, args.delta.from_start, chunk, padded<T>(args.d));
   const auto system = delta_rows<T>(args, args.delta.system, chunk, kChunk);
   auto written = delta_rows<T>(args, args.delta.written, chunk, width);
   written.data += block.column;
@@ -235,21 +253,20 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
   }
 }
 
-/// From a block's state at the start of the chunk at n to that at its end.
+/// From a block's state at the start of a chunk to that at its end, of the way's step n.
 template <typename T>
-void pass_delta(const LinearArgs& args, const StateBlock& block, int64_t n, const DeltaScratch<T>& own) {
+void pass_delta(const LinearArgs& args, const Chunk& chunk, const StateBlock& block, int64_t n,
+                const DecayedKeys<T>& keys, const DeltaScratch<T>& own) {
   const int64_t width = padded<T>(args.state_width());
-  const auto chunk = chunk_at(args, block.slot * args.held_chunks + n);
   const T* beta = write_strengths(args, chunk, own.beta);
-  solve_chunk<T>(args, chunk, block, block_at<T>(args, args.states, block, n), own);
+  solve_chunk<T>(args, chunk, block, keys.from_start, block_at<T>(args, args.states, block, n), own);
   auto written = delta_rows<T>(args, args.delta.written, chunk, width);
   written.data += block.column;
   strengthen<T>(args, beta, read_only(written), chunk.steps, block.column, block.width, T{1},
                 {own.strengths, block.width});
   // S' = (K decayed to the end)^T U + diag(decay) S
-  const auto key = delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d));
-  gemm_dots<T>(args.d, block.width, chunk.steps, {key.data, 1, key.stride}, {own.strengths, block.width},
-               {block_at<T>(args, args.states, block, n + 1), width});
+  gemm_dots<T>(args.d, block.width, chunk.steps, {keys.to_end.data, 1, keys.to_end.stride},
+               {own.strengths, block.width}, {block_at<T>(args, args.states, block, n + 1), width});
   add_decayed_state<T>(args, args.states, block, n);
 }
 
@@ -259,7 +276,10 @@ void delta_states(const LinearArgs& args, int64_t task, void* memory) {
   const DeltaScratch<T> own(scratch, args);
   const auto block = columns_at<T>(args, task);
   begin_states<T>(args, args.states, block);
-  for (int64_t n = 0; n < args.held_chunks; ++n) pass_delta<T>(args, block, n, own);
+  for (int64_t n = 0; n < args.held_chunks; ++n) {
+    const auto chunk = chunk_at(args, block.slot * args.held_chunks + n);
+    pass_delta<T>(args, chunk, block, n, held_keys<T>(args, chunk), own);
+  }
   end_states<T>(args, args.states, block);
 }
 

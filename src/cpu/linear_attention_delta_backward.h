@@ -52,15 +52,14 @@ void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const 
 
 /// From the gradient of a block's state at the end of a chunk to that at its start, of the way's step n.
 template <typename T>
-void pass_grad_delta(const LinearBackwardArgs& args, const StateBlock& block, int64_t n,
-                     const DeltaScratch<T>& own) {
-  const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
-  const auto chunk = chunk_at(args, (block.slot + 1) * args.held_chunks - 1 - n);
+void pass_grad_delta(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block, int64_t n,
+                     const DecayedKeys<T>& keys, const DeltaScratch<T>& own) {
+  const int64_t width = padded<T>(args.state_width());
+  const auto& [from_start, to_end] = keys;
   const T* beta = write_strengths(args, chunk, own.beta);
   auto grad_written = delta_rows<T>(args, args.delta.grad_written, chunk, width);
   grad_written.data += block.column;
   // dU += (K decayed to the end) dS'
-  const auto to_end = delta_rows<T>(args, args.delta.to_end, chunk, features);
   gemm_dots<T, Update::add>(chunk.steps, block.width, args.d, {to_end.data, to_end.stride, 1},
                             {block_at<T>(args, args.grad_states, block, n), width}, grad_written);
   solve_grad_chunk<T>(args, chunk, block, grad_written, own);
@@ -68,7 +67,6 @@ void pass_grad_delta(const LinearBackwardArgs& args, const StateBlock& block, in
   for (int64_t t = 0; t < chunk.steps; ++t) own.beta[t] = -own.beta[t];
   strengthen<T>(args, beta, read_only(grad_written), chunk.steps, block.column, block.width, T{0},
                 {own.strengths, block.width});
-  const auto from_start = delta_rows<T>(args, args.delta.from_start, chunk, features);
   gemm_dots<T, Update::add>(args.d, block.width, chunk.steps, {from_start.data, 1, from_start.stride},
                             {own.strengths, block.width},
                             {block_at<T>(args, args.grad_states, block, n + 1), width});
@@ -81,7 +79,10 @@ void delta_grad_states(const LinearBackwardArgs& args, int64_t task, void* memor
   const DeltaScratch<T> own(scratch, args);
   const auto block = columns_at<T>(args, task);
   begin_states<T>(args, args.grad_states, block);
-  for (int64_t n = 0; n < args.held_chunks; ++n) pass_grad_delta<T>(args, block, n, own);
+  for (int64_t n = 0; n < args.held_chunks; ++n) {
+    const auto chunk = chunk_at(args, (block.slot + 1) * args.held_chunks - 1 - n);
+    pass_grad_delta<T>(args, chunk, block, n, held_keys<T>(args, chunk), own);
+  }
   end_states<T>(args, args.grad_states, block);
 }
 
@@ -90,7 +91,7 @@ void delta_grad_states(const LinearBackwardArgs& args, int64_t task, void* memor
 template <typename T>
 void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const ChunkRows<T>& rows,
                     const GradientScratch<T>& own) {
-  const int64_t n = chunk.steps, width = padded<T>(args.state_width()), features = padded<T>(args.d);
+  const int64_t n = chunk.steps, width = padded<T>(args.state_width());
   const auto z = delta_rows<T>(args, args.delta.written, chunk, width);
   const auto y = delta_rows<T>(args, args.delta.grad_written, chunk, width);
   for (int64_t t = 0; t < n; ++t) own.grad_beta[t] = dot(z.data + t * width, y.data + t * width, width);
@@ -99,10 +100,8 @@ void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const Ch
   T* negative = own.forward.read;
   for (int64_t place = 0; place < n * width; ++place) negative[place] = -own.grad_value[place];
   // d(K decayed from the start) = -dV S^T
-  gemm_dots<T>(n, features, args.state_width(), {negative, width, 1}, {own.state_t, features},
-               {own.grad_decayed, features});
-  decayed_backward<T>(rows.key, {own.grad_decayed, features}, rows.log, own.from_start, n, features,
-                      own.grad_key, own.terms.up_to);
+  rows_of_state_backward<T, Update::add>(args, n, rows.log, {negative, width}, rows.key, own.from_start, own,
+                                         own.grad_key, own.terms.up_to);
   // dB = -dV U^T
   lower_dots<T>(n, args.state_width(), {negative, width}, {own.value_t, kChunk}, {own.grad_products, kChunk});
   clear_above<T>(n, {own.grad_products, kChunk});

@@ -150,12 +150,10 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
     decays_from_start<T>(rows.log, chunk.steps, own.from_start);
     decays_to_end<T>(rows.log, chunk.steps, own.to_end);
   }
-  const int64_t decays = chunk.steps * rows.log.stride, features = chunk.steps * padded<T>(args.d);
+  const int64_t decays = chunk.steps * rows.log.stride;
   fill(own.terms.up_to, decays, T{0});
   fill(own.terms.after, decays, T{0});
   fill(own.grad_log, decays, T{0});
-  fill(own.grad_query, features, T{0});
-  fill(own.grad_key, features, T{0});
   return rows;
 }
 
@@ -205,6 +203,22 @@ void chunk_decay_backward(const LinearArgs& args, int64_t n, const LogDecays<T>&
   if (!log.is_per_channel()) to[0] *= sum<T>(shared.value());
 }
 
+/// d(decayed rows) = grads S^T with the transposed state: sets or adds to the gradient of the rows, and adds
+/// to the terms of their decays.
+template <typename T, Update update>
+void rows_of_state_backward(const LinearArgs& args, int64_t n, const LogDecays<T>& log, Rows<const T> grads,
+                            Rows<const T> rows, const T* factors, const GradientScratch<T>& own, T* grad_rows,
+                            T* terms) {
+  const int64_t features = padded<T>(args.d);
+  const Strided<T> a{grads.data, grads.stride, 1};
+  const Rows<const T> state_t{own.state_t, features};
+  if (log.is_none())
+    return gemm_dots<T, update>(n, features, args.state_width(), a, state_t, {grad_rows, features});
+  gemm_dots<T>(n, features, args.state_width(), a, state_t, {own.grad_decayed, features});
+  decayed_backward<T, update>(rows, {own.grad_decayed, features}, log, factors, n, features, grad_rows,
+                              terms);
+}
+
 /// Of what the chunk adds to the state: S' = diag(decay) S + (decay to the end of K)^T V.
 template <typename T>
 void to_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows, const T* state,
@@ -216,10 +230,8 @@ void to_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& ro
   }
   // d(decayed K) = V dS'^T
   transpose<T>({grad_state, width}, args.d, args.state_width(), own.state_t, features);
-  gemm_dots<T>(n, features, args.state_width(), {rows.value.data, rows.value.stride, 1},
-               {own.state_t, features}, {own.grad_decayed, features});
-  decayed_backward<T>(rows.key, {own.grad_decayed, features}, rows.log, own.to_end, n, features, own.grad_key,
-                      own.terms.after);
+  rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.value, rows.key, own.to_end, own,
+                                         own.grad_key, own.terms.after);
   if (!rows.log.is_none()) chunk_decay_backward<T>(args, n, rows.log, state, grad_state, own.terms.common);
 }
 
@@ -230,10 +242,8 @@ void of_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& ro
   const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
   // d(decayed Q) = dread S^T
   transpose<T>({state, width}, args.d, args.state_width(), own.state_t, features);
-  gemm_dots<T>(n, features, args.state_width(), {rows.grad_read.data, rows.grad_read.stride, 1},
-               {own.state_t, features}, {own.grad_decayed, features});
-  decayed_backward<T>(rows.query, {own.grad_decayed, features}, rows.log, own.from_start, n, features,
-                      own.grad_query, own.terms.up_to);
+  rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.grad_read, rows.query, own.from_start, own,
+                                         own.grad_query, own.terms.up_to);
 }
 
 /// A contiguous tensor [B, H, Lk, width].

@@ -41,11 +41,12 @@ struct HeadScratch {
   DeltaChunks delta{};
 
   HeadScratch(Scratch& scratch, const LinearArgs& args) : state(scratch, args) {
-    const int64_t features = padded<T>(args.d), width = padded<T>(args.state_width());
+    const int64_t width = padded<T>(args.state_width());
     chunk_decays = scratch.take<T>(padded<T>(args.decay_width));
     if (!args.has_delta_rule()) return;
-    delta.from_start = scratch.take<T>(kChunk * features);
-    delta.to_end = args.decay_width == 0 ? delta.from_start : scratch.take<T>(kChunk * features);
+    const int64_t decayed = args.decay_width > 0 ? kChunk * padded<T>(args.d) : 0;
+    delta.from_start = scratch.take<T>(decayed);
+    delta.to_end = scratch.take<T>(decayed);
     delta.system = scratch.take<T>(kChunk * kChunk);
     delta.written = scratch.take<T>(kChunk * width);
   }
@@ -102,18 +103,16 @@ void write_chunk(const LinearArgs& args, const Compute<Element>* state, void* me
   Scratch scratch(memory);
   const DeltaScratch<T> own(scratch, args);
   const auto chunk = chunk_at(args, 0);
-  prepare_delta<Element>(args, chunk, own);
-  solve_chunk(args, chunk, whole_state<T>(args, 0), state, own);
+  const auto keys = prepare_delta<Element>(args, chunk, own);
+  solve_chunk(args, chunk, whole_state<T>(args, 0), keys.from_start, state, own);
 }
 
 /// The keys of a chunk, decayed to its end; and the decay of all its steps.
 template <typename T>
 Rows<const T> keys_to_end(const LinearArgs& args, const Chunk& chunk, const ForwardRows<T>& rows,
                           const OutputScratch<T>& own) {
-  if (args.has_delta_rule()) {  // which has told them already
-    return read_only(delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d)));
-  }
   if (rows.log.is_none()) return rows.key;
+  if (args.has_delta_rule()) return held_keys<T>(args, chunk).to_end;  // told already
   decays_to_end<T>(rows.log, chunk.steps, own.state.factors);
   decay_of_chunk<T>(rows.log, chunk.steps, chunk_decay_of<T>(args, chunk));
   return decayed(rows.key, rows.log, own.state.factors, chunk.steps, padded<T>(args.d), own.state.decayed);

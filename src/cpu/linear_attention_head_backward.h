@@ -23,17 +23,18 @@ struct HeadGradientScratch {
 
   HeadGradientScratch(Scratch& scratch, const LinearArgs& args)
       : gradients(scratch, args), delta(scratch, args) {
-    const int64_t features = padded<T>(args.d), width = padded<T>(args.state_width());
-    states = scratch.take<T>((args.chunks() + 1) * args.d * width);
+    const int64_t width = padded<T>(args.state_width()), chunks = args.chunks();
+    states = scratch.take<T>((chunks + 1) * args.d * width);
     grad_states = scratch.take<T>(2 * args.d * width);
-    chunk_decays = scratch.take<T>(args.chunks() * padded<T>(args.decay_width));
-    const int64_t chunks = args.has_delta_rule() ? args.chunks() : 0, chunk = args.has_delta_rule() ? 1 : 0;
-    system = scratch.take<T>(chunks * kChunk * kChunk);
-    written = scratch.take<T>(chunks * kChunk * width);
-    from_start = scratch.take<T>(chunk * kChunk * features);
-    to_end = args.decay_width == 0 ? from_start : scratch.take<T>(chunk * kChunk * features);
-    grad_system = scratch.take<T>(chunk * kChunk * kChunk);
-    grad_written = scratch.take<T>(chunk * kChunk * width);
+    chunk_decays = scratch.take<T>(chunks * padded<T>(args.decay_width));
+    const int64_t steps = args.has_delta_rule() ? kChunk : 0;
+    system = scratch.take<T>(chunks * steps * kChunk);
+    written = scratch.take<T>(chunks * steps * width);
+    const int64_t decayed = args.decay_width > 0 ? steps * padded<T>(args.d) : 0;
+    from_start = scratch.take<T>(decayed);
+    to_end = scratch.take<T>(decayed);
+    grad_system = scratch.take<T>(steps * kChunk);
+    grad_written = scratch.take<T>(steps * width);
   }
 };
 
@@ -66,12 +67,13 @@ LinearBackwardArgs of_chunk(LinearBackwardArgs args, int64_t chunk, const HeadGr
 template <typename Element>
 void pass_state(const LinearArgs& args, const HeadGradientScratch<Compute<Element>>& own) {
   using T = Compute<Element>;
+  const auto chunk = chunk_at(args, 0);
   const auto whole = whole_state<T>(args, 0);
   if (args.has_delta_rule()) {
-    prepare_delta<Element>(args, chunk_at(args, 0), own.delta);
-    return pass_delta<T>(args, whole, 0, own.delta);
+    const auto keys = prepare_delta<Element>(args, chunk, own.delta);
+    return pass_delta<T>(args, chunk, whole, 0, keys, own.delta);
   }
-  add_to_state<Element>(args, chunk_at(args, 0), own.delta.state);
+  add_to_state<Element>(args, chunk, own.delta.state);
   add_decayed_state<T>(args, args.states, whole, 0);
 }
 
@@ -89,9 +91,9 @@ void pass_gradients(LinearBackwardArgs args, const HeadGradientScratch<Compute<E
   if (args.has_delta_rule()) {
     args.delta.grad_system = held.grad_system;
     prepare_system<T>(chunk.steps, /*for_backward=*/true, own.beta, own.key_products, held.grad_system);
-    decay_keys<T>(args, chunk, rows.log, rows.key, own.from_start, own.to_end);
+    const auto keys = decay_keys<T>(args, chunk, rows.log, rows.key, own.from_start, own.to_end);
     begin_grad_written<T>(args, chunk, own.forward.products, rows.grad_read);
-    pass_grad_delta<T>(args, whole, 0, held.delta);
+    pass_grad_delta<T>(args, chunk, whole, 0, keys, held.delta);
   } else {
     add_decayed_state<T>(args, args.grad_states, whole, 0);
   }
