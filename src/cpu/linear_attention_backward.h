@@ -19,14 +19,15 @@ void write_gradients(const LinearBackwardArgs& args, const Chunk& chunk,
   of_state_backward<T>(args, n, rows, state, own);
   within_chunk_backward<T>(args, n, rows, own);
   if (args.has_delta_rule()) delta_backward<T>(args, chunk, rows, own);
-  unmap_gradients<T>(args, n, rows.query, own.grad_query);
-  unmap_gradients<T>(args, n, rows.key, own.grad_key);
+  unmap_gradients<T>(args, n, rows.query, rows.grad_query);
+  unmap_gradients<T>(args, n, rows.key, rows.grad_key);
 
   const Range keys = steps_of(first_key_step(args), args.steps(), chunk);
-  write_rows<T>(args.grad_query, chunk, chunk.queries, chunk.queries, first_query_step(args), own.grad_query,
+  write_rows<T>(args.grad_query, chunk, chunk.queries, chunk.queries, first_query_step(args), rows.grad_query,
                 features, args.d);
-  write_rows<T>(args.grad_key, chunk, keys, chunk.keys, first_key_step(args), own.grad_key, features, args.d);
-  write_rows<T>(args.grad_value, chunk, keys, chunk.keys, first_key_step(args), own.grad_value,
+  write_rows<T>(args.grad_key, chunk, keys, chunk.keys, first_key_step(args), rows.grad_key, features,
+                args.d);
+  write_rows<T>(args.grad_value, chunk, keys, chunk.keys, first_key_step(args), rows.grad_value,
                 padded<T>(args.state_width()), args.d_v);
   if (args.has_delta_rule()) {
     write_rows<T>(of_keys(args, args.grad_beta, 1), chunk, keys, chunk.keys, first_key_step(args),

@@ -96,18 +96,18 @@ void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const Ch
   const auto y = delta_rows<T>(args, args.delta.grad_written, chunk, width);
   for (int64_t t = 0; t < n; ++t) own.grad_beta[t] = dot(z.data + t * width, y.data + t * width, width);
   // dV, which is 0 for the column of ones, and -dV
-  strengthen<T>(args, own.beta, read_only(y), n, 0, width, T{0}, {own.grad_value, width});
+  strengthen<T>(args, own.beta, read_only(y), n, 0, width, T{0}, {rows.grad_value, width});
   T* negative = own.forward.read;
-  for (int64_t place = 0; place < n * width; ++place) negative[place] = -own.grad_value[place];
+  for (int64_t place = 0; place < n * width; ++place) negative[place] = -rows.grad_value[place];
   // d(K decayed from the start) = -dV S^T
   rows_of_state_backward<T, Update::add>(args, n, rows.log, {negative, width}, rows.key, own.from_start, own,
-                                         own.grad_key, own.terms.up_to);
+                                         rows.grad_key, own.terms.up_to);
   // dB = -dV U^T
   lower_dots<T>(n, args.state_width(), {negative, width}, {own.value_t, kChunk}, {own.grad_products, kChunk});
   clear_above<T>(n, {own.grad_products, kChunk});
   for (int64_t t = 0; t < n; ++t) own.grad_products[t * kChunk + t] = 0;
   decayed_products_backward<T>(rows.log, n, args.d, rows.key, rows.key, {own.key_products, kChunk},
-                               {own.grad_products, kChunk}, own.forward.product, own.grad_key, own.grad_key,
+                               {own.grad_products, kChunk}, own.forward.product, rows.grad_key, rows.grad_key,
                                own.grad_log);
 }
 

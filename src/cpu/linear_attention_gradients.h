@@ -104,16 +104,28 @@ void add_to_grad_state(const LinearBackwardArgs& args, int64_t task, void* memor
                       grad_read_rows<Element>(args, chunk, own.values), own.factors, own.decayed);
 }
 
-/// Writes rows of gradients; zeros where they are not `meant`: for keys past their length.
+/// Where the gradients of a chunk's rows are put together: in their tensor, whose rows are contiguous, where
+/// each step has one of whole vectors, else in `copy`.
+template <typename T>
+T* gradient_rows(const Heads& tensor, const Chunk& chunk, Range meant, int64_t first_step, int64_t width,
+                 T* copy) {
+  const bool is_whole = meant.begin == 0 && meant.end == chunk.steps && tensor.row_stride == width;
+  return is_whole ? row_at<T>(tensor, chunk.head, chunk, 0, first_step) : copy;
+}
+
+/// Writes rows of gradients where they are not in place; zeros where they are not `meant`: for keys past
+/// their length.
 template <typename T>
 void write_rows(const Heads& tensor, const Chunk& chunk, Range rows, Range meant, int64_t first_step,
                 const T* from, int64_t from_stride, int64_t columns) {
+  if (rows.is_empty() || from == row_at<T>(tensor, chunk.head, chunk, 0, first_step)) return;
   for (int64_t t = rows.begin; t < rows.end; ++t) {
-    const bool is_meant = t >= meant.begin && t < meant.end;
     T* to = row_at<T>(tensor, chunk.head, chunk, t, first_step);
-    for (int64_t column = 0; column < columns; ++column) {
-      to[column] = is_meant ? from[t * from_stride + column] : T{0};
+    if (t < meant.begin || t >= meant.end) {
+      fill(to, columns, T{0});
+      continue;
     }
+    for (int64_t column = 0; column < columns; ++column) to[column] = from[t * from_stride + column];
   }
 }
 
@@ -135,6 +147,8 @@ template <typename T>
 struct ChunkRows {
   LogDecays<T> log;
   Rows<const T> query, key, value, grad_read;
+  T *grad_query, *grad_key;  ///< [kChunk, padded d]
+  T* grad_value;             ///< [kChunk, padded state width]
 };
 
 template <typename Element>
@@ -145,7 +159,13 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
                           query_rows<Element>(args, chunk, own.forward.query),
                           key_rows<Element>(args, chunk, own.forward.state.features),
                           written_or_value_rows<Element>(args, chunk, own.beta, own.forward.state.values),
-                          grad_read_rows<Element>(args, chunk, own.grad_read)};
+                          grad_read_rows<Element>(args, chunk, own.grad_read),
+                          gradient_rows<T>(args.grad_query, chunk, chunk.queries, first_query_step(args),
+                                           padded<T>(args.d), own.grad_query),
+                          gradient_rows<T>(args.grad_key, chunk, chunk.keys, first_key_step(args),
+                                           padded<T>(args.d), own.grad_key),
+                          gradient_rows<T>(args.grad_value, chunk, chunk.keys, first_key_step(args),
+                                           padded<T>(args.state_width()), own.grad_value)};
   if (!rows.log.is_none()) {
     decays_from_start<T>(rows.log, chunk.steps, own.from_start);
     decays_to_end<T>(rows.log, chunk.steps, own.to_end);
@@ -178,10 +198,10 @@ void within_chunk_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>
   lower_dots<T>(n, args.state_width(), rows.grad_read, {own.value_t, kChunk}, {own.grad_products, kChunk});
   clear_above<T>(n, {own.grad_products, kChunk});
   if (!args.has_delta_rule()) {  // dV += A^T dread
-    lower_transposed_times<T, Update::add>(n, width, a, rows.grad_read, {own.grad_value, width});
+    lower_transposed_times<T, Update::add>(n, width, a, rows.grad_read, {rows.grad_value, width});
   }
   decayed_products_backward<T>(rows.log, n, args.d, rows.query, rows.key, a, {own.grad_products, kChunk},
-                               own.forward.product, own.grad_query, own.grad_key, own.grad_log);
+                               own.forward.product, rows.grad_query, rows.grad_key, own.grad_log);
 }
 
 /// Of the decay of the whole chunk: to_d = decay_d * (sum over w of S_dw dS'_dw), summed over d where the
@@ -226,12 +246,12 @@ void to_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& ro
   const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
   if (!args.has_delta_rule()) {  // dV = (decayed K) dS'
     const auto key = decayed<T>(rows.key, rows.log, own.to_end, n, features, own.forward.state.decayed);
-    gemm_dots<T>(n, width, args.d, {key.data, key.stride, 1}, {grad_state, width}, {own.grad_value, width});
+    gemm_dots<T>(n, width, args.d, {key.data, key.stride, 1}, {grad_state, width}, {rows.grad_value, width});
   }
   // d(decayed K) = V dS'^T
   transpose<T>({grad_state, width}, args.d, args.state_width(), own.state_t, features);
   rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.value, rows.key, own.to_end, own,
-                                         own.grad_key, own.terms.after);
+                                         rows.grad_key, own.terms.after);
   if (!rows.log.is_none()) chunk_decay_backward<T>(args, n, rows.log, state, grad_state, own.terms.common);
 }
 
@@ -243,7 +263,7 @@ void of_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& ro
   // d(decayed Q) = dread S^T
   transpose<T>({state, width}, args.d, args.state_width(), own.state_t, features);
   rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.grad_read, rows.query, own.from_start, own,
-                                         own.grad_query, own.terms.up_to);
+                                         rows.grad_query, own.terms.up_to);
 }
 
 /// A contiguous tensor [B, H, Lk, width].
