@@ -93,7 +93,7 @@ struct Held {
   const LinearArgs& args;
   int64_t heads;
   at::Tensor states, grad_states, chunk_decays;
-  at::Tensor from_start, to_end, system, grad_system, written, grad_written;  ///< with the delta rule
+  at::Tensor from_start, to_end, products, system, written, grad_written;  ///< with the delta rule
 
   Held(const Bound& bound_, const LinearArgs& args_, bool for_backward)
       : bound(bound_), args(args_), heads(heads_at_once(for_backward)) {
@@ -106,13 +106,13 @@ struct Held {
     system = per_head(args.held_chunks, kChunk, kChunk);
     written = per_head(args.held_chunks, kChunk, args.state_width());
     if (!for_backward) return;
-    grad_system = at::empty_like(system);
+    products = at::empty_like(system);
     grad_written = at::empty_like(written);
   }
 
   DeltaChunks delta() const {
-    return {data_of(from_start),  data_of(to_end),  data_of(system),
-            data_of(grad_system), data_of(written), data_of(grad_written)};
+    return {data_of(from_start), data_of(to_end),  data_of(products),
+            data_of(system),     data_of(written), data_of(grad_written)};
   }
 
  private:

@@ -26,14 +26,12 @@ struct DeltaScratch {
   StateScratch<T> state;
   ProductScratch<T> product;
   T* to_end;              ///< [kChunk, padded decay width]
-  T* products;            ///< [kChunk, kChunk]
   T* beta;                ///< [kChunk]
   T *values, *strengths;  ///< [kChunk, padded state width]
 
   DeltaScratch(Scratch& scratch, const LinearArgs& args)
       : state(scratch, args), product(scratch, args.d, args.decay_width) {
     to_end = scratch.take<T>(kChunk * padded<T>(args.decay_width));
-    products = scratch.take<T>(kChunk * kChunk);
     beta = scratch.take<T>(kChunk);
     values = scratch.take<T>(kChunk * padded<T>(args.state_width()));
     strengths = scratch.take<T>(kChunk * padded<T>(args.state_width()));
@@ -58,21 +56,23 @@ const T* write_strengths(const LinearArgs& args, const Chunk& chunk, T* copy) {
 }
 
 /// Makes the blocks on the diagonal of I - N, for strictly lower triangular N, their inverses: so a system is
-/// solved block by block. Zeros above the diagonal of each.
+/// solved block by block. Zeros above the diagonal of each. The blocks' rows in turn: they don't wait for
+/// each other.
 template <typename T>
 void invert_diagonal_blocks(int64_t n, Rows<T> system) {
   constexpr int64_t kVectors = kSolveBlock / kLanes<T>;
-  for (int64_t t = 0; t < n; ++t) {
-    const int64_t first = t / kSolveBlock * kSolveBlock;
-    T* row = system.data + t * system.stride;
-    Vec<T> sums[kVectors] = {};  // X_t = e_t + sum over s < t of N_ts X_s
-    for (int64_t s = first; s < t; ++s) {
-      for (int64_t v = 0; v < kVectors; ++v) {
-        sums[v] += row[s] * load(system.data + s * system.stride + first + v * kLanes<T>);
+  for (int64_t step = 0; step < smaller(kSolveBlock, n); ++step) {
+    for (int64_t first = 0; first + step < n; first += kSolveBlock) {
+      T* row = system.data + (first + step) * system.stride + first;
+      Vec<T> sums[kVectors] = {};  // X_t = e_t + sum over s < t of N_ts X_s
+      for (int64_t s = 0; s < step; ++s) {
+        for (int64_t v = 0; v < kVectors; ++v) {
+          sums[v] += row[s] * load(system.data + (first + s) * system.stride + first + v * kLanes<T>);
+        }
       }
+      for (int64_t v = 0; v < kVectors; ++v) store(row + v * kLanes<T>, sums[v]);
+      row[step] = 1;
     }
-    for (int64_t v = 0; v < kVectors; ++v) store(row + first + v * kLanes<T>, sums[v]);
-    row[t] = 1;
   }
 }
 
@@ -104,15 +104,16 @@ void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Ro
   }
 }
 
-/// Makes I + B diag(beta), or for the backward I + diag(beta) B, ready to be solved. [n, kChunk].
+/// Makes I + B diag(beta), or for the backward I + diag(beta) B, ready to be solved, in place of B or not.
 template <typename T>
-void prepare_system(int64_t n, bool for_backward, const T* beta, const T* products, T* system) {
+void prepare_system(int64_t n, bool for_backward, const T* beta, Rows<const T> b, Rows<T> system) {
   for (int64_t t = 0; t < n; ++t) {
-    for (int64_t s = 0; s < t; ++s) {
-      system[t * kChunk + s] = -beta[for_backward ? t : s] * products[t * kChunk + s];
+    for (int64_t s = 0; s < t; s += kLanes<T>) {
+      const auto strength = for_backward ? all(beta[t]) : load(beta + s);
+      store(system.data + t * system.stride + s, -strength * load(b.data + t * b.stride + s));
     }
   }
-  invert_diagonal_blocks<T>(n, {system, kChunk});
+  invert_diagonal_blocks<T>(n, system);
 }
 
 template <typename T>
@@ -129,6 +130,12 @@ template <typename T>
 struct DecayedKeys {
   Rows<const T> from_start, to_end;
 };
+
+/// B of a chunk.
+template <typename T>
+Rows<T> held_products(const LinearArgs& args, const Chunk& chunk) {
+  return delta_rows<T>(args, args.delta.products, chunk, kChunk);
+}
 
 /// Where the decayed keys of a chunk are held.
 template <typename T>
@@ -162,15 +169,11 @@ DecayedKeys<Compute<Element>> prepare_delta(const LinearArgs& args, const Chunk&
     decay_of_chunk<T>(log, n, chunk_decay_of<T>(args, chunk));
   }
   look_ahead(args);
-  decayed_products<T>(log, n, args.d, key, key, own.product, {own.products, kChunk});
+  const auto system = delta_rows<T>(args, args.delta.system, chunk, kChunk);
+  const auto b = args.delta.products == nullptr ? system : held_products<T>(args, chunk);
+  decayed_products<T>(log, n, args.d, key, key, own.product, b);
   look_ahead(args);
-  write_strengths(args, chunk, own.beta);
-  prepare_system<T>(n, /*for_backward=*/false, own.beta, own.products,
-                    delta_rows<T>(args, args.delta.system, chunk, kChunk).data);
-  if (args.delta.grad_system != nullptr) {
-    prepare_system<T>(n, /*for_backward=*/true, own.beta, own.products,
-                      delta_rows<T>(args, args.delta.grad_system, chunk, kChunk).data);
-  }
+  prepare_system<T>(n, /*for_backward=*/false, write_strengths(args, chunk, own.beta), read_only(b), system);
   copy_matrix(value_rows<Element>(args, chunk, own.state.values), n, width,
               delta_rows<T>(args, args.delta.written, chunk, width));
   return decay_keys<T>(args, chunk, log, key, own.state.factors, own.to_end);

@@ -10,6 +10,13 @@
 namespace attend::cpu {
 namespace {
 
+/// In the place of the forward's.
+template <typename T>
+void prepare_grad_system(const LinearArgs& args, const Chunk& chunk, const T* beta) {
+  prepare_system<T>(chunk.steps, /*for_backward=*/true, beta, read_only(held_products<T>(args, chunk)),
+                    delta_rows<T>(args, args.delta.system, chunk, kChunk));
+}
+
 /// dU = A^T dread
 template <typename T>
 void begin_grad_written(const LinearBackwardArgs& args, const Chunk& chunk, const T* a,
@@ -27,6 +34,7 @@ void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memo
   Scratch scratch(memory);
   const GradientScratch<T> own(scratch, args);
   const auto chunk = chunk_at(args, task);
+  prepare_grad_system<T>(args, chunk, write_strengths(args, chunk, own.beta));
   const auto log = log_decays<T>(args, chunk, own.forward.state.log_decay);
   decayed_products<T>(log, chunk.steps, args.d, query_rows<Element>(args, chunk, own.forward.query),
                       key_rows<Element>(args, chunk, own.forward.state.features), own.forward.product,
@@ -39,7 +47,7 @@ void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memo
 template <typename T>
 void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block,
                       Rows<T> grad_written, const DeltaScratch<T>& own) {
-  const auto system = delta_rows<T>(args, args.delta.grad_system, chunk, kChunk);
+  const auto system = delta_rows<T>(args, args.delta.system, chunk, kChunk);
   solve_lower_transposed<T>(chunk.steps, block.width, read_only(system), grad_written,
                             {own.values, block.width});
   const int64_t ones = args.normalize ? args.d_v - block.column : -1;
@@ -106,9 +114,9 @@ void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const Ch
   lower_dots<T>(n, args.state_width(), {negative, width}, {own.value_t, kChunk}, {own.grad_products, kChunk});
   clear_above<T>(n, {own.grad_products, kChunk});
   for (int64_t t = 0; t < n; ++t) own.grad_products[t * kChunk + t] = 0;
-  decayed_products_backward<T>(rows.log, n, args.d, rows.key, rows.key, {own.key_products, kChunk},
-                               {own.grad_products, kChunk}, own.forward.product, rows.grad_key, rows.grad_key,
-                               own.grad_log);
+  decayed_products_backward<T>(rows.log, n, args.d, rows.key, rows.key,
+                               read_only(held_products<T>(args, chunk)), {own.grad_products, kChunk},
+                               own.forward.product, rows.grad_key, rows.grad_key, own.grad_log);
 }
 
 }  // namespace

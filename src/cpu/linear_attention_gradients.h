@@ -11,16 +11,16 @@ namespace {
 template <typename T>
 struct GradientScratch {
   OutputScratch<T> forward;
-  T *from_start, *to_end;           ///< [kChunk, padded decay width]
-  LogDecayTerms<T> terms;           ///< likewise
-  T* grad_log;                      ///< likewise
-  T *beta, *grad_beta;              ///< [kChunk]
-  T *grad_query, *grad_key;         ///< [kChunk, padded d]
-  T* grad_decayed;                  ///< likewise
-  T *grad_read, *grad_value;        ///< [kChunk, padded state width]
-  T *key_products, *grad_products;  ///< [kChunk, kChunk], the first for the delta rule
-  T* value_t;                       ///< [state width, kChunk]
-  T* state_t;                       ///< [state width, padded d]
+  T *from_start, *to_end;     ///< [kChunk, padded decay width]
+  LogDecayTerms<T> terms;     ///< likewise
+  T* grad_log;                ///< likewise
+  T *beta, *grad_beta;        ///< [kChunk]
+  T *grad_query, *grad_key;   ///< [kChunk, padded d]
+  T* grad_decayed;            ///< likewise
+  T *grad_read, *grad_value;  ///< [kChunk, padded state width]
+  T* grad_products;           ///< [kChunk, kChunk]
+  T* value_t;                 ///< [state width, kChunk]
+  T* state_t;                 ///< [state width, padded d]
 
   GradientScratch(Scratch& scratch, const LinearArgs& args) : forward(scratch, args) {
     const int64_t decays = kChunk * padded<T>(args.decay_width), features = kChunk * padded<T>(args.d);
@@ -36,7 +36,6 @@ struct GradientScratch {
     grad_decayed = scratch.take<T>(features);
     grad_read = scratch.take<T>(values);
     grad_value = scratch.take<T>(values);
-    key_products = scratch.take<T>(args.has_delta_rule() ? kChunk * kChunk : 0);
     grad_products = scratch.take<T>(kChunk * kChunk);
     value_t = scratch.take<T>(args.state_width() * kChunk);
     state_t = scratch.take<T>(args.state_width() * padded<T>(args.d));
@@ -177,14 +176,12 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
   return rows;
 }
 
-/// A of the queries and keys, and B of the keys alone for the delta rule.
+/// A of a chunk.
 template <typename T>
 void chunk_products(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows,
                     const GradientScratch<T>& own) {
-  const auto& product = own.forward.product;
-  decayed_products<T>(rows.log, n, args.d, rows.query, rows.key, product, {own.forward.products, kChunk});
-  if (!args.has_delta_rule()) return;
-  decayed_products<T>(rows.log, n, args.d, rows.key, rows.key, product, {own.key_products, kChunk});
+  decayed_products<T>(rows.log, n, args.d, rows.query, rows.key, own.forward.product,
+                      {own.forward.products, kChunk});
 }
 
 /// Of the products within the chunk: read += A V.

@@ -14,12 +14,11 @@ template <typename T>
 struct HeadGradientScratch {
   GradientScratch<T> gradients;
   DeltaScratch<T> delta;
-  T* states;                      ///< [chunks + 1, d, padded state width]
-  T* grad_states;                 ///< [2, d, padded state width]: at the chunk's start and end
-  T* chunk_decays;                ///< [chunks, padded decay width]
-  T *system, *written;            ///< [chunks, kChunk, ...], as in DeltaChunks, like those that follow
-  T *from_start, *to_end;         ///< [kChunk, padded d]
-  T *grad_system, *grad_written;  ///< [kChunk, ...]
+  T* states;              ///< [chunks + 1, d, padded state width]
+  T* grad_states;         ///< [2, d, padded state width]: at the chunk's start and end
+  T* chunk_decays;        ///< [chunks, padded decay width]
+  T *products, *written;  ///< [chunks, kChunk, ...], as in DeltaChunks
+  T *from_start, *to_end, *system, *grad_written;  ///< [kChunk, ...], likewise
 
   HeadGradientScratch(Scratch& scratch, const LinearArgs& args)
       : gradients(scratch, args), delta(scratch, args) {
@@ -28,12 +27,12 @@ struct HeadGradientScratch {
     grad_states = scratch.take<T>(2 * args.d * width);
     chunk_decays = scratch.take<T>(chunks * padded<T>(args.decay_width));
     const int64_t steps = args.has_delta_rule() ? kChunk : 0;
-    system = scratch.take<T>(chunks * steps * kChunk);
+    products = scratch.take<T>(chunks * steps * kChunk);
     written = scratch.take<T>(chunks * steps * width);
     const int64_t decayed = args.decay_width > 0 ? steps * padded<T>(args.d) : 0;
     from_start = scratch.take<T>(decayed);
     to_end = scratch.take<T>(decayed);
-    grad_system = scratch.take<T>(steps * kChunk);
+    system = scratch.take<T>(steps * kChunk);
     grad_written = scratch.take<T>(steps * width);
   }
 };
@@ -56,8 +55,8 @@ LinearBackwardArgs of_chunk(LinearBackwardArgs args, int64_t chunk, const HeadGr
   args.chunk_decays = own.chunk_decays + chunk * padded<T>(args.decay_width);
   args.delta = {own.from_start,
                 own.to_end,
-                own.system + chunk * kChunk * kChunk,
-                nullptr,
+                own.products + chunk * kChunk * kChunk,
+                own.system,
                 own.written + chunk * kChunk * width,
                 own.grad_written};
   return args;
@@ -79,7 +78,7 @@ void pass_state(const LinearArgs& args, const HeadGradientScratch<Compute<Elemen
 
 /// From the gradient of the state at the chunk's end to that at its start; and the gradients of its rows.
 template <typename Element>
-void pass_gradients(LinearBackwardArgs args, const HeadGradientScratch<Compute<Element>>& held) {
+void pass_gradients(const LinearBackwardArgs& args, const HeadGradientScratch<Compute<Element>>& held) {
   using T = Compute<Element>;
   const auto& own = held.gradients;
   const auto whole = whole_state<T>(args, 0);
@@ -89,8 +88,7 @@ void pass_gradients(LinearBackwardArgs args, const HeadGradientScratch<Compute<E
   begin_grad_state<T>(args, chunk, rows.log, rows.query, rows.grad_read, own.from_start,
                       own.forward.state.decayed);
   if (args.has_delta_rule()) {
-    args.delta.grad_system = held.grad_system;
-    prepare_system<T>(chunk.steps, /*for_backward=*/true, own.beta, own.key_products, held.grad_system);
+    prepare_grad_system<T>(args, chunk, own.beta);
     const auto keys = decay_keys<T>(args, chunk, rows.log, rows.key, own.from_start, own.to_end);
     begin_grad_written<T>(args, chunk, own.forward.products, rows.grad_read);
     pass_grad_delta<T>(args, chunk, whole, 0, keys, held.delta);

@@ -38,7 +38,8 @@ struct States {
 /// rows padded to whole vectors. See linear_attention_delta.h.
 struct DeltaChunks {
   void *from_start, *to_end;     ///< [kChunk, d]: the keys, decayed; without decays the same
-  void *system, *grad_system;    ///< [kChunk, kChunk], ready to be solved; the second for the backward alone
+  void* products;                ///< [kChunk, kChunk]: B, for the backward alone
+  void* system;                  ///< [kChunk, kChunk], ready to be solved
   void *written, *grad_written;  ///< [kChunk, state width]
 };
 
