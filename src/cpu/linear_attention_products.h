@@ -8,8 +8,9 @@
 namespace attend::cpu {
 namespace {
 
-/// Rows of a triangle that are multiplied at once, as far as the last of them reaches.
-constexpr int64_t kTriangleRows = kTileRows == 12 ? 12 : 2 * kTileRows;
+/// Rows of a triangle that are multiplied at once, as far as the last of them reaches: the fewer, the less of
+/// what is above the diagonal.
+constexpr int64_t kTriangleRows = kTileRows == 12 ? 8 : 2 * kTileRows;
 
 /// Lower triangle of C [n, n] = A [n, depth] B [depth, n]; what is above it is not meant.
 template <typename T>
