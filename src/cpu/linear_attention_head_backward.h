@@ -69,8 +69,7 @@ void pass_state(const LinearArgs& args, const HeadGradientScratch<Compute<Elemen
   const auto chunk = chunk_at(args, 0);
   const auto whole = whole_state<T>(args, 0);
   if (args.has_delta_rule()) {
-    const auto keys = prepare_delta<Element>(args, chunk, own.delta);
-    return pass_delta<T>(args, chunk, whole, 0, keys, own.delta);
+    return pass_delta<T>(args, chunk, whole, 0, prepare_delta<Element>(args, chunk, own.delta), own.delta);
   }
   add_to_state<Element>(args, chunk, own.delta.state);
   add_decayed_state<T>(args, args.states, whole, 0);
@@ -108,15 +107,16 @@ void gradients_of_head(const LinearBackwardArgs& all, int64_t head, void* memory
   const auto whole = whole_state<T>(args, 0);
   const Rows<T> at_start{own.grad_states, whole.width},
       at_end{own.grad_states + args.d * whole.width, whole.width};
-  const auto first = of_chunk(args, 0, own);
-  begin_states<T>(first, first.states, whole);
+  auto before_chunks = of_chunk(args, 0, own);
+  before_chunks.held_chunks = 0;
+  begin_states<T>(before_chunks, before_chunks.states, whole);
   for (int64_t n = 0; n < args.chunks(); ++n) pass_state<Element>(of_chunk(args, n, own), own);
-  begin_states<T>(first, first.grad_states, whole);
+  begin_states<T>(before_chunks, before_chunks.grad_states, whole);
   for (int64_t n = args.chunks() - 1; n >= 0; --n) {
-    pass_gradients<Element>(of_chunk(args, n, own), own);
     copy_matrix<T>(read_only(at_start), args.d, whole.width, at_end);
+    pass_gradients<Element>(of_chunk(args, n, own), own);
   }
-  end_states<T>(first, first.grad_states, whole);
+  end_states<T>(before_chunks, before_chunks.grad_states, whole);
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 // A sequence is cut into chunks. Of many heads, each goes from chunk to chunk by itself, with its state in
 // the nearest caches. Of few heads, what each chunk adds to the state is computed for all chunks at once,
 // then the states at the chunks' starts are put together one after the other, then the outputs of all chunks
-// at once (Yang 2023, section 4). Gradients go the latter way, with the gradients of the states from the end
-// to the start.
+// at once (Yang 2023, section 4). Gradients go either way, too: forwards for the states at the chunks'
+// starts, then with the gradients of the states from the end to the start.
 
 #include <cstdint>
 

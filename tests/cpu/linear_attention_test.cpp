@@ -317,6 +317,8 @@ TEST_F(FusedLinearAttention, QueriesAreAlignedWithTheLastKey) {
                                           {2, 2, 1, 70, 3, 5, 4},
                                           {2, 2, 2, 5, 0, 5, 4},
                                           {2, 2, 2, 0, 5, 5, 4},
+                                          {2, 2, 2, 0, 0, 5, 4},
+                                          {2, 4, 2, 0, 0, 5, 4},
                                           {2, 4, 2, 3, 70, 5, 4},
                                           {2, 4, 2, 70, 3, 5, 4}}) {
     for (const auto& setting : settings()) expect_accurate(s, setting);
@@ -595,10 +597,12 @@ TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
 
 // ---- threads
 
-/// Few heads are cut into chunks for the threads, many into columns of their values.
+/// Few heads are cut into chunks for the threads, many into columns of their values; a head's gradients are
+/// computed chunk after chunk where that keeps the threads busy.
 TEST_F(FusedLinearAttention, GivesTheSameBitsForEveryNumberOfThreads) {
   const int threads = at::get_num_threads();
-  for (const auto& sizes : {Sizes{1, 3, 1, 2500, 2500, 24, 20}, Sizes{1, 9, 3, 150, 150, 24, 60}}) {
+  for (const auto& sizes : {Sizes{1, 3, 1, 2500, 2500, 24, 20}, Sizes{1, 9, 3, 150, 150, 24, 60},
+                            Sizes{2, 3, 3, 40, 150, 24, 64}, Sizes{2, 3, 3, 150, 40, 16, 20}}) {
     for (const auto& setting : settings()) {
       const auto in = Inputs::random(sizes, setting);
       at::set_num_threads(1);
