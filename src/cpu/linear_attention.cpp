@@ -201,9 +201,17 @@ at::Tensor sum_groups(const at::Tensor& of_heads, const at::Tensor& like) {
   return grouped.sum(2).to(like.scalar_type());
 }
 
+/// [H] of [B, H, Lk, 1]. ATen shares a sum that is the only one among the threads, which changes its bits: of
+/// two, each has one.
+at::Tensor sum_of_heads(const at::Tensor& of_steps) {
+  const int64_t heads = of_steps.size(1);
+  const auto rows = of_steps.transpose(0, 1).reshape({heads, -1});
+  return heads == 1 ? rows.expand({2, -1}).sum(1).narrow(0, 0, 1) : rows.sum(1);
+}
+
 /// In the shape that the decay was given in.
 at::Tensor of_decay_shape(const at::Tensor& of_steps, const at::Tensor& decay) {
-  return decay.dim() == 1 ? of_steps.sum(at::IntArrayRef({0, 2, 3})) : of_steps.view(decay.sizes());
+  return decay.dim() == 1 ? sum_of_heads(of_steps) : of_steps.view(decay.sizes());
 }
 
 /// Whether so many tasks of one length leave no thread without work for long.
@@ -250,6 +258,16 @@ void outputs_of_chunks(const Bound& bound, LinearForwardArgs& args) {
                 [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
     });
   });
+}
+
+/// Whether the gradients go from chunk to chunk of a head, which gives the same bits as many chunks at once:
+/// where that keeps the threads busy, and beyond the caches they hold no more than the gradients take.
+bool has_gradients_of_heads(const Bound& bound, const LinearArgs& args) {
+  const int64_t heads = args.batch * args.heads, threads = at::get_num_threads();
+  const int64_t gradients = heads * (args.queries * args.d + args.keys * (args.d + args.d_v)) *
+                            static_cast<int64_t>(bound.options.dtype().itemsize());
+  const int64_t held = bound.kernels.head_backward_scratch(args) - kHeldBytes;
+  return threads == 1 || (keep_threads_busy(heads) && threads * held <= gradients);
 }
 
 /// Chunk after chunk of a head.
@@ -354,7 +372,7 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
     args.grad_value = heads_of(value);
     args.grad_log_decay = log_decay.data_ptr();
     args.grad_beta = beta.data_ptr();
-    if (keep_threads_busy(args.batch * args.heads)) {
+    if (has_gradients_of_heads(bound, args)) {
       gradients_of_heads(bound, args);
     } else {
       gradients_of_chunks(bound, args);

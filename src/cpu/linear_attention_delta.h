@@ -25,13 +25,13 @@ template <typename T>
 struct DeltaScratch {
   StateScratch<T> state;
   ProductScratch<T> product;
-  T* to_end;              ///< [kChunk, padded decay width]
+  T* end_factors;         ///< [kChunk, padded decay width]
   T* beta;                ///< [kChunk]
   T *values, *strengths;  ///< [kChunk, padded state width]
 
   DeltaScratch(Scratch& scratch, const LinearArgs& args)
       : state(scratch, args), product(scratch, args.d, args.decay_width) {
-    to_end = scratch.take<T>(kChunk * padded<T>(args.decay_width));
+    end_factors = scratch.take<T>(kChunk * padded<T>(args.decay_width));
     beta = scratch.take<T>(kChunk);
     values = scratch.take<T>(kChunk * padded<T>(args.state_width()));
     strengths = scratch.take<T>(kChunk * padded<T>(args.state_width()));
@@ -105,8 +105,10 @@ void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Ro
 }
 
 /// Makes I + B diag(beta), or for the backward I + diag(beta) B, ready to be solved, in place of B or not.
+/// Vectors reach past the diagonal, but not out of its block, which the inversion writes anew.
 template <typename T>
 void prepare_system(int64_t n, bool for_backward, const T* beta, Rows<const T> b, Rows<T> system) {
+  static_assert(kSolveBlock % kLanes<T> == 0);
   for (int64_t t = 0; t < n; ++t) {
     for (int64_t s = 0; s < t; s += kLanes<T>) {
       const auto strength = for_backward ? all(beta[t]) : load(beta + s);
@@ -147,11 +149,11 @@ DecayedKeys<T> held_keys(const LinearArgs& args, const Chunk& chunk) {
 /// Held where there are decays, by these factors; else the keys where they are.
 template <typename T>
 DecayedKeys<T> decay_keys(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log,
-                          Rows<const T> key, const T* from_start, const T* to_end) {
+                          Rows<const T> key, const T* start_factors, const T* end_factors) {
   const int64_t n = chunk.steps, features = padded<T>(args.d);
   const auto held = [&](void* buffer) { return delta_rows<T>(args, buffer, chunk, features).data; };
-  return {decayed<T>(key, log, from_start, n, features, held(args.delta.from_start)),
-          decayed<T>(key, log, to_end, n, features, held(args.delta.to_end))};
+  return {decayed<T>(key, log, start_factors, n, features, held(args.delta.from_start)),
+          decayed<T>(key, log, end_factors, n, features, held(args.delta.to_end))};
 }
 
 /// What can be told of a chunk before the state at its start is known: the decayed keys, the system,
@@ -165,7 +167,7 @@ DecayedKeys<Compute<Element>> prepare_delta(const LinearArgs& args, const Chunk&
   const auto key = key_rows<Element>(args, chunk, own.state.features);
   if (!log.is_none()) {
     decays_from_start<T>(log, n, own.state.factors);
-    decays_to_end<T>(log, n, own.to_end);
+    decays_to_end<T>(log, n, own.end_factors);
     decay_of_chunk<T>(log, n, chunk_decay_of<T>(args, chunk));
   }
   look_ahead(args);
@@ -176,16 +178,17 @@ DecayedKeys<Compute<Element>> prepare_delta(const LinearArgs& args, const Chunk&
   prepare_system<T>(n, /*for_backward=*/false, write_strengths(args, chunk, own.beta), read_only(b), system);
   copy_matrix(value_rows<Element>(args, chunk, own.state.values), n, width,
               delta_rows<T>(args, args.delta.written, chunk, width));
-  return decay_keys<T>(args, chunk, log, key, own.state.factors, own.to_end);
+  return decay_keys<T>(args, chunk, log, key, own.state.factors, own.end_factors);
 }
 
+/// The same for other tasks, which find the keys where decayed ones are held.
 template <typename Element>
 void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
   Scratch scratch(memory);
   const auto chunk = chunk_at(args, task);
   const auto keys = prepare_delta<Element>(args, chunk, {scratch, args});
-  if (args.decay_width > 0) return;  // held already
+  if (args.decay_width > 0) return;
   const int64_t features = padded<T>(args.d);
   copy_matrix(keys.from_start, chunk.steps, features,
               delta_rows<T>(args, args.delta.from_start, chunk, features));
@@ -256,11 +259,11 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
   }
 }
 
-/// From a block's state at the start of a chunk to that at its end, of the way's step n.
+/// From a block's state at the start of a chunk to that at its end.
 template <typename T>
-void pass_delta(const LinearArgs& args, const Chunk& chunk, const StateBlock& block, int64_t n,
+void pass_delta(const LinearArgs& args, const Chunk& chunk, const StateBlock& block,
                 const DecayedKeys<T>& keys, const DeltaScratch<T>& own) {
-  const int64_t width = padded<T>(args.state_width());
+  const int64_t width = padded<T>(args.state_width()), n = chunk.index;
   const T* beta = write_strengths(args, chunk, own.beta);
   solve_chunk<T>(args, chunk, block, keys.from_start, block_at<T>(args, args.states, block, n), own);
   auto written = delta_rows<T>(args, args.delta.written, chunk, width);
@@ -281,7 +284,7 @@ void delta_states(const LinearArgs& args, int64_t task, void* memory) {
   begin_states<T>(args, args.states, block);
   for (int64_t n = 0; n < args.held_chunks; ++n) {
     const auto chunk = chunk_at(args, block.slot * args.held_chunks + n);
-    pass_delta<T>(args, chunk, block, n, held_keys<T>(args, chunk), own);
+    pass_delta<T>(args, chunk, block, held_keys<T>(args, chunk), own);
   }
   end_states<T>(args, args.states, block);
 }

@@ -58,11 +58,11 @@ void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const 
   copy_matrix<T>({own.values, block.width}, chunk.steps, block.width, grad_written);
 }
 
-/// From the gradient of a block's state at the end of a chunk to that at its start, of the way's step n.
+/// From the gradient of a block's state at the end of a chunk to that at its start.
 template <typename T>
-void pass_grad_delta(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block, int64_t n,
+void pass_grad_delta(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block,
                      const DecayedKeys<T>& keys, const DeltaScratch<T>& own) {
-  const int64_t width = padded<T>(args.state_width());
+  const int64_t width = padded<T>(args.state_width()), n = args.held_chunks - 1 - chunk.index;
   const auto& [from_start, to_end] = keys;
   const T* beta = write_strengths(args, chunk, own.beta);
   auto grad_written = delta_rows<T>(args, args.delta.grad_written, chunk, width);
@@ -89,7 +89,7 @@ void delta_grad_states(const LinearBackwardArgs& args, int64_t task, void* memor
   begin_states<T>(args, args.grad_states, block);
   for (int64_t n = 0; n < args.held_chunks; ++n) {
     const auto chunk = chunk_at(args, (block.slot + 1) * args.held_chunks - 1 - n);
-    pass_grad_delta<T>(args, chunk, block, n, held_keys<T>(args, chunk), own);
+    pass_grad_delta<T>(args, chunk, block, held_keys<T>(args, chunk), own);
   }
   end_states<T>(args, args.grad_states, block);
 }
@@ -108,8 +108,8 @@ void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const Ch
   T* negative = own.forward.read;
   for (int64_t place = 0; place < n * width; ++place) negative[place] = -rows.grad_value[place];
   // d(K decayed from the start) = -dV S^T
-  rows_of_state_backward<T, Update::add>(args, n, rows.log, {negative, width}, rows.key, own.from_start, own,
-                                         rows.grad_key, own.terms.up_to);
+  rows_of_state_backward<T, Update::add>(args, n, rows.log, {negative, width}, rows.key, own.start_factors,
+                                         own, rows.grad_key, own.terms.up_to);
   // dB = -dV U^T
   lower_dots<T>(n, args.state_width(), {negative, width}, {own.value_t, kChunk}, {own.grad_products, kChunk});
   clear_above<T>(n, {own.grad_products, kChunk});

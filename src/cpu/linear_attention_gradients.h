@@ -11,22 +11,22 @@ namespace {
 template <typename T>
 struct GradientScratch {
   OutputScratch<T> forward;
-  T *from_start, *to_end;     ///< [kChunk, padded decay width]
-  LogDecayTerms<T> terms;     ///< likewise
-  T* grad_log;                ///< likewise
-  T *beta, *grad_beta;        ///< [kChunk]
-  T *grad_query, *grad_key;   ///< [kChunk, padded d]
-  T* grad_decayed;            ///< likewise
-  T *grad_read, *grad_value;  ///< [kChunk, padded state width]
-  T* grad_products;           ///< [kChunk, kChunk]
-  T* value_t;                 ///< [state width, kChunk]
-  T* state_t;                 ///< [state width, padded d]
+  T *start_factors, *end_factors;  ///< [kChunk, padded decay width]: decays from the start, to the end
+  LogDecayTerms<T> terms;          ///< likewise
+  T* grad_log;                     ///< likewise
+  T *beta, *grad_beta;             ///< [kChunk]
+  T *grad_query, *grad_key;        ///< [kChunk, padded d]
+  T* grad_decayed;                 ///< likewise
+  T *grad_read, *grad_value;       ///< [kChunk, padded state width]
+  T* grad_products;                ///< [kChunk, kChunk]
+  T* value_t;                      ///< [state width, kChunk]
+  T* state_t;                      ///< [state width, padded d]
 
   GradientScratch(Scratch& scratch, const LinearArgs& args) : forward(scratch, args) {
     const int64_t decays = kChunk * padded<T>(args.decay_width), features = kChunk * padded<T>(args.d);
     const int64_t values = kChunk * padded<T>(args.state_width());
-    from_start = scratch.take<T>(decays);
-    to_end = scratch.take<T>(decays);
+    start_factors = scratch.take<T>(decays);
+    end_factors = scratch.take<T>(decays);
     terms = {scratch.take<T>(decays), scratch.take<T>(decays), scratch.take<T>(decays)};
     grad_log = scratch.take<T>(decays);
     beta = scratch.take<T>(kChunk);
@@ -85,8 +85,8 @@ Rows<const Compute<Element>> grad_read_rows(const LinearBackwardArgs& args, cons
 /// (decayed Q)^T dread, into the gradient of the state at the chunk's start.
 template <typename T>
 void begin_grad_state(const LinearBackwardArgs& args, const Chunk& chunk, const LogDecays<T>& log,
-                      Rows<const T> query, Rows<const T> grad_read, const T* from_start, T* copy) {
-  const auto decayed_query = decayed<T>(query, log, from_start, chunk.steps, padded<T>(args.d), copy);
+                      Rows<const T> query, Rows<const T> grad_read, const T* start_factors, T* copy) {
+  const auto decayed_query = decayed<T>(query, log, start_factors, chunk.steps, padded<T>(args.d), copy);
   outer_products<T>(args, chunk.steps, decayed_query, grad_read,
                     state_at<T>(args, args.grad_states, chunk.slot, chunk.index));
 }
@@ -112,12 +112,10 @@ T* gradient_rows(const Heads& tensor, const Chunk& chunk, Range meant, int64_t f
   return is_whole ? row_at<T>(tensor, chunk.head, chunk, 0, first_step) : copy;
 }
 
-/// Writes rows of gradients where they are not in place; zeros where they are not `meant`: for keys past
-/// their length.
+/// Writes rows of gradients; zeros where they are not `meant`: for keys past their length.
 template <typename T>
 void write_rows(const Heads& tensor, const Chunk& chunk, Range rows, Range meant, int64_t first_step,
                 const T* from, int64_t from_stride, int64_t columns) {
-  if (rows.is_empty() || from == row_at<T>(tensor, chunk.head, chunk, 0, first_step)) return;
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     T* to = row_at<T>(tensor, chunk.head, chunk, t, first_step);
     if (t < meant.begin || t >= meant.end) {
@@ -141,7 +139,8 @@ void unmap_gradients(const LinearArgs& args, int64_t steps, Rows<const T> featur
   }
 }
 
-/// The rows of a chunk as its gradients read them.
+/// The rows of a chunk as its gradients read them, and where these are put together: in their tensor or in
+/// scratch.
 template <typename T>
 struct ChunkRows {
   LogDecays<T> log;
@@ -166,8 +165,8 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
                           gradient_rows<T>(args.grad_value, chunk, chunk.keys, first_key_step(args),
                                            padded<T>(args.state_width()), own.grad_value)};
   if (!rows.log.is_none()) {
-    decays_from_start<T>(rows.log, chunk.steps, own.from_start);
-    decays_to_end<T>(rows.log, chunk.steps, own.to_end);
+    decays_from_start<T>(rows.log, chunk.steps, own.start_factors);
+    decays_to_end<T>(rows.log, chunk.steps, own.end_factors);
   }
   const int64_t decays = chunk.steps * rows.log.stride;
   fill(own.terms.up_to, decays, T{0});
@@ -242,12 +241,12 @@ void to_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& ro
                        const T* grad_state, const GradientScratch<T>& own) {
   const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
   if (!args.has_delta_rule()) {  // dV = (decayed K) dS'
-    const auto key = decayed<T>(rows.key, rows.log, own.to_end, n, features, own.forward.state.decayed);
+    const auto key = decayed<T>(rows.key, rows.log, own.end_factors, n, features, own.forward.state.decayed);
     gemm_dots<T>(n, width, args.d, {key.data, key.stride, 1}, {grad_state, width}, {rows.grad_value, width});
   }
   // d(decayed K) = V dS'^T
   transpose<T>({grad_state, width}, args.d, args.state_width(), own.state_t, features);
-  rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.value, rows.key, own.to_end, own,
+  rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.value, rows.key, own.end_factors, own,
                                          rows.grad_key, own.terms.after);
   if (!rows.log.is_none()) chunk_decay_backward<T>(args, n, rows.log, state, grad_state, own.terms.common);
 }
@@ -259,8 +258,8 @@ void of_state_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& ro
   const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
   // d(decayed Q) = dread S^T
   transpose<T>({state, width}, args.d, args.state_width(), own.state_t, features);
-  rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.grad_read, rows.query, own.from_start, own,
-                                         rows.grad_query, own.terms.up_to);
+  rows_of_state_backward<T, Update::set>(args, n, rows.log, rows.grad_read, rows.query, own.start_factors,
+                                         own, rows.grad_query, own.terms.up_to);
 }
 
 /// A contiguous tensor [B, H, Lk, width].

@@ -104,7 +104,7 @@ void write_chunk(const LinearArgs& args, const Compute<Element>* state, void* me
   const DeltaScratch<T> own(scratch, args);
   const auto chunk = chunk_at(args, 0);
   const auto keys = prepare_delta<Element>(args, chunk, own);
-  solve_chunk(args, chunk, whole_state<T>(args, 0), keys.from_start, state, own);
+  solve_chunk(args, chunk, whole_state<T>(args), keys.from_start, state, own);
 }
 
 /// The keys of a chunk, decayed to its end; and the decay of all its steps.

@@ -37,9 +37,10 @@ struct States {
 /// What the delta rule is computed from, of the same chunks; of T, [heads at once, held chunks, ...],
 /// rows padded to whole vectors. See linear_attention_delta.h.
 struct DeltaChunks {
-  void *from_start, *to_end;     ///< [kChunk, d]: the keys, decayed; without decays the same
-  void* products;                ///< [kChunk, kChunk]: B, for the backward alone
-  void* system;                  ///< [kChunk, kChunk], ready to be solved
+  void *from_start, *to_end;  ///< [kChunk, d]: the keys, decayed; without decays the same, and of a head by
+                              ///< itself none
+  void* products;             ///< [kChunk, kChunk]: B, for the backward alone
+  void* system;               ///< [kChunk, kChunk], ready to be solved: the forward's, then the backward's
   void *written, *grad_written;  ///< [kChunk, state width]
 };
 

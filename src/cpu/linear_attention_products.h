@@ -10,7 +10,7 @@ namespace {
 
 /// Rows of a triangle that are multiplied at once, as far as the last of them reaches: the fewer, the less of
 /// what is above the diagonal.
-constexpr int64_t kTriangleRows = kTileRows == 12 ? 8 : 2 * kTileRows;
+constexpr int64_t kTriangleRows = kTileRows == 12 ? 8 : 12;
 
 /// Lower triangle of C [n, n] = A [n, depth] B [depth, n]; what is above it is not meant.
 template <typename T>

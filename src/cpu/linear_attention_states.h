@@ -58,9 +58,10 @@ struct StateBlock {
   int64_t column, width;  ///< of whole vectors
 };
 
+/// Of a head by itself.
 template <typename T>
-StateBlock whole_state(const LinearArgs& args, int64_t slot) {
-  return {slot, 0, args.d, 0, padded<T>(args.state_width())};
+StateBlock whole_state(const LinearArgs& args) {
+  return {0, 0, args.d, 0, padded<T>(args.state_width())};
 }
 
 /// At step n of the way from the first to the last, which is the first chunk's where gradients are meant.
@@ -76,12 +77,11 @@ T* rows_of_state(const LinearArgs& args, T* tensor, const StateBlock& block) {
   return tensor + ((args.first_head + block.slot) * args.d + block.row) * args.state_width() + block.column;
 }
 
+/// A block from [B, H, d, state width], zeros where that is null.
 template <typename T>
-void begin_states(const LinearArgs& args, const States& states, const StateBlock& block) {
-  const int64_t columns =
-      states.initial == nullptr ? 0 : smaller(block.width, args.state_width() - block.column);
-  const T* from = columns == 0 ? nullptr : rows_of_state(args, static_cast<const T*>(states.initial), block);
-  T* to = block_at<T>(args, states, block, 0);
+void load_block(const LinearArgs& args, const void* tensor, const StateBlock& block, T* to) {
+  const int64_t columns = tensor == nullptr ? 0 : smaller(block.width, args.state_width() - block.column);
+  const T* from = columns == 0 ? nullptr : rows_of_state(args, static_cast<const T*>(tensor), block);
   for (int64_t row = 0; row < block.rows; ++row) {
     for (int64_t w = 0; w < columns; ++w) to[w] = from[row * args.state_width() + w];
     for (int64_t w = columns; w < block.width; ++w) to[w] = 0;
@@ -90,15 +90,24 @@ void begin_states(const LinearArgs& args, const States& states, const StateBlock
 }
 
 template <typename T>
-void end_states(const LinearArgs& args, const States& states, const StateBlock& block) {
-  if (states.final == nullptr) return;
+void store_block(const LinearArgs& args, const T* from, const StateBlock& block, void* tensor) {
   const int64_t columns = smaller(block.width, args.state_width() - block.column);
-  const T* from = block_at<T>(args, states, block, args.held_chunks);
-  T* to = rows_of_state(args, static_cast<T*>(states.final), block);
+  T* to = rows_of_state(args, static_cast<T*>(tensor), block);
   for (int64_t row = 0; row < block.rows; ++row) {
     for (int64_t w = 0; w < columns; ++w) to[row * args.state_width() + w] = from[w];
     from += padded<T>(args.state_width());
   }
+}
+
+template <typename T>
+void begin_states(const LinearArgs& args, const States& states, const StateBlock& block) {
+  load_block<T>(args, states.initial, block, block_at<T>(args, states, block, 0));
+}
+
+template <typename T>
+void end_states(const LinearArgs& args, const States& states, const StateBlock& block) {
+  if (states.final == nullptr) return;
+  store_block<T>(args, block_at<T>(args, states, block, args.held_chunks), block, states.final);
 }
 
 /// What there is at n + 1 already, and diag(decay of the chunk between) times what is at n.

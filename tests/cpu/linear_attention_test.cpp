@@ -597,27 +597,35 @@ TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
 
 // ---- threads
 
+void expect_same_bits_for_every_number_of_threads(const Sizes& sizes, const Setting& setting) {
+  const int threads = at::get_num_threads();
+  const auto in = Inputs::random(sizes, setting);
+  at::set_num_threads(1);
+  const auto expected = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
+  for (const int count : {2, 3, 5, 8}) {
+    at::set_num_threads(count);
+    const auto results = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
+    for (size_t n = 0; n < expected.size(); ++n) {
+      EXPECT_TRUE(same_bits(results[n], expected[n]))
+          << setting.name << ", " << sizes.heads << " heads, " << count << " threads, result " << n;
+    }
+  }
+  at::set_num_threads(threads);
+}
+
 /// Few heads are cut into chunks for the threads, many into columns of their values; a head's gradients are
 /// computed chunk after chunk where that keeps the threads busy.
 TEST_F(FusedLinearAttention, GivesTheSameBitsForEveryNumberOfThreads) {
-  const int threads = at::get_num_threads();
   for (const auto& sizes : {Sizes{1, 3, 1, 2500, 2500, 24, 20}, Sizes{1, 9, 3, 150, 150, 24, 60},
                             Sizes{2, 3, 3, 40, 150, 24, 64}, Sizes{2, 3, 3, 150, 40, 16, 20}}) {
-    for (const auto& setting : settings()) {
-      const auto in = Inputs::random(sizes, setting);
-      at::set_num_threads(1);
-      const auto expected = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
-      for (const int count : {2, 3, 5, 8}) {
-        at::set_num_threads(count);
-        const auto results = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
-        for (size_t n = 0; n < expected.size(); ++n) {
-          EXPECT_TRUE(same_bits(results[n], expected[n]))
-              << setting.name << ", " << sizes.heads << " heads, " << count << " threads, result " << n;
-        }
-      }
-      at::set_num_threads(threads);
-    }
+    for (const auto& setting : settings()) expect_same_bits_for_every_number_of_threads(sizes, setting);
   }
+}
+
+/// PyTorch shares a sum among the threads from 32,768 terms.
+TEST_F(FusedLinearAttention, TheGradientOfOneHeadsDecayHasTheSameBitsForEveryNumberOfThreads) {
+  expect_same_bits_for_every_number_of_threads({1, 1, 1, 40000, 40000, 2, 2},
+                                               {"lightning attention", Decay::of_head});
 }
 
 TEST_F(FusedLinearAttention, SaysWhyItCantServeACall) {
