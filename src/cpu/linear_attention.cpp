@@ -204,9 +204,8 @@ at::Tensor sum_groups(const at::Tensor& of_heads, const at::Tensor& like) {
 /// [H] of [B, H, Lk, 1]. ATen shares a sum that is the only one among the threads, which changes its bits: of
 /// two, each has one.
 at::Tensor sum_of_heads(const at::Tensor& of_steps) {
-  const int64_t heads = of_steps.size(1);
-  const auto rows = of_steps.transpose(0, 1).reshape({heads, -1});
-  return heads == 1 ? rows.expand({2, -1}).sum(1).narrow(0, 0, 1) : rows.sum(1);
+  const auto rows = of_steps.transpose(0, 1).flatten(1);
+  return rows.size(0) == 1 ? rows.expand({2, -1}).sum(1).narrow(0, 0, 1) : rows.sum(1);
 }
 
 /// In the shape that the decay was given in.

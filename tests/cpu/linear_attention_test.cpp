@@ -325,6 +325,18 @@ TEST_F(FusedLinearAttention, QueriesAreAlignedWithTheLastKey) {
   }
 }
 
+TEST_F(FusedLinearAttention, ThereMayBeNoSequencesAndNoHeads) {
+  for (const auto& s : std::vector<Sizes>{{0, 2, 1, 3, 3, 4, 5}, {1, 0, 0, 3, 3, 4, 5}}) {
+    for (const auto& setting : settings()) {
+      const auto in = Inputs::random(s, setting);
+      const auto results = run(in.leaves(torch::kFloat), setting, LinearForm::fused);
+      const auto expected = run(in.leaves(torch::kFloat), setting, LinearForm::recurrent);
+      for (size_t n = 0; n < expected.size(); ++n)
+        EXPECT_TRUE(same_bits(results[n], expected[n])) << setting.name;
+    }
+  }
+}
+
 TEST_F(FusedLinearAttention, ValuesMayHaveNoColumns) {
   for (const auto& s :
        std::vector<Sizes>{{1, 1, 1, 3, 3, 4, 0}, {2, 1, 1, 3, 3, 4, 0}, {2, 4, 2, 3, 3, 4, 0}}) {
