@@ -54,7 +54,6 @@ void gradients(const LinearBackwardArgs& args, int64_t task, void* memory) {
   const GradientScratch<T> own(scratch, args);
   const auto chunk = chunk_at(args, task);
   const auto rows = load_chunk<Element>(args, chunk, own);
-  chunk_products<T>(args, chunk.steps, rows, own);
   chunk_gradients<T>(args, chunk, rows, own);
   write_gradients<T>(args, chunk, rows, own);
 }

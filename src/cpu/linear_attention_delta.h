@@ -44,6 +44,19 @@ Rows<T> delta_rows(const LinearArgs& args, void* buffer, const Chunk& chunk, int
   return {static_cast<T*>(buffer) + (chunk.slot * args.held_chunks + chunk.index) * kChunk * width, width};
 }
 
+/// Memory for a head by itself: for one chunk, and for what `chunks` of them write.
+template <typename T>
+DeltaChunks take_delta(Scratch& scratch, const LinearArgs& args, int64_t chunks) {
+  DeltaChunks delta{};
+  if (!args.has_delta_rule()) return delta;
+  const int64_t decayed = args.decay_width > 0 ? kChunk * padded<T>(args.d) : 0;
+  delta.from_start = scratch.take<T>(decayed);
+  delta.to_end = scratch.take<T>(decayed);
+  delta.system = scratch.take<T>(kChunk * kChunk);
+  delta.written = scratch.take<T>(chunks * kChunk * padded<T>(args.state_width()));
+  return delta;
+}
+
 template <typename T>
 Rows<const T> read_only(Rows<T> rows) {
   return {rows.data, rows.stride};

@@ -10,37 +10,35 @@
 namespace attend::cpu {
 namespace {
 
-/// In the place of the forward's.
+/// dU = A^T dread, and the system that makes Y of it, in the place of the forward's.
 template <typename T>
-void prepare_grad_system(const LinearArgs& args, const Chunk& chunk, const T* beta) {
-  prepare_system<T>(chunk.steps, /*for_backward=*/true, beta, read_only(held_products<T>(args, chunk)),
-                    delta_rows<T>(args, args.delta.system, chunk, kChunk));
-}
-
-/// dU = A^T dread
-template <typename T>
-void begin_grad_written(const LinearBackwardArgs& args, const Chunk& chunk, const T* a,
+void begin_grad_written(const LinearBackwardArgs& args, const Chunk& chunk, const T* beta, const T* a,
                         Rows<const T> grad_read) {
-  const int64_t width = padded<T>(args.state_width());
-  lower_transposed_times<T, Update::set>(chunk.steps, width, {a, kChunk}, grad_read,
+  const int64_t n = chunk.steps, width = padded<T>(args.state_width());
+  lower_transposed_times<T, Update::set>(n, width, {a, kChunk}, grad_read,
                                          delta_rows<T>(args, args.delta.grad_written, chunk, width));
+  prepare_system<T>(n, /*for_backward=*/true, beta, read_only(held_products<T>(args, chunk)),
+                    delta_rows<T>(args, args.delta.system, chunk, kChunk));
 }
 
 /// What the chunk alone adds to the gradients of the state at its start and of what it writes.
 template <typename Element>
 void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
-  add_to_grad_state<Element>(args, task, memory);
   Scratch scratch(memory);
   const GradientScratch<T> own(scratch, args);
+  const auto& of_forward = own.forward;
   const auto chunk = chunk_at(args, task);
-  prepare_grad_system<T>(args, chunk, write_strengths(args, chunk, own.beta));
-  const auto log = log_decays<T>(args, chunk, own.forward.state.log_decay);
-  decayed_products<T>(log, chunk.steps, args.d, query_rows<Element>(args, chunk, own.forward.query),
-                      key_rows<Element>(args, chunk, own.forward.state.features), own.forward.product,
-                      {own.forward.products, kChunk});
-  begin_grad_written<T>(args, chunk, own.forward.products,
-                        grad_read_rows<Element>(args, chunk, own.grad_read));
+  const auto log = log_decays<T>(args, chunk, of_forward.state.log_decay);
+  const auto query = query_rows<Element>(args, chunk, of_forward.query);
+  const auto grad_read = grad_read_rows<Element>(args, chunk, own.grad_read);
+  if (!log.is_none()) decays_from_start<T>(log, chunk.steps, own.start_factors);
+  begin_grad_state<T>(args, chunk, log, query, grad_read, own.start_factors, of_forward.state.decayed);
+  decayed_products<T>(log, chunk.steps, args.d, query,
+                      key_rows<Element>(args, chunk, of_forward.state.features), of_forward.product,
+                      {of_forward.products, kChunk});
+  begin_grad_written<T>(args, chunk, write_strengths(args, chunk, of_forward.beta), of_forward.products,
+                        grad_read);
 }
 
 /// Y of a chunk's columns, in the place of the gradients of what it writes.
@@ -104,7 +102,7 @@ void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const Ch
   const auto y = delta_rows<T>(args, args.delta.grad_written, chunk, width);
   for (int64_t t = 0; t < n; ++t) own.grad_beta[t] = dot(z.data + t * width, y.data + t * width, width);
   // dV, which is 0 for the column of ones, and -dV
-  strengthen<T>(args, own.beta, read_only(y), n, 0, width, T{0}, {rows.grad_value, width});
+  strengthen<T>(args, own.forward.beta, read_only(y), n, 0, width, T{0}, {rows.grad_value, width});
   T* negative = own.forward.read;
   for (int64_t place = 0; place < n * width; ++place) negative[place] = -rows.grad_value[place];
   // d(K decayed from the start) = -dV S^T

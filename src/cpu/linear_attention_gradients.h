@@ -14,7 +14,7 @@ struct GradientScratch {
   T *start_factors, *end_factors;  ///< [kChunk, padded decay width]: decays from the start, to the end
   LogDecayTerms<T> terms;          ///< likewise
   T* grad_log;                     ///< likewise
-  T *beta, *grad_beta;             ///< [kChunk]
+  T* grad_beta;                    ///< [kChunk]
   T *grad_query, *grad_key;        ///< [kChunk, padded d]
   T* grad_decayed;                 ///< likewise
   T *grad_read, *grad_value;       ///< [kChunk, padded state width]
@@ -29,7 +29,6 @@ struct GradientScratch {
     end_factors = scratch.take<T>(decays);
     terms = {scratch.take<T>(decays), scratch.take<T>(decays), scratch.take<T>(decays)};
     grad_log = scratch.take<T>(decays);
-    beta = scratch.take<T>(kChunk);
     grad_beta = scratch.take<T>(kChunk);
     grad_query = scratch.take<T>(features);
     grad_key = scratch.take<T>(features);
@@ -149,21 +148,23 @@ struct ChunkRows {
   T* grad_value;             ///< [kChunk, padded state width]
 };
 
+/// And A of the chunk.
 template <typename Element>
 ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chunk& chunk,
                                        const GradientScratch<Compute<Element>>& own) {
   using T = Compute<Element>;
-  const ChunkRows<T> rows{log_decays<T>(args, chunk, own.forward.state.log_decay),
-                          query_rows<Element>(args, chunk, own.forward.query),
-                          key_rows<Element>(args, chunk, own.forward.state.features),
-                          written_or_value_rows<Element>(args, chunk, own.beta, own.forward.state.values),
-                          grad_read_rows<Element>(args, chunk, own.grad_read),
-                          gradient_rows<T>(args.grad_query, chunk, chunk.queries, first_query_step(args),
-                                           padded<T>(args.d), own.grad_query),
-                          gradient_rows<T>(args.grad_key, chunk, chunk.keys, first_key_step(args),
-                                           padded<T>(args.d), own.grad_key),
-                          gradient_rows<T>(args.grad_value, chunk, chunk.keys, first_key_step(args),
-                                           padded<T>(args.state_width()), own.grad_value)};
+  const ChunkRows<T> rows{
+      log_decays<T>(args, chunk, own.forward.state.log_decay),
+      query_rows<Element>(args, chunk, own.forward.query),
+      key_rows<Element>(args, chunk, own.forward.state.features),
+      written_or_value_rows<Element>(args, chunk, own.forward.beta, own.forward.state.values),
+      grad_read_rows<Element>(args, chunk, own.grad_read),
+      gradient_rows<T>(args.grad_query, chunk, chunk.queries, first_query_step(args), padded<T>(args.d),
+                       own.grad_query),
+      gradient_rows<T>(args.grad_key, chunk, chunk.keys, first_key_step(args), padded<T>(args.d),
+                       own.grad_key),
+      gradient_rows<T>(args.grad_value, chunk, chunk.keys, first_key_step(args),
+                       padded<T>(args.state_width()), own.grad_value)};
   if (!rows.log.is_none()) {
     decays_from_start<T>(rows.log, chunk.steps, own.start_factors);
     decays_to_end<T>(rows.log, chunk.steps, own.end_factors);
@@ -172,15 +173,9 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
   fill(own.terms.up_to, decays, T{0});
   fill(own.terms.after, decays, T{0});
   fill(own.grad_log, decays, T{0});
-  return rows;
-}
-
-/// A of a chunk.
-template <typename T>
-void chunk_products(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows,
-                    const GradientScratch<T>& own) {
-  decayed_products<T>(rows.log, n, args.d, rows.query, rows.key, own.forward.product,
+  decayed_products<T>(rows.log, chunk.steps, args.d, rows.query, rows.key, own.forward.product,
                       {own.forward.products, kChunk});
+  return rows;
 }
 
 /// Of the products within the chunk: read += A V.

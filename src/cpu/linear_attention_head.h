@@ -38,17 +38,11 @@ template <typename T>
 struct HeadScratch {
   HeadState<T> state;
   T* chunk_decays;  ///< [padded decay width]
-  DeltaChunks delta{};
+  DeltaChunks delta;
 
   HeadScratch(Scratch& scratch, const LinearArgs& args) : state(scratch, args) {
-    const int64_t width = padded<T>(args.state_width());
     chunk_decays = scratch.take<T>(padded<T>(args.decay_width));
-    if (!args.has_delta_rule()) return;
-    const int64_t decayed = args.decay_width > 0 ? kChunk * padded<T>(args.d) : 0;
-    delta.from_start = scratch.take<T>(decayed);
-    delta.to_end = scratch.take<T>(decayed);
-    delta.system = scratch.take<T>(kChunk * kChunk);
-    delta.written = scratch.take<T>(kChunk * width);
+    delta = take_delta<T>(scratch, args, 1);
   }
 };
 

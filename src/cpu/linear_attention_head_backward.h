@@ -14,10 +14,10 @@ template <typename T>
 struct HeadGradientScratch {
   GradientScratch<T> gradients;
   DeltaScratch<T> delta;
-  T* states;             ///< [chunks + 1, d, padded state width]
-  T* grad_states;        ///< [2, d, padded state width]: at the chunk's start and end
-  T* chunk_decays;       ///< [chunks, padded decay width]
-  DeltaChunks chunks{};  ///< products and written of all chunks, the rest of one
+  T* states;           ///< [chunks + 1, d, padded state width]
+  T* grad_states;      ///< [2, d, padded state width]: at the chunk's start and end
+  T* chunk_decays;     ///< [chunks, padded decay width]
+  DeltaChunks chunks;  ///< products and written of all chunks, the rest of one
 
   HeadGradientScratch(Scratch& scratch, const LinearArgs& args)
       : gradients(scratch, args), delta(scratch, args) {
@@ -25,13 +25,9 @@ struct HeadGradientScratch {
     states = scratch.take<T>((all + 1) * args.d * width);
     grad_states = scratch.take<T>(2 * args.d * width);
     chunk_decays = scratch.take<T>(all * padded<T>(args.decay_width));
+    chunks = take_delta<T>(scratch, args, all);
     if (!args.has_delta_rule()) return;
-    const int64_t decayed = args.decay_width > 0 ? kChunk * padded<T>(args.d) : 0;
-    chunks.from_start = scratch.take<T>(decayed);
-    chunks.to_end = scratch.take<T>(decayed);
     chunks.products = scratch.take<T>(all * kChunk * kChunk);
-    chunks.system = scratch.take<T>(kChunk * kChunk);
-    chunks.written = scratch.take<T>(all * kChunk * width);
     chunks.grad_written = scratch.take<T>(kChunk * width);
   }
 };
@@ -81,13 +77,11 @@ void pass_gradients(const LinearBackwardArgs& args, const HeadGradientScratch<Co
   const auto chunk = chunk_at(args, 0);
   const auto whole = whole_state<T>(args);
   const auto rows = load_chunk<Element>(args, chunk, own);
-  chunk_products<T>(args, chunk.steps, rows, own);
   begin_grad_state<T>(args, chunk, rows.log, rows.query, rows.grad_read, own.start_factors,
                       own.forward.state.decayed);
   if (args.has_delta_rule()) {
-    prepare_grad_system<T>(args, chunk, own.beta);
+    begin_grad_written<T>(args, chunk, own.forward.beta, own.forward.products, rows.grad_read);
     const auto keys = decay_keys<T>(args, chunk, rows.log, rows.key, own.start_factors, own.end_factors);
-    begin_grad_written<T>(args, chunk, own.forward.products, rows.grad_read);
     pass_grad_delta<T>(args, chunk, whole, keys, held.delta);
   } else {
     add_decayed_state<T>(args, args.grad_states, whole, 0);
