@@ -7,8 +7,8 @@
 #include <atomic>
 #include <string>
 
-#include "../src/cpu/bfloat16_products.h"
 #include "compare.h"
+#include "cpu/runtime/bfloat16_support.h"
 #include "limits_kernel.h"
 
 namespace attend::benchmarks {

@@ -1,7 +1,7 @@
 // Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
 #include "limits_kernel.h"
 
-#include "../src/cpu/operands.h"
+#include "cpu/simd/operands.h"
 
 namespace attend::benchmarks {
 namespace {

@@ -23,6 +23,7 @@ function(attend_kernels target source name)
       $<$<BOOL:${ATTEND_WARNINGS_AS_ERRORS}>:-Werror>)
     target_compile_definitions(${object} PRIVATE ATTEND_KERNELS=${object})
     target_compile_features(${object} PRIVATE cxx_std_20)
+    target_include_directories(${object} PRIVATE ${PROJECT_SOURCE_DIR}/src)
     set_target_properties(${object} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
     if(ATTEND_SANITIZE)
       target_compile_options(${object} PRIVATE -fsanitize=${ATTEND_SANITIZE} -fno-omit-frame-pointer

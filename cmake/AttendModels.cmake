@@ -6,7 +6,7 @@ if(NOT ICU_FOUND)
 endif()
 
 add_library(attend_models SHARED
-  src/checks.cpp
+  src/core/checks.cpp
   src/models/bert.cpp
   src/models/json_file.cpp
   src/models/load_bert.cpp

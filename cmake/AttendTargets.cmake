@@ -30,6 +30,7 @@ function(attend_shared_library target)
     VISIBILITY_INLINES_HIDDEN ON
     UNITY_BUILD_MODE GROUP
     INSTALL_RPATH "$ORIGIN")
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
   attend_unity_groups(${target})
   attend_compile_options(${target})
 endfunction()

@@ -1,10 +1,10 @@
-#include "attention.h"
+#include "autograd/attention.h"
 
 #include <ATen/ops/zeros_like.h>
 
-#include "../cpu/attention.h"
-#include "../inputs.h"
-#include "graph.h"
+#include "autograd/saved_call.h"
+#include "core/inputs.h"
+#include "cpu/attention/attention.h"
 
 namespace attend::autograd {
 namespace {

@@ -1,4 +1,4 @@
-#include "gradients.h"
+#include "autograd/gradients.h"
 
 #include <torch/csrc/autograd/autograd.h>
 

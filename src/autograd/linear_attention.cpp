@@ -1,12 +1,12 @@
-#include "linear_attention.h"
+#include "autograd/linear_attention.h"
 
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "../cpu/linear_attention.h"
-#include "../inputs.h"
-#include "../reference/linear_attention.h"
-#include "gradients.h"
+#include "autograd/gradients.h"
+#include "core/inputs.h"
+#include "cpu/linear_attention/linear_attention.h"
+#include "reference/linear_attention.h"
 
 namespace attend::autograd {
 namespace {

@@ -1,7 +1,7 @@
-#include "sdpa.h"
+#include "autograd/sdpa.h"
 
-#include "../sdpa/attention.h"
-#include "graph.h"
+#include "autograd/saved_call.h"
+#include "sdpa/attention.h"
 
 namespace attend::autograd {
 namespace {

@@ -1,4 +1,4 @@
-#include "atomic_file.h"
+#include "checkpoint/atomic_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 #include <random>
 #include <system_error>
 
-#include "../checks.h"
+#include "core/checks.h"
 
 namespace attend::checkpoint {
 namespace {

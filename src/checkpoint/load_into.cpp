@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "../checks.h"
-#include "source.h"
+#include "checkpoint/mapped_file.h"
+#include "core/checks.h"
 
 namespace attend {
 namespace {

@@ -1,4 +1,4 @@
-#include "pickle.h"
+#include "checkpoint/pickle.h"
 
 #include <c10/util/StringUtil.h>
 

@@ -11,7 +11,7 @@
 #include <variant>
 #include <vector>
 
-#include "source.h"
+#include "checkpoint/mapped_file.h"
 
 namespace attend::checkpoint {
 

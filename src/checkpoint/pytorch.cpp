@@ -8,10 +8,10 @@
 #include <optional>
 #include <unordered_map>
 
-#include "dtypes.h"
-#include "pickle.h"
-#include "source.h"
-#include "zip.h"
+#include "checkpoint/dtype_names.h"
+#include "checkpoint/mapped_file.h"
+#include "checkpoint/pickle.h"
+#include "checkpoint/zip.h"
 
 namespace attend {
 namespace {

@@ -7,11 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "../checks.h"
-#include "atomic_file.h"
-#include "dtypes.h"
-#include "safetensors_header.h"
-#include "source.h"
+#include "checkpoint/atomic_file.h"
+#include "checkpoint/dtype_names.h"
+#include "checkpoint/mapped_file.h"
+#include "checkpoint/safetensors_header.h"
+#include "core/checks.h"
 
 // A file is: the length of the header, 8 bytes, little-endian; the header, JSON; the tensors' bytes.
 

@@ -1,4 +1,4 @@
-#include "safetensors_header.h"
+#include "checkpoint/safetensors_header.h"
 
 #include <c10/util/StringUtil.h>
 
@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
-#include "dtypes.h"
+#include "checkpoint/dtype_names.h"
 
 namespace attend::checkpoint {
 namespace {

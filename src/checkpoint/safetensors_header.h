@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "source.h"
+#include "checkpoint/mapped_file.h"
 
 namespace attend::checkpoint {
 

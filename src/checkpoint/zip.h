@@ -5,7 +5,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "source.h"
+#include "checkpoint/mapped_file.h"
 
 namespace attend::checkpoint {
 

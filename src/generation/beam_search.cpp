@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "search.h"
+#include "generation/generation.h"
 
 namespace attend::generation {
 namespace {

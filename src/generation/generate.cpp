@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "../checks.h"
-#include "search.h"
+#include "core/checks.h"
+#include "generation/generation.h"
 
 namespace attend {
 namespace {

@@ -12,7 +12,7 @@
 #include <ostream>
 #include <vector>
 
-#include "../checks.h"
+#include "core/checks.h"
 
 namespace attend::models {
 namespace {

@@ -1,9 +1,9 @@
-#include "json_file.h"
+#include "models/json_file.h"
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "../checks.h"
+#include "core/checks.h"
 
 namespace attend::models {
 

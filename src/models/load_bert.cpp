@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "../checks.h"
-#include "json_file.h"
+#include "core/checks.h"
+#include "models/json_file.h"
 
 namespace attend::models {
 namespace {

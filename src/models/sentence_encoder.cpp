@@ -11,8 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "../checks.h"
-#include "json_file.h"
+#include "core/checks.h"
+#include "models/json_file.h"
 
 namespace attend::models {
 namespace {

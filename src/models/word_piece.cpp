@@ -5,8 +5,8 @@
 #include <fstream>
 #include <limits>
 
-#include "../checks.h"
-#include "words.h"
+#include "core/checks.h"
+#include "models/words.h"
 
 namespace attend::models {
 namespace {

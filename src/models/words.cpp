@@ -1,4 +1,4 @@
-#include "words.h"
+#include "models/words.h"
 
 #include <c10/util/Exception.h>
 #include <unicode/uchar.h>

@@ -3,8 +3,8 @@
 
 #include <ostream>
 
-#include "../checks.h"
-#include "inputs.h"
+#include "core/checks.h"
+#include "nn/checks.h"
 
 namespace attend::nn {
 namespace {

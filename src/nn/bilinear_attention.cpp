@@ -4,8 +4,8 @@
 #include <cmath>
 #include <ostream>
 
-#include "../checks.h"
-#include "inputs.h"
+#include "core/checks.h"
+#include "nn/checks.h"
 
 namespace attend::nn {
 namespace {

@@ -15,11 +15,11 @@
 #include <cmath>
 #include <ostream>
 
-#include "../checks.h"
-#include "../compute_type.h"
-#include "inputs.h"
-#include "linear_mixer.h"
-#include "unit.h"
+#include "core/checks.h"
+#include "core/compute_type.h"
+#include "nn/checks.h"
+#include "nn/linear_mixer.h"
+#include "nn/unit.h"
 
 namespace attend::nn {
 namespace {

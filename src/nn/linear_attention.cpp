@@ -3,9 +3,9 @@
 
 #include <ostream>
 
-#include "../checks.h"
-#include "inputs.h"
-#include "linear_mixer.h"
+#include "core/checks.h"
+#include "nn/checks.h"
+#include "nn/linear_mixer.h"
 
 namespace attend::nn {
 namespace {

@@ -1,4 +1,4 @@
-#include "linear_mixer.h"
+#include "nn/linear_mixer.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/rsqrt.h>
@@ -6,9 +6,9 @@
 
 #include <vector>
 
-#include "../checks.h"
-#include "../compute_type.h"
-#include "inputs.h"
+#include "core/checks.h"
+#include "core/compute_type.h"
+#include "nn/checks.h"
 
 namespace attend::nn {
 

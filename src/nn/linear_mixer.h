@@ -4,7 +4,7 @@
 
 #include <attend/nn/linear_attention.h>
 
-#include "linear.h"
+#include "nn/onednn_linear.h"
 
 namespace attend::nn {
 

@@ -8,11 +8,11 @@
 #include <cmath>
 #include <ostream>
 
-#include "../checks.h"
-#include "../mask_node.h"
-#include "inputs.h"
-#include "linear.h"
-#include "unit.h"
+#include "core/checks.h"
+#include "core/mask_node.h"
+#include "nn/checks.h"
+#include "nn/onednn_linear.h"
+#include "nn/unit.h"
 
 namespace attend::nn {
 namespace {

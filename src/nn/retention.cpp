@@ -9,10 +9,10 @@
 
 #include <ostream>
 
-#include "../checks.h"
-#include "../compute_type.h"
-#include "inputs.h"
-#include "linear_mixer.h"
+#include "core/checks.h"
+#include "core/compute_type.h"
+#include "nn/checks.h"
+#include "nn/linear_mixer.h"
 
 namespace attend::nn {
 namespace {

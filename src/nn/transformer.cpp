@@ -3,9 +3,9 @@
 
 #include <ostream>
 
-#include "../autograd/recompute.h"
-#include "../checks.h"
-#include "../mask_node.h"
+#include "autograd/checkpoint.h"
+#include "core/checks.h"
+#include "core/mask_node.h"
 
 namespace attend::nn {
 namespace {

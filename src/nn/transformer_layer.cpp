@@ -8,9 +8,9 @@
 
 #include <ostream>
 
-#include "../checks.h"
-#include "inputs.h"
-#include "linear.h"
+#include "core/checks.h"
+#include "nn/checks.h"
+#include "nn/onednn_linear.h"
 
 namespace attend::nn {
 namespace {

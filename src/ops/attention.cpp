@@ -1,10 +1,10 @@
-#include "attention.h"
+#include "ops/attention.h"
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "../autograd/graph.h"
-#include "../inputs.h"
-#include "attention_arguments.h"
+#include "autograd/saved_call.h"
+#include "core/inputs.h"
+#include "ops/attention_arguments.h"
 
 namespace attend::ops {
 namespace {

@@ -1,9 +1,9 @@
-#include "attention_arguments.h"
+#include "ops/attention_arguments.h"
 
 #include <cmath>
 #include <limits>
 
-#include "../inputs.h"
+#include "core/inputs.h"
 
 namespace attend::ops {
 namespace {

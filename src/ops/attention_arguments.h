@@ -5,8 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include "../attention_call.h"
-#include "call.h"
+#include "core/attention_call.h"
+#include "ops/call.h"
 
 namespace attend::ops {
 

@@ -1,4 +1,4 @@
-#include "call.h"
+#include "ops/call.h"
 
 #include <ATen/autocast_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "../tangents.h"
+#include "core/tangents.h"
 
 namespace attend::ops {
 namespace {

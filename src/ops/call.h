@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "../compute_type.h"
+#include "core/compute_type.h"
 
 namespace attend::ops {
 

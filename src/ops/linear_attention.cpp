@@ -1,13 +1,13 @@
-#include "linear_attention.h"
+#include "ops/linear_attention.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 #include <attend/linear_attention.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "../autograd/gradients.h"
-#include "../checks.h"
-#include "../inputs.h"
+#include "autograd/gradients.h"
+#include "core/checks.h"
+#include "core/inputs.h"
 
 namespace attend::ops {
 namespace {

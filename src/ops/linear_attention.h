@@ -1,6 +1,6 @@
 #pragma once
 
-#include "call.h"
+#include "ops/call.h"
 
 namespace attend::ops {
 

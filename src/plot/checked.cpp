@@ -1,8 +1,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/nan_to_num.h>
 
-#include "../checks.h"
-#include "plot.h"
+#include "core/checks.h"
+#include "plot/plot.h"
 
 namespace attend::plot {
 namespace {

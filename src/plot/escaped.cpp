@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "plot.h"
+#include "plot/plot.h"
 
 namespace attend::plot {
 namespace {

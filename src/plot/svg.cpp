@@ -2,7 +2,7 @@
 #include <locale>
 #include <sstream>
 
-#include "plot.h"
+#include "plot/plot.h"
 
 namespace attend {
 namespace {

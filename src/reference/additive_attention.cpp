@@ -1,14 +1,14 @@
-#include "additive_attention.h"
+#include "reference/additive_attention.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/where.h>
 
-#include "../mask_node.h"
-#include "dropout.h"
-#include "keys.h"
-#include "softmax.h"
+#include "core/mask_node.h"
+#include "reference/dropout.h"
+#include "reference/keys.h"
+#include "reference/softmax.h"
 
 namespace attend::reference {
 

@@ -1,4 +1,4 @@
-#include "attention.h"
+#include "reference/attention.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/logsumexp.h>
@@ -8,11 +8,11 @@
 #include <ATen/ops/where.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
-#include "../mask_node.h"
-#include "../score_mod_node.h"
-#include "dropout.h"
-#include "keys.h"
-#include "softmax.h"
+#include "core/mask_node.h"
+#include "core/score_mod_node.h"
+#include "reference/dropout.h"
+#include "reference/keys.h"
+#include "reference/softmax.h"
 
 namespace attend::reference {
 namespace {

@@ -1,9 +1,9 @@
-#include "dropout.h"
+#include "reference/dropout.h"
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 
-#include "../philox.h"
+#include "core/philox.h"
 
 namespace attend::reference {
 namespace {

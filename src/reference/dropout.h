@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "../checks.h"
+#include "core/checks.h"
 
 namespace attend::reference {
 

@@ -1,9 +1,9 @@
-#include "keys.h"
+#include "reference/keys.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 
-#include "../mask_node.h"
+#include "core/mask_node.h"
 
 namespace attend::reference {
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "../attention_call.h"
-#include "../compute_type.h"
+#include "core/attention_call.h"
+#include "core/compute_type.h"
 
 namespace attend::reference {
 

@@ -1,4 +1,4 @@
-#include "linear_attention.h"
+#include "reference/linear_attention.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -15,7 +15,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "keys.h"
+#include "reference/keys.h"
 
 namespace attend::reference {
 namespace {

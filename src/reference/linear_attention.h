@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../linear_attention_call.h"
+#include "core/linear_attention_call.h"
 
 namespace attend::reference {
 

@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "linear_attention.h"
+#include "reference/linear_attention.h"
 
 namespace attend::reference {
 namespace {

@@ -1,4 +1,4 @@
-#include "softmax.h"
+#include "reference/softmax.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/softmax.h>

@@ -1,4 +1,4 @@
-#include "attention.h"
+#include "sdpa/attention.h"
 
 #include <ATen/SDPBackend.h>
 #include <ATen/TensorOperators.h>
@@ -10,9 +10,9 @@
 #include <limits>
 #include <optional>
 
-#include "../mask_node.h"
-#include "../reference/keys.h"
-#include "../score_mod_node.h"
+#include "core/mask_node.h"
+#include "core/score_mod_node.h"
+#include "reference/keys.h"
 
 namespace attend::sdpa {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../attention_call.h"
+#include "core/attention_call.h"
 
 namespace attend::sdpa {
 

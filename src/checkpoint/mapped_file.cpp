@@ -1,0 +1,99 @@
+#include "checkpoint/mapped_file.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "core/checks.h"
+
+namespace attend::checkpoint {
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) close(number_);
+  }
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+std::string last_error() { return std::generic_category().message(errno); }
+
+at::Tensor mapped(const char* function, const std::string& path) {
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));  // NOLINT(*-vararg)
+  struct stat status = {};
+  if (file.number() < 0 || fstat(file.number(), &status) != 0) {
+    checks::fail(function, path.c_str(), "a file that can be read", last_error());
+  }
+  if (!S_ISREG(status.st_mode)) checks::fail(function, path.c_str(), "a regular file", "something else");
+  if (status.st_size == 0) return at::empty({0}, at::kByte);
+  const auto size = static_cast<size_t>(status.st_size);
+  void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file.number(), 0);
+  if (memory == MAP_FAILED) checks::fail(function, path.c_str(), "a file that can be mapped", last_error());
+  return at::from_blob(memory, {status.st_size}, [size](void* start) { munmap(start, size); }, at::kByte);
+}
+
+}  // namespace
+
+void Source::fail(const std::string& expected, const std::string& got) const {
+  checks::fail(function, name.c_str(), expected, got);
+}
+
+Source map_file(const char* function, const std::string& path) {
+  return {function, path, mapped(function, path)};
+}
+
+Source source_of(const char* function, const at::Tensor& bytes) {
+  checks::is_strided(function, "bytes", bytes);
+  if (bytes.scalar_type() != at::kByte || bytes.dim() != 1 || !bytes.device().is_cpu()) {
+    checks::fail(function, "bytes", "uint8 [N] on the CPU",
+                 c10::str(checks::describe(bytes), " on ", bytes.device()));
+  }
+  return {function, "bytes", bytes.contiguous()};
+}
+
+at::Tensor elements(const Source& source, uint64_t offset, uint64_t count, at::ScalarType dtype) {
+  const auto length = static_cast<int64_t>(count);
+  char* const start = static_cast<char*>(source.bytes.data_ptr()) + offset;
+  const auto view = [&](at::ScalarType type) {
+    return at::from_blob(start, {length}, [owner = source.bytes](void*) {}, type);
+  };
+  if (count == 0) return at::empty({0}, dtype);
+  if (dtype == at::kBool) return view(at::kByte).ne(0);  // a bool that is neither 0 nor 1 must not be read
+  const auto size = c10::elementSize(dtype);
+  if (reinterpret_cast<uintptr_t>(start) % size == 0) return view(dtype);
+  auto copy = at::empty({length}, dtype);
+  std::memcpy(copy.mutable_data_ptr(), start, count * size);
+  return copy;
+}
+
+std::string shown(std::string_view text) {
+  constexpr size_t kLongest = 80;
+  std::string quoted = "\"";
+  for (const char character : text.substr(0, kLongest)) {
+    const auto byte = static_cast<unsigned char>(character);
+    if (byte >= 0x20 && byte < 0x7f) {
+      quoted += character;
+    } else {
+      constexpr const char* kDigits = "0123456789abcdef";
+      quoted += {'\\', 'x', kDigits[byte / 16], kDigits[byte % 16]};
+    }
+  }
+  return quoted + (text.size() > kLongest ? "...\"" : "\"");
+}
+
+}  // namespace attend::checkpoint

@@ -1,0 +1,104 @@
+#include "core/checks.h"
+
+#include <ATen/ops/unsqueeze.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace attend::checks {
+namespace {
+
+thread_local const Caller* innermost = nullptr;
+
+}  // namespace
+
+Caller::Caller(const char* caller, const char* callee, c10::ArrayRef<Argument> arguments)
+    : caller_(caller), callee_(callee), arguments_(arguments), outer_(std::exchange(innermost, this)) {}
+
+Caller::~Caller() { innermost = outer_; }
+
+void fail(const char* function, const char* argument, const std::string& expected, const std::string& got) {
+  for (const Caller* caller = innermost; caller != nullptr; caller = caller->outer_) {
+    if (std::string_view(function) != caller->callee_) continue;
+    function = caller->caller_;
+    const auto found = std::find_if(
+        caller->arguments_.begin(), caller->arguments_.end(),
+        [&](const Caller::Argument& name) { return std::string_view(argument) == name.of_callee; });
+    if (found != caller->arguments_.end()) argument = found->of_caller;
+  }
+  TORCH_CHECK(false, "attend::", function, ": ", argument, ": expected ", expected, ", got ", got);
+}
+
+std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
+
+std::string describe(const at::Tensor& tensor) {
+  if (!tensor.defined()) return "an undefined tensor";
+  return c10::str(dtype_name(tensor.scalar_type()), " ", tensor.sym_sizes());
+}
+
+void is_strided(const char* function, const char* argument, const at::Tensor& tensor) {
+  if (!tensor.defined()) fail(function, argument, "a tensor", describe(tensor));
+  if (tensor.layout() != at::kStrided || tensor.is_nested()) {
+    fail(function, argument, "a dense (strided) tensor",
+         tensor.is_nested() ? "a nested tensor" : c10::str("layout ", tensor.layout()));
+  }
+}
+
+void is_floating(const char* function, const char* argument, const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kDouble:
+    case at::kFloat:
+    case at::kBFloat16:
+    case at::kHalf:
+      return;
+    default:
+      fail(function, argument, "dtype float64, float32, bfloat16 or float16", describe(tensor));
+  }
+}
+
+void on_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
+  if (tensor.device() != device) {
+    fail(function, argument, c10::str("a tensor on the query's device ", device), c10::str(tensor.device()));
+  }
+}
+
+void holds_numbers(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
+  if (tensor.is_meta() && !device.is_meta()) {
+    fail(function, argument, c10::str("a tensor that holds numbers, as the query on ", device, " does"),
+         c10::str(describe(tensor), " on meta"));
+  }
+}
+
+at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
+                         const ScoreShape& shape, int64_t query_dim) {
+  // The scores as the caller sees them: a query of three dimensions has no head dimension, one of two no
+  // batch.
+  const bool without_heads = query_dim == 3 && tensor.dim() == 3;
+  auto aligned = without_heads ? tensor.unsqueeze(1) : tensor;
+  while (aligned.dim() < 4) aligned = aligned.unsqueeze(0);
+
+  const std::array<int64_t, 4> sizes = {shape.batch, shape.heads, shape.queries, shape.keys};
+  bool broadcasts = aligned.dim() == 4;
+  for (size_t d = 0; broadcasts && d < 4; ++d) {
+    const auto size = aligned.size(static_cast<int64_t>(d));
+    broadcasts = size == 1 || size == sizes[d];
+  }
+  if (!broadcasts) {
+    const auto scores = query_dim == 3   ? at::IntArrayRef({shape.batch, shape.queries, shape.keys}).vec()
+                        : query_dim == 2 ? at::IntArrayRef({shape.queries, shape.keys}).vec()
+                                         : at::IntArrayRef(sizes).vec();
+    fail(function, argument, c10::str("a shape that broadcasts to the scores ", at::IntArrayRef(scores)),
+         describe(tensor));
+  }
+  return aligned;
+}
+
+at::Tensor rows_of(const at::Tensor& tensor, const ScoreShape& shape) {
+  if (tensor.size(2) == 1 || shape.rows == shape.queries) return tensor;
+  return tensor.slice(2, shape.first_row, shape.first_row + shape.rows);
+}
+
+}  // namespace attend::checks

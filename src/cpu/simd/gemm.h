@@ -1,0 +1,195 @@
+#pragma once
+
+// C = A B for the small products of attention. A is read element by element with any strides, B and C by
+// vectors along their rows, which reach to a multiple of the vector length. T is what A and B consist of:
+// numbers, or pairs of them, of which an element of A and one of B have both products added.
+
+#include "cpu/simd/vec.h"
+
+namespace attend::cpu {
+namespace {
+
+// The rows of a register tile: with two vectors a row, its sums, a row of B and an element of A fit the
+// registers.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 12;
+#else
+constexpr int kTileRows = 6;
+#endif
+
+/// Up to so many rows a product is over soon, and B comes from memory: it is read in wide strips.
+constexpr int kFewRows = 4;
+
+/// A matrix whose element (row, column) is data[row * row_stride + column * column_stride].
+template <typename T>
+struct Strided {
+  const T* data;
+  int64_t row_stride;
+  int64_t column_stride;
+
+  Strided from_row(int64_t row) const { return {data + row * row_stride, row_stride, column_stride}; }
+};
+
+/// A matrix whose rows are contiguous.
+template <typename T>
+struct Rows {
+  T* data;
+  int64_t stride;
+};
+
+enum class Update {
+  set,        ///< C = A B
+  add,        ///< C = C + A B
+  scale_add,  ///< C = diag(factor) C + A B
+};
+
+/// The sums stay in registers: every loop but that over k is unrolled.
+template <typename T, Update update, int kRows, int kVectors>
+[[gnu::always_inline]] inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                                             const Sum<T>* factor) {
+  constexpr int64_t W = kLanes<T>;
+  Vec<Sum<T>> sums[kRows][kVectors];
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sums[row][v] = Vec<Sum<T>>{};
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec<T> b_row[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) b_row[v] = load(b.data + k * b.stride + v * W);
+    const T* a_column = a.data + k * a.column_stride;
+#pragma GCC unroll 12
+    for (int row = 0; row < kRows; ++row) {
+      const auto element = all(a_column[row * a.row_stride]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) add_product<T>(sums[row][v], element, b_row[v]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      Sum<T>* place = c.data + row * c.stride + v * W;
+      if constexpr (update == Update::set) store(place, sums[row][v]);
+      if constexpr (update == Update::add) store(place, load(place) + sums[row][v]);
+      if constexpr (update == Update::scale_add) store(place, load(place) * factor[row] + sums[row][v]);
+    }
+  }
+}
+
+/// The last rows, fewer than a register tile has.
+template <typename T, Update update, int kRows, int kVectors>
+inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                      const Sum<T>* factor) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows) return gemm_tile<T, update, kRows, kVectors>(depth, a, b, c, factor);
+    gemm_rest<T, update, kRows - 1, kVectors>(rows, depth, a, b, c, factor);
+  }
+}
+
+template <typename T, Update update, int kVectors>
+inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                         const Sum<T>* factor) {
+  int64_t row = 0;
+  for (; row + kTileRows <= rows; row += kTileRows) {
+    gemm_tile<T, update, kTileRows, kVectors>(depth, a.from_row(row), b, {c.data + row * c.stride, c.stride},
+                                              update == Update::scale_add ? factor + row : nullptr);
+  }
+  gemm_rest<T, update, kTileRows - 1, kVectors>(rows - row, depth, a.from_row(row), b,
+                                                {c.data + row * c.stride, c.stride},
+                                                update == Update::scale_add ? factor + row : nullptr);
+}
+
+/// Whole strips of kVectors, for at most kMostRows rows; returns the column after them.
+template <typename T, Update update, int kMostRows, int kVectors>
+inline int64_t gemm_strips(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
+                           Rows<Sum<T>> c, const Sum<T>* factor) {
+  constexpr int64_t kStrip = kVectors * kLanes<T>;
+  int64_t column = 0;
+  for (; column + kStrip <= columns; column += kStrip) {
+    gemm_rest<T, update, kMostRows, kVectors>(rows, depth, a, {b.data + column, b.stride},
+                                              {c.data + column, c.stride}, factor);
+  }
+  return column;
+}
+
+/// C [rows, columns] = A [rows, depth] B [depth, columns]; columns is a multiple of the vector length. Each
+/// element is summed in the order of k, whatever the sizes.
+template <typename T, Update update>
+inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
+                 const Sum<T>* factor = nullptr) {
+  constexpr int64_t W = kLanes<T>;
+  constexpr int kWide = kTileRows / 3;  // with kFewRows rows, fits the registers
+  int64_t column = 0;
+  if (rows <= kFewRows / 2) {
+    column = gemm_strips<T, update, kFewRows / 2, 2 * kWide>(rows, columns, depth, a, b, c, factor);
+  } else if (rows <= kFewRows) {
+    column = gemm_strips<T, update, kFewRows, kWide>(rows, columns, depth, a, b, c, factor);
+  }
+  for (; column + 2 * W <= columns; column += 2 * W) {
+    gemm_columns<T, update, 2>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
+                               factor);
+  }
+  if (column < columns) {
+    gemm_columns<T, update, 1>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
+                               factor);
+  }
+}
+
+template <typename T, int kRows, typename Prefetch>
+inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<Sum<T>> c,
+                    Prefetch prefetch) {
+  constexpr int kTogether = kFewRows / kRows;  // rows of A
+  for (int64_t row = 0; row < rows; row += kTogether) {
+    const int64_t last = rows - 1 - row;
+    for (int n = 0; n < kTogether && n <= last; ++n) prefetch(row + n);
+    Vec<Sum<T>> sums[kFewRows] = {};
+#pragma GCC unroll 4
+    for (int together = 0; together < kTogether; ++together) {
+      const T* a_row = a.data + (row + (together < last ? together : last)) * a.stride;
+      for (int64_t k = 0; k < depth; k += kLanes<T>) {
+        const auto element = load(a_row + k);
+#pragma GCC unroll 4
+        for (int n = 0; n < kRows; ++n)
+          add_product<T>(sums[together * kRows + n], element, load(b.data + n * b.stride + k));
+      }
+    }
+    const auto all_sums = four_sums<Sum<T>>(sums[0], sums[1], sums[2], sums[3]);
+    for (int n = 0; n < kTogether && n <= last; ++n) {
+      Sum<T>* place = c.data + (row + n) * c.stride;
+      store(place, all(all_sums[n * kRows]));
+      for (int column = 1; column < kRows; ++column) place[column] = all_sums[n * kRows + column];
+    }
+  }
+}
+
+/// C = A B^T for up to kFewRows rows of B, zeros after them, with a whole vector of every row of C written;
+/// depth is a multiple of the vector length. For vectors of at least four. Before each row of A,
+/// prefetch(row) is called for what is read later.
+template <typename T, typename Prefetch>
+inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b,
+                 Rows<Sum<T>> c, Prefetch prefetch) {
+  if (columns == 1) return dots_of<T, 1>(rows, depth, a, b, c, prefetch);
+  if (columns == 2) return dots_of<T, 2>(rows, depth, a, b, c, prefetch);
+  return dots_of<T, 4>(rows, depth, a, b, c, prefetch);
+}
+
+/// Terms of a dot product that are added up in a row: sums of such sums have a smaller error than one long
+/// sum. Fewer where each product is rounded before it is added.
+constexpr int64_t kDotChunk = kVectorBytes == 16 ? 16 : 64;
+
+/// C = A B, or C = C + A B, where depth is the size of a head, in chunks.
+template <typename T, Update update = Update::set>
+inline void gemm_dots(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
+                      Rows<Sum<T>> c) {
+  gemm<T, update>(rows, columns, depth < kDotChunk ? depth : kDotChunk, a, b, c);
+  for (int64_t k = kDotChunk; k < depth; k += kDotChunk) {
+    const int64_t chunk = depth - k < kDotChunk ? depth - k : kDotChunk;
+    gemm<T, Update::add>(rows, columns, chunk, {a.data + k * a.column_stride, a.row_stride, a.column_stride},
+                         {b.data + k * b.stride, b.stride}, c);
+  }
+}
+
+}  // namespace
+}  // namespace attend::cpu

@@ -1,0 +1,87 @@
+#include "reference/additive_attention.h"
+
+#include <ATen/ops/cat.h>
+#include <attend/additive_attention.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "autograd/checkpoint.h"
+#include "core/attention_call.h"
+#include "core/inputs.h"
+#include "core/mask_node.h"
+
+namespace attend {
+namespace {
+
+/// The arguments of tanh that are built at once: 16 MiB of float32.
+constexpr int64_t kMostArguments = int64_t{1} << 22;
+
+void check_score_weight(const char* function, const at::Tensor& score_weight, const at::Tensor& query) {
+  checks::is_strided(function, "score_weight", score_weight);
+  checks::on_device(function, "score_weight", score_weight, query.device());
+  const auto dtype = score_weight.scalar_type();
+  const bool has_dtype = dtype == query.scalar_type() || dtype == at::kFloat;
+  if (!has_dtype || !score_weight.sizes().equals({query.size(-1)})) {
+    checks::fail(function, "score_weight",
+                 c10::str(checks::dtype_name(query.scalar_type()), " or float32 [", query.size(-1), "]"),
+                 checks::describe(score_weight));
+  }
+}
+
+int64_t rows_at_once(const AttentionCall& call) {
+  const int64_t per_row = call.query.size(0) * call.query.size(1) * call.key.size(2) * call.query.size(3);
+  return std::max<int64_t>(1, kMostArguments / std::max<int64_t>(1, per_row));
+}
+
+/// Each chunk of queries is a function of its queries and of all keys, computed again for the gradient.
+at::Tensor in_chunks(const AttentionCall& call, const at::Tensor& score_weight, int64_t rows) {
+  std::vector<at::Tensor> outputs;
+  int64_t first = 0;
+  for (const auto& query : call.query.split(rows, 2)) {
+    const auto shape = call.shape().part(first, query.size(2));
+    const auto of_chunk = [=](const std::vector<at::Tensor>& inputs) {
+      auto chunk = call;
+      chunk.query = inputs[0];
+      chunk.key = inputs[1];
+      chunk.value = inputs[2];
+      return reference::additive_attention(chunk, inputs[3], shape);
+    };
+    outputs.push_back(
+        autograd::recompute(of_chunk, {query, call.key, call.value, score_weight}, tensors_of(call.mask)));
+    first += query.size(2);
+  }
+  return at::cat(outputs, 2);
+}
+
+}  // namespace
+
+at::Tensor additive_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                              const at::Tensor& score_weight, const AdditiveAttentionParams& params) {
+  constexpr auto kName = "additive_attention";
+  auto call = checked_call(kName, query, key, value, {.mask = params.mask, .dropout_p = params.dropout_p});
+  check_score_weight(kName, score_weight, query);
+  // The dtype is the tensors' own, also where autocast would choose another for ATen's operations.
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+  if (call.dropout_p > 0) {
+    call.dropout_seed = static_cast<uint64_t>(draw_seed(call.query.device()).item<int64_t>());
+  }
+  const int64_t rows = rows_at_once(call);
+  const auto output = rows < call.query.size(2)
+                          ? in_chunks(call, score_weight, rows)
+                          : reference::additive_attention(call, score_weight, call.shape());
+  return without_heads(output, query.dim());
+}
+
+at::Tensor additive_attention_weights(const at::Tensor& query, const at::Tensor& key,
+                                      const at::Tensor& score_weight, const Mask& mask) {
+  constexpr auto kName = "additive_attention_weights";
+  const auto call = checked_call(kName, query, key, /*value=*/key, {.mask = mask});
+  check_score_weight(kName, score_weight, query);
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+  const auto weights = reference::additive_attention_weights(call, score_weight, call.shape());
+  return without_heads(weights.to(query.scalar_type()), query.dim());
+}
+
+}  // namespace attend

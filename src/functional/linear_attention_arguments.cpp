@@ -1,0 +1,193 @@
+#include "functional/linear_attention_arguments.h"
+
+#include <ATen/TensorOperators.h>
+
+#include <array>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/inputs.h"
+
+namespace attend {
+namespace {
+
+using checks::describe;
+using checks::fail;
+
+/// The shapes that an argument may have, each with its name; sizes as the caller sees them.
+struct Shape {
+  const char* name;
+  std::vector<int64_t> sizes;
+};
+
+void check_shape(const char* function, const char* argument, const at::Tensor& tensor,
+                 const std::vector<Shape>& allowed) {
+  std::string expected;
+  for (const auto& shape : allowed) {
+    if (tensor.sizes() == at::IntArrayRef(shape.sizes)) return;
+    expected += c10::str(expected.empty() ? "" : " or ", shape.name, " = ", at::IntArrayRef(shape.sizes));
+  }
+  fail(function, argument, expected, describe(tensor));
+}
+
+/// A tensor in the query's dtype or float32, on its device.
+void check_floating(const char* function, const char* argument, const at::Tensor& tensor,
+                    const at::Tensor& query) {
+  checks::is_strided(function, argument, tensor);
+  checks::is_floating(function, argument, tensor);
+  if (tensor.scalar_type() != query.scalar_type() && tensor.scalar_type() != at::kFloat) {
+    const bool is_float = query.scalar_type() == at::kFloat;
+    fail(function, argument,
+         c10::str("the query's dtype ", checks::dtype_name(query.scalar_type()),
+                  is_float ? "" : " or float32"),
+         describe(tensor));
+  }
+  checks::on_device(function, argument, tensor, query.device());
+}
+
+/// "[B, H, L]" for a query of four dimensions, "[B, L]", "[L]".
+const char* name_of(int64_t query_dim, std::array<const char*, 3> names) {
+  return names.at(static_cast<size_t>(4 - query_dim));
+}
+
+void check_choices(const char* function, const LinearAttentionParams& params) {
+  if (params.feature_map < FeatureMap::elu_plus_one || params.feature_map > FeatureMap::random_features) {
+    fail(function, "feature_map", "elu_plus_one, relu, identity or random_features",
+         c10::str(static_cast<int64_t>(params.feature_map)));
+  }
+  if (params.form < LinearForm::automatic || params.form > LinearForm::recurrent) {
+    fail(function, "form", "automatic, fused, chunked or recurrent",
+         c10::str(static_cast<int64_t>(params.form)));
+  }
+}
+
+void check_projection(const char* function, const LinearAttentionParams& params, const at::Tensor& query) {
+  const auto& projection = params.projection;
+  if (params.feature_map != FeatureMap::random_features) {
+    if (projection.defined())
+      fail(function, "projection", "none without random_features", describe(projection));
+    return;
+  }
+  if (!projection.defined()) {
+    fail(function, "projection", "a tensor with random_features, as of orthogonal_projection", "none");
+  }
+  check_floating(function, "projection", projection, query);
+  if (projection.dim() != 2 || projection.size(0) < 1 || projection.size(1) != query.size(-1)) {
+    fail(function, "projection", c10::str("[M, D] with M >= 1 and D = ", query.size(-1)),
+         describe(projection));
+  }
+}
+
+/// int64 on the CPU.
+at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, const at::Tensor& query,
+                           const LinearSizes& sizes) {
+  if (!lengths.defined()) return lengths;
+  checks::is_strided(function, "key_lengths", lengths);
+  checks::holds_numbers(function, "key_lengths", lengths, query.device());
+  const bool is_whole = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
+  if (!is_whole || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
+    fail(function, "key_lengths", c10::str("int64 or int32 [B] = [", sizes.batch, "]"), describe(lengths));
+  }
+  // A copy, for gradients are computed of the lengths that were.
+  auto on_cpu = lengths.to(at::kCPU, at::kLong).clone(at::MemoryFormat::Contiguous);
+  for (int64_t b = 0; b < sizes.batch; ++b) {
+    const int64_t length = on_cpu.const_data_ptr<int64_t>()[b];
+    if (length < 0 || length > sizes.keys) {
+      fail(function, "key_lengths", c10::str("lengths in 0 ... ", sizes.keys),
+           c10::str(length, " for batch element ", b));
+    }
+  }
+  return on_cpu;
+}
+
+void check_decay(const char* function, const at::Tensor& log_decay, const at::Tensor& query,
+                 const LinearSizes& sizes) {
+  check_floating(function, "log_decay", log_decay, query);
+  check_shape(function, "log_decay", log_decay,
+              {{"[H]", {sizes.heads}},
+               {name_of(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})},
+               {name_of(sizes.query_dim, {"[B, H, Lk, D]", "[B, Lk, D]", "[Lk, D]"}),
+                sizes.per_head({sizes.keys, sizes.features})}});
+}
+
+/// [H], [B, H, Lk] or [B, H, Lk, D] of what the caller gave, in compute type.
+at::Tensor decay_with_heads(const at::Tensor& log_decay, const LinearSizes& sizes, at::ScalarType type) {
+  auto widened = materialized(log_decay.to(type));
+  if (log_decay.sizes() == at::IntArrayRef({sizes.heads})) return widened;
+  const bool is_per_channel = log_decay.dim() == sizes.query_dim;
+  return is_per_channel ? widened.reshape({sizes.batch, sizes.heads, sizes.keys, sizes.features})
+                        : widened.reshape({sizes.batch, sizes.heads, sizes.keys});
+}
+
+double default_scale(const at::Tensor& query, const LinearAttentionParams& params) {
+  const bool is_one = params.normalize && params.feature_map != FeatureMap::random_features;
+  return is_one ? 1 : 1 / std::sqrt(static_cast<double>(query.size(-1)));
+}
+
+}  // namespace
+
+std::vector<int64_t> LinearSizes::per_head(std::vector<int64_t> rest) const {
+  std::vector<int64_t> sizes;
+  if (query_dim > 2) sizes.push_back(batch);
+  if (query_dim > 3) sizes.push_back(heads);
+  sizes.insert(sizes.end(), rest.begin(), rest.end());
+  return sizes;
+}
+
+void check_linear_state(const char* function, const char* argument, const at::Tensor& state,
+                        const at::Tensor& query, const LinearSizes& sizes, bool normalize) {
+  check_floating(function, argument, state, query);
+  const std::array<const char*, 3> with_z = {"[B, H, D, Dv + 1]", "[B, D, Dv + 1]", "[D, Dv + 1]"};
+  const std::array<const char*, 3> without_z = {"[B, H, D, Dv]", "[B, D, Dv]", "[D, Dv]"};
+  check_shape(function, argument, state,
+              {{name_of(sizes.query_dim, normalize ? with_z : without_z),
+                sizes.per_head({sizes.features, sizes.state_width})}});
+}
+
+CheckedLinearCall check_linear_attention(const char* function, const at::Tensor& query, const at::Tensor& key,
+                                         const at::Tensor& value, const LinearAttentionParams& params) {
+  check_inputs(function, query, key, value);
+  check_choices(function, params);
+  check_projection(function, params, query);
+  const double scale = params.scale.value_or(default_scale(query, params));
+  if (!std::isfinite(scale)) fail(function, "scale", "a finite number", c10::str(scale));
+  if (params.feature_map == FeatureMap::random_features && scale < 0) {
+    fail(function, "scale", "a number of at least 0 for random_features", c10::str(scale));
+  }
+  LinearAttentionCall call{with_heads(query),
+                           with_heads(key),
+                           with_heads(value),
+                           params.feature_map,
+                           params.normalize,
+                           scale,
+                           {},
+                           {},
+                           {},
+                           {}};
+  const bool is_random = params.feature_map == FeatureMap::random_features;
+  const LinearSizes sizes{call.query.size(0), call.query.size(1),
+                          call.key.size(2),   is_random ? params.projection.size(0) : query.size(-1),
+                          call.state_width(), query.dim()};
+  const auto type = call.compute_type();
+  if (params.log_decay.defined()) {
+    check_decay(function, params.log_decay, query, sizes);
+    call.log_decay = decay_with_heads(params.log_decay, sizes, type);
+  }
+  if (params.beta.defined()) {
+    check_floating(function, "beta", params.beta, query);
+    check_shape(
+        function, "beta", params.beta,
+        {{name_of(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})}});
+    call.beta = materialized(params.beta.to(type)).reshape({sizes.batch, sizes.heads, sizes.keys});
+  }
+  if (params.initial_state.defined()) {
+    check_linear_state(function, "initial_state", params.initial_state, query, sizes, params.normalize);
+    call.initial_state = materialized(params.initial_state.to(type))
+                             .reshape({sizes.batch, sizes.heads, sizes.features, sizes.state_width});
+  }
+  call.key_lengths = checked_lengths(function, params.key_lengths, query, sizes);
+  return {call, sizes};
+}
+
+}  // namespace attend

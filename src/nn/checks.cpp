@@ -1,0 +1,73 @@
+#include "nn/checks.h"
+
+#include <ATen/autocast_mode.h>
+
+#include "core/checks.h"
+
+namespace attend::nn {
+namespace {
+
+/// Whether autocast gives the tensor another dtype.
+bool is_cast(const at::Tensor& tensor) {
+  const auto device = tensor.device().type();
+  return at::isFloatingType(tensor.scalar_type()) && tensor.scalar_type() != at::kDouble &&
+         at::autocast::is_autocast_available(device) && at::autocast::is_autocast_enabled(device);
+}
+
+}  // namespace
+
+void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
+                 const FirstInput& first, const at::Tensor& parameter) {
+  checks::is_strided(module, argument, tensor);
+  const int64_t dim = first.tensor.dim(), of_batch = first.batch_first ? 0 : 1;
+  const auto* const batched = first.batch_first ? "[B, L, " : "[L, B, ";
+  const bool has_rank = (tensor.dim() == 2 || tensor.dim() == 3) && tensor.dim() == dim;
+  if (!has_rank || tensor.size(-1) != width) {
+    checks::fail(module, argument,
+                 dim == 2   ? c10::str("[L, ", width, "]")
+                 : dim == 3 ? c10::str(batched, width, "]")
+                            : c10::str(batched, width, "] or [L, ", width, "]"),
+                 checks::describe(tensor));
+  }
+  if (dim == 3 && tensor.size(of_batch) != first.tensor.size(of_batch)) {
+    checks::fail(module, argument,
+                 c10::str("the batch size of ", first.name, ", ", first.tensor.size(of_batch)),
+                 checks::describe(tensor));
+  }
+  if (tensor.device() != parameter.device()) {
+    checks::fail(module, argument, c10::str("a tensor on the parameters' device ", parameter.device()),
+                 c10::str(tensor.device()));
+  }
+  if (tensor.scalar_type() != parameter.scalar_type() && !(is_cast(tensor) && is_cast(parameter))) {
+    checks::fail(module, argument,
+                 c10::str("the parameters' dtype ", checks::dtype_name(parameter.scalar_type())),
+                 checks::describe(tensor));
+  }
+}
+
+void check_width(const char* module, const char* argument, int64_t width) {
+  if (width < 1) checks::fail(module, argument, "a width of at least 1", c10::str(width));
+}
+
+void check_probability(const char* module, const char* argument, double probability) {
+  if (!(probability >= 0 && probability <= 1)) {
+    checks::fail(module, argument, "a probability in [0, 1]", c10::str(probability));
+  }
+}
+
+void check_query_key(const char* module, const at::Tensor& q, int64_t d_q, const at::Tensor& k, int64_t d_k,
+                     const at::Tensor& parameter) {
+  check_input(module, "q", q, d_q, {"q", q}, parameter);
+  check_input(module, "k", k, d_k, {"q", q}, parameter);
+}
+
+void check_value(const char* module, const at::Tensor& v, const at::Tensor& q, const at::Tensor& k,
+                 const at::Tensor& parameter) {
+  checks::is_strided(module, "v", v);
+  check_input(module, "v", v, v.dim() == 0 ? 0 : v.size(-1), {"q", q}, parameter);
+  if (v.size(-2) != k.size(-2)) {
+    checks::fail(module, "v", c10::str("the length of k, ", k.size(-2)), checks::describe(v));
+  }
+}
+
+}  // namespace attend::nn
