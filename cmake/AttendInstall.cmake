@@ -10,6 +10,7 @@ if(ATTEND_BUILD_MODELS)
 else()
   install(DIRECTORY include/attend TYPE INCLUDE PATTERN models EXCLUDE)
 endif()
+install(FILES LICENSE TYPE DOC)
 install(EXPORT attend-targets NAMESPACE attend:: DESTINATION ${package_folder})
 
 string(REGEX MATCH "^[0-9]+[.][0-9]+" ATTEND_TORCH_SERIES ${Torch_VERSION})
