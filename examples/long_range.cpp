@@ -17,7 +17,6 @@
 #include <string>
 #include <vector>
 
-#include "line_chart.h"
 #include "progress.h"
 
 namespace {
@@ -233,7 +232,7 @@ Cost cost_of(const Mixer& mixer, int64_t length) {
 // ---- the program
 
 struct Results {
-  std::vector<LineCharts::Line> accuracies, times, memories;
+  std::vector<attend::ChartSeries> accuracies, times, memories;
 };
 
 void learn(const Mixer& mixer, const Options& options, Results& results) {
@@ -241,7 +240,7 @@ void learn(const Mixer& mixer, const Options& options, Results& results) {
   Recall model(mixer);
   fmt::print("\n{}: {} parameters\n", mixer.name, model->size());
   train(model, options);
-  LineCharts::Line line{mixer.name, {}};
+  attend::ChartSeries line{mixer.name, {}};
   for (const auto pairs : tested_pairs) {
     const double reached = accuracy(model, pairs);
     fmt::print("  {:2} pairs, {:3} tokens: {:5.1f} % recalled\n", pairs, 4 * pairs, 100 * reached);
@@ -283,7 +282,7 @@ void check(const Results& results, const Options& options) {
     }
   }
   if (options.longest >= Options().longest) {
-    const auto last = [](const LineCharts::Line& line) { return line.points.back().second; };
+    const auto last = [](const attend::ChartSeries& line) { return line.points.back().second; };
     const auto& softmax = results.times.front();
     for (const auto& line : results.times) {
       const bool is_faster = &line == &softmax || last(line) < last(softmax);
@@ -292,15 +291,38 @@ void check(const Results& results, const Options& options) {
   }
 }
 
+/// A chart over the number of tokens, with a tick at each measured length.
+attend::LineChart chart_of(const std::string& title, const std::vector<attend::ChartSeries>& series,
+                           const attend::ChartAxis& y) {
+  std::vector<double> lengths;
+  for (const auto& point : series.front().points) lengths.push_back(point.first);
+  return {.title = title,
+          .series = series,
+          .x = {.label = "tokens", .scale = attend::AxisScale::logarithmic, .ticks = lengths},
+          .y = y,
+          .width = 300,
+          .height = 260};
+}
+
+void write_charts(const Results& results, const std::string& path) {
+  using attend::AxisScale;
+  std::ofstream file(path);
+  file << attend::line_charts_svg(
+              {chart_of("Recall", results.accuracies,
+                        {.label = "fraction of values recalled", .minimum = 0, .maximum = 1}),
+               chart_of("Time of a training step", results.times,
+                        {.label = "milliseconds", .scale = AxisScale::logarithmic}),
+               chart_of("Memory of a training step", results.memories,
+                        {.label = "megabytes", .scale = AxisScale::logarithmic})})
+       << std::flush;
+  if (!file) throw std::runtime_error(fmt::format("can't write {}", path));
+}
+
 void run(const Options& options) {
   Results results;
   for (const auto& mixer : mixers()) learn(mixer, options, results);
   measure(options, results);
-  LineCharts charts;
-  charts.add({"recalled, over tokens", results.accuracies, /*log_y=*/false});
-  charts.add({"milliseconds of a training step, over tokens", results.times});
-  charts.add({"megabytes of a training step, over tokens", results.memories});
-  charts.write(options.output);
+  write_charts(results, options.output);
   fmt::print("\ndrawn in {}\n", options.output);
   check(results, options);
 }

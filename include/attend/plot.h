@@ -3,27 +3,86 @@
 #include <ATen/core/Tensor.h>
 #include <attend/export.h>
 
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
+
+/// @file
+/// Pictures of attention weights, and line charts. Each function returns the text of a file. Labels, names
+/// and titles are UTF-8 and may contain any characters: markup in them is escaped, and U+FFFD replaces
+/// control characters and what is not UTF-8.
 
 namespace attend {
 
-/// The tokens beside the rows and columns of a picture, as UTF-8; any characters, they are escaped.
+/// The tokens beside the rows and columns of a picture of attention weights.
 struct PlotLabels {
-  std::vector<std::string> queries = {};  ///< Lq of them, or none
-  std::vector<std::string> keys = {};     ///< Lk of them, or none
+  std::vector<std::string> queries = {};  ///< Lq labels, or none
+  std::vector<std::string> keys = {};     ///< Lk labels, or none
 };
 
-/// Attention weights as an SVG picture: a square for each query and key, the darker the nearer the weight is
-/// to 1, a panel for each head. `weights`: [Lq, Lk] or [H, Lq, Lk], of any floating dtype, each in 0 ... 1
-/// (what is not is drawn as the nearer of the two; NaN as 0). Errors (c10::Error): other shapes, another
-/// number of labels.
+/// Draws attention weights as an SVG picture: one panel per head, with a square for each query (row) and key
+/// (column) whose opacity is the weight.
+///
+/// @param weights [Lq, Lk] or [H, Lq, Lk], of a floating dtype. Values outside [0, 1] are clamped, and NaN is
+///   drawn as 0.
+/// @param labels the tokens beside the rows and columns.
+/// @throws c10::Error if the weights have another shape or dtype, or the number of labels is neither 0 nor
+/// that
+///   of the queries or keys.
 ATTEND_API std::string attention_svg(const at::Tensor& weights, const PlotLabels& labels = {});
 
-/// A page that needs nothing but itself, to look at the weights of a model: [H, Lq, Lk], or [layers, H, Lq,
-/// Lk]; layer and head are chosen, and a token that is pointed at shows what it attends to. Errors: as
-/// `attention_svg`.
+/// Makes a self-contained HTML page that shows the attention weights of a model: the reader selects a layer
+/// and a head, and pointing at a query shows which keys it attends to.
+///
+/// @param weights [Lq, Lk], [H, Lq, Lk] or [layers, H, Lq, Lk], as for `attention_svg`.
+/// @param labels the tokens of the queries and keys.
+/// @param title the title of the page.
+/// @throws c10::Error as `attention_svg`.
 ATTEND_API std::string attention_html(const at::Tensor& weights, const PlotLabels& labels,
                                       const std::string& title = "Attention");
+
+/// How values are placed along an axis of a chart.
+enum class AxisScale {
+  linear,       ///< distances are proportional to differences
+  logarithmic,  ///< distances are proportional to ratios; all values are positive
+};
+
+/// An axis of a chart.
+struct ChartAxis {
+  std::string label = {};               ///< the quantity and its unit, such as "time (ms)"
+  AxisScale scale = AxisScale::linear;  ///< linear or logarithmic
+  std::vector<double> ticks = {};       ///< the labelled values; none: round values are chosen
+  std::optional<double> minimum = {};   ///< default: that of the points, or a round value below it
+  std::optional<double> maximum = {};   ///< default: that of the points, or a round value above it
+};
+
+/// A line of a chart.
+struct ChartSeries {
+  std::string name;                               ///< its name in the legend
+  std::vector<std::pair<double, double>> points;  ///< (x, y), joined in this order
+};
+
+/// A chart with one or more lines.
+struct LineChart {
+  std::string title = {};
+  std::vector<ChartSeries> series = {};
+  ChartAxis x = {};
+  ChartAxis y = {};
+  double width = 480;   ///< of the area between the axes, in pixels
+  double height = 320;  ///< of the area between the axes, in pixels
+};
+
+/// Draws a line chart with axes, grid lines and a legend as an SVG picture. Points outside the range of an
+/// axis are drawn at its nearer end. An axis without ticks of its own gets round values, and its range is
+/// extended to the next of them where it is not given.
+///
+/// @throws c10::Error if the chart has no points, a value is beyond +-1e300 or, on a logarithmic axis, below
+///   1e-300, an axis has a minimum that is not below its maximum, or the size is not positive.
+ATTEND_API std::string line_chart_svg(const LineChart& chart);
+
+/// Draws several line charts side by side in one SVG picture.
+/// @throws c10::Error as `line_chart_svg`, and if there are no charts.
+ATTEND_API std::string line_charts_svg(const std::vector<LineChart>& charts);
 
 }  // namespace attend

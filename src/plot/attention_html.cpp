@@ -1,12 +1,14 @@
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <string_view>
 
-#include "plot/plot.h"
+#include "core/json.h"
+#include "plot/svg.h"
+#include "plot/weights.h"
 
 namespace attend {
 namespace {
 
-// Where the title and the data go: TITLE, DATA.
+// The page, with TITLE and DATA in place of the title and the data.
 constexpr std::string_view kPage = R"(<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -123,24 +125,31 @@ std::string base64(const at::Tensor& bytes) {
   return text;
 }
 
-/// JSON that may stand in a script: it can't end there, as it has no <.
-std::string json_of(const at::Tensor& bytes, const PlotLabels& labels) {
-  const nlohmann::json data = {{"sizes", bytes.sizes().vec()},
-                               {"queries", labels.queries},
-                               {"keys", labels.keys},
-                               {"weights", base64(bytes)}};
+std::string json_array(const std::vector<std::string>& elements) {
   std::string text;
-  for (const char c : data.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace)) {
-    if (c == '<') {
-      text += "\\u003c";
-    } else {
-      text += c;
-    }
-  }
+  for (const auto& element : elements) text += (text.empty() ? "" : ",") + element;
+  return "[" + text + "]";
+}
+
+std::string json_strings(const std::vector<std::string>& texts) {
+  std::vector<std::string> elements;
+  for (const auto& text : texts) elements.push_back(json::quoted_ascii(text));
+  return json_array(elements);
+}
+
+/// The data of the page as JSON without the character <, so that it cannot end the script element around it.
+std::string json_data(const at::Tensor& bytes, const PlotLabels& labels) {
+  std::vector<std::string> sizes;
+  for (const auto size : bytes.sizes()) sizes.push_back(std::to_string(size));
+  const auto data = R"({"keys":)" + json_strings(labels.keys) + R"(,"queries":)" +
+                    json_strings(labels.queries) + R"(,"sizes":)" + json_array(sizes) + R"(,"weights":")" +
+                    base64(bytes) + R"("})";
+  std::string text;
+  for (const char c : data) text += c == '<' ? std::string("\\u003c") : std::string(1, c);
   return text;
 }
 
-/// The page with the places filled: what is put in is not searched again.
+/// Replaces TITLE and DATA in the page. What is inserted is not searched again.
 std::string filled(std::string_view page, std::string_view title, std::string_view data) {
   std::string result;
   while (!page.empty()) {
@@ -157,8 +166,8 @@ std::string filled(std::string_view page, std::string_view title, std::string_vi
 }  // namespace
 
 std::string attention_html(const at::Tensor& weights, const PlotLabels& labels, const std::string& title) {
-  const auto bytes = plot::checked_bytes("attention_html", weights, labels, 2, 4);
-  return filled(kPage, plot::escaped(title), json_of(bytes, labels));
+  const auto bytes = plot::weights_as_bytes("attention_html", weights, labels, 2, 4);
+  return filled(kPage, plot::escape_markup(title), json_data(bytes, labels));
 }
 
 }  // namespace attend

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace attend::plot {
+
+/// Text for XML and HTML, between tags or in attributes: markup is escaped, and U+FFFD replaces what is not
+/// UTF-8 and the characters that XML 1.0 forbids.
+std::string escape_markup(std::string_view text);
+
+/// In pixels, from the top left.
+struct Point {
+  double x, y;
+};
+
+/// Which point of a text its position names.
+enum class Anchor { start, middle, end };
+
+struct TextStyle {
+  Anchor anchor = Anchor::start;
+  std::string color = "#222";
+  bool bold = false;
+  bool vertical = false;  ///< rotated by 90 degrees, to be read from below
+};
+
+/// An SVG picture: shapes and texts, drawn in the order in which they are added. Texts are escaped; colours
+/// are written as they are.
+class Svg {
+ public:
+  Svg(double width, double height, int font_size = 12);
+
+  void line(Point from, Point to, const std::string& color, double width = 1);
+  void polyline(const std::vector<Point>& points, const std::string& color, double width = 2);
+  void circle(Point center, double radius, const std::string& color);
+  void rectangle(Point corner, double width, double height, const std::string& color);
+  void rectangle(Point corner, double width, double height, const std::string& color, double opacity);
+  void text(Point at, std::string_view content, const TextStyle& style = {});
+
+  /// The file.
+  std::string str() const;
+
+ private:
+  double width_, height_;
+  int font_size_;
+  std::string body_;
+};
+
+/// The approximate width of a text in pixels, counting each byte as a letter.
+double text_width(std::string_view text);
+
+}  // namespace attend::plot
