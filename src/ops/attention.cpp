@@ -1,10 +1,17 @@
-#include "ops/attention.h"
-
+// torch.ops.attend.attention and attention_with_lse.
+//
+// attn_mask is boolean (true = may attend) or floating (added, differentiable) and broadcasts to
+// [B, H, Lq, Lk]; is_causal is bottom-right; window is [left, right]; key_lengths is int64 or int32 [B];
+// alibi_slopes is [H] or [B, H] and adds -slope * |i + Lk - Lq - j|; softcap c > 0 makes a score
+// c * tanh(score / c). The order is scale, softcap, alibi, attn_mask as bias, then the masks. Everything else
+// is as in attend/attention.h.
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
 
 #include "autograd/saved_call.h"
 #include "core/inputs.h"
 #include "ops/attention_arguments.h"
+#include "ops/attention_kernels.h"
 
 namespace attend::ops {
 namespace {
@@ -13,108 +20,116 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// The arguments as a value of the autograd graph; without the tensors, which the graph saves itself.
-struct ArgumentsHolder : torch::CustomClassHolder {
-  explicit ArgumentsHolder(AttentionArguments held) : arguments(std::move(held)) {
-    arguments.set_tensors(variable_list(arguments.tensors().size()));
+struct AttentionArgumentsHolder : torch::CustomClassHolder {
+  explicit AttentionArgumentsHolder(AttentionArguments held) : arguments(std::move(held)) {
+    for (auto* tensor : arguments.tensor_members()) *tensor = at::Tensor();
   }
   AttentionArguments arguments;
 };
 
-/// Output, logsumexp and what its rounding left out.
-variable_list call_forward(const AttentionArguments& arguments) {
-  variable_list results;
-  for (const auto& result : call("attend::_attention_forward", arguments.stack())) {
-    results.push_back(result.toTensor());
-  }
-  return results;
-}
-
-/// The gradients of query, key, value and the score modification's tensors.
-variable_list call_backward(const AttentionArguments& arguments, const variable_list& results,
-                            const variable_list& grads) {
-  auto stack = arguments.stack();
-  for (const auto& result : results) stack.emplace_back(result);
-  for (const auto& grad : grads) stack.push_back(tensor_or_none(grad));
-  variable_list gradients;
-  for (const auto& gradient : call("attend::_attention_backward", std::move(stack))) {
-    const auto tensor = tensor_or_undefined(gradient);
-    if (gradients.size() < 3 || tensor.defined()) gradients.push_back(tensor);
-  }
-  return gradients;
-}
-
 /// The gradients by the operations of the reference, to be differentiated again.
-variable_list differentiable_backward(const AttentionArguments& arguments, const variable_list& grads) {
-  const auto attention_call = call_of(arguments);
-  const auto shape = attention_call.shape();
+variable_list differentiable_backward(const AttentionArguments& arguments, const at::Tensor& dropout_seed,
+                                      const variable_list& grads) {
+  const auto call = to_call(arguments, dropout_seed);
+  const auto shape = call.shape();
   const variable_list with_all_heads = {
       grads[0].defined() ? with_heads(grads[0]) : grads[0],
       grads[1].defined() ? grads[1].reshape({shape.batch, shape.heads, shape.queries}) : grads[1]};
-  auto gradients = autograd::differentiable_backward(attention_call, with_all_heads);
+  auto gradients = autograd::differentiable_backward(call, with_all_heads);
   for (size_t n = 0; n < 3; ++n) {
-    if (gradients[n].defined()) gradients[n] = without_heads(gradients[n], arguments.query.dim());
+    if (gradients[n].defined()) gradients[n] = without_heads(gradients[n], call.query_dim);
   }
   return gradients;
 }
 
+/// The gradients by the private operator: of query, key, value and the score modification's tensors.
+variable_list opaque_backward(const AttentionArguments& arguments, const at::Tensor& dropout_seed,
+                              const AttentionForwardResult& result, const variable_list& grads) {
+  const auto gradients = call_attention_backward(arguments, dropout_seed, result, grads[0], grads[1]);
+  variable_list all = {std::get<0>(gradients), std::get<1>(gradients), std::get<2>(gradients)};
+  if (arguments.alibi_slopes.defined()) all.push_back(std::get<3>(gradients));
+  if (arguments.has_bias()) all.push_back(std::get<4>(gradients));
+  return all;
+}
+
 /// The private operators with their gradients.
-struct TracedAttention : torch::autograd::Function<TracedAttention> {
-  /// The tensors are named so that their gradients are asked for.
+struct OpaqueAttention : torch::autograd::Function<OpaqueAttention> {
+  /// Autograd finds the inputs that require a gradient among the parameters that are tensors.
   static variable_list forward(AutogradContext* context, const at::Tensor& /*query*/,
                                const at::Tensor& /*key*/, const at::Tensor& /*value*/,
-                               at::TensorList /*score_mod*/, const AttentionArguments& arguments) {
-    const auto results = call_forward(arguments);
+                               at::TensorList /*score_mod*/, const AttentionArguments& arguments,
+                               const std::optional<at::Tensor>& dropout_seed) {
+    const auto seed = dropout_seed.value_or(at::Tensor());
+    const auto [output, logsumexp, logsumexp_rest] = call_attention_forward(arguments, seed);
     auto saved = arguments.tensors();
-    saved.insert(saved.end(), results.begin(), results.end());
+    for (const auto& tensor : {seed, output, logsumexp, logsumexp_rest}) saved.push_back(tensor);
     context->save_for_backward(saved);
     context->set_materialize_grads(false);
     context->saved_data["arguments"] =
-        c10::IValue::make_capsule(c10::make_intrusive<ArgumentsHolder>(arguments));
-    return {results[0], results[1]};
+        c10::IValue::make_capsule(c10::make_intrusive<AttentionArgumentsHolder>(arguments));
+    return {output, logsumexp};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    auto tensors = context->get_saved_variables();
-    const auto results = variable_list(tensors.end() - 3, tensors.end());
-    tensors.resize(tensors.size() - 3);
-    auto arguments =
-        c10::static_intrusive_pointer_cast<ArgumentsHolder>(context->saved_data["arguments"].toCapsule())
-            ->arguments;
-    arguments.set_tensors(tensors);
-    auto gradients = at::GradMode::is_enabled() ? differentiable_backward(arguments, grads)
-                                                : call_backward(arguments, results, grads);
-    gradients.emplace_back();  // of the arguments themselves
+    const auto saved = context->get_saved_variables();
+    auto arguments = c10::static_intrusive_pointer_cast<AttentionArgumentsHolder>(
+                         context->saved_data["arguments"].toCapsule())
+                         ->arguments;
+    auto next = saved.begin();
+    for (auto* tensor : arguments.tensor_members()) *tensor = *next++;
+    auto gradients = at::GradMode::is_enabled()
+                         ? differentiable_backward(arguments, next[0], grads)
+                         : opaque_backward(arguments, next[0], {next[1], next[2], next[3]}, grads);
+    gradients.resize(gradients.size() + 2);  // of the arguments and the seed
     return gradients;
   }
 };
 
-AttentionWithLse traced_attention(AttentionArguments arguments) {
-  if (arguments.dropout_p > 0) arguments.dropout_seed = draw_seed(arguments.query.device());
-  const auto score_mod = arguments.score_mod_tensors();
-  const auto results = is_differentiated(arguments.tensors())
-                           ? TracedAttention::apply(arguments.query, arguments.key, arguments.value,
-                                                    at::TensorList(score_mod), arguments)
-                           : call_forward(arguments);
+AttentionWithLse opaque_attention(const AttentionArguments& in) {
+  const auto dropout_seed = in.dropout_p > 0 ? draw_seed(in.query.device()) : at::Tensor();
+  if (!is_differentiated(in.tensors())) {
+    const auto result = call_attention_forward(in, dropout_seed);
+    return {std::get<0>(result), std::get<1>(result)};
+  }
+  const auto score_mod = in.score_mod_tensors();
+  const auto results = OpaqueAttention::apply(in.query, in.key, in.value, at::TensorList(score_mod), in,
+                                              optional_of(dropout_seed));
   return {results[0], results[1]};
 }
 
-}  // namespace
-
-void attention(const c10::OperatorHandle&, Stack* stack) {
-  const AttentionArguments in(torch::jit::pop(*stack, AttentionArguments::kPublic));
-  stack->emplace_back(is_traced(in.tensors())
-                          ? traced_attention(in).output
-                          : attend::attention(in.query, in.key, in.value, params_of("attention", in)));
+at::Tensor attention(const AttentionArguments& in) {
+  if (is_traced(in.tensors())) return opaque_attention(in).output;
+  constexpr auto kFunction = "attention";
+  return with_argument_names(
+      kFunction, [&] { return attend::attention(in.query, in.key, in.value, to_params(kFunction, in)); });
 }
 
-void attention_with_lse(const c10::OperatorHandle&, Stack* stack) {
+std::tuple<at::Tensor, at::Tensor> attention_with_lse(const AttentionArguments& in) {
   constexpr auto kFunction = "attention_with_lse";
-  const AttentionArguments in(torch::jit::pop(*stack, AttentionArguments::kPublic));
-  const auto result = is_traced(in.tensors())
-                          ? traced_attention(in)
-                          : attend::attention_with_lse(in.query, in.key, in.value, params_of(kFunction, in));
-  stack->emplace_back(result.output);
-  stack->emplace_back(result.logsumexp);
+  const auto result = is_traced(in.tensors()) ? opaque_attention(in) : with_argument_names(kFunction, [&] {
+    return attend::attention_with_lse(in.query, in.key, in.value, to_params(kFunction, in));
+  });
+  return {result.output, result.logsumexp};
 }
 
+TORCH_LIBRARY_FRAGMENT(attend, library) {
+  const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag, at::Tag::nondeterministic_seeded};
+  const auto define = [&](const std::string& schema) { library.def(schema.c_str(), tags); };
+  define("attention(" + kAttentionSchema + ") -> Tensor");
+  define("attention_with_lse(" + kAttentionSchema + ") -> (Tensor output, Tensor logsumexp)");
+}
+
+void implement_attention(torch::Library& library) {
+  library.impl("attention", TORCH_FN(AttentionOperator<attention>::call));
+  library.impl("attention_with_lse", TORCH_FN(AttentionOperator<attention_with_lse>::call));
+}
+
+// The same kernels for all keys: they have their own autograd, and vmap sees the operations inside.
+TORCH_LIBRARY_IMPL(attend, Autograd, library) { implement_attention(library); }
+TORCH_LIBRARY_IMPL(attend, CPU, library) { implement_attention(library); }
+TORCH_LIBRARY_IMPL(attend, CUDA, library) { implement_attention(library); }
+TORCH_LIBRARY_IMPL(attend, Meta, library) { implement_attention(library); }
+TORCH_LIBRARY_IMPL(attend, FuncTorchBatchedDecomposition, library) { implement_attention(library); }
+
+}  // namespace
 }  // namespace attend::ops

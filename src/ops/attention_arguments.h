@@ -2,19 +2,25 @@
 
 #include <attend/attention.h>
 
+#include <array>
 #include <optional>
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/attention_call.h"
-#include "ops/call.h"
+#include "ops/dispatch.h"
 
 namespace attend::ops {
 
-/// What the attention operators are called with; a tensor is undefined where None was given.
-struct AttentionArguments {
-  static constexpr size_t kPublic = 11;   ///< of a public operator's schema, in its order
-  static constexpr size_t kPrivate = 12;  ///< of a private one's, at its beginning
+/// The arguments in every schema of attention.
+inline const std::string kAttentionSchema =
+    "Tensor query, Tensor key, Tensor value, *, Tensor? attn_mask=None, bool is_causal=False, "
+    "int[]? window=None, Tensor? key_lengths=None, Tensor? alibi_slopes=None, float softcap=0.0, "
+    "float? scale=None, float dropout_p=0.0";
 
+/// Their values. A tensor that was None is undefined.
+struct AttentionArguments {
   at::Tensor query, key, value, attn_mask;
   bool is_causal;
   std::optional<std::vector<int64_t>> window;
@@ -22,31 +28,70 @@ struct AttentionArguments {
   double softcap;
   std::optional<double> scale;
   double dropout_p;
-  at::Tensor dropout_seed;  ///< int64 [1]; undefined without dropout, and in public operators
 
-  explicit AttentionArguments(const std::vector<c10::IValue>& values);
+  std::vector<at::Tensor> tensors() const {
+    return {query, key, value, attn_mask, key_lengths, alibi_slopes};
+  }
+  /// The members that `tensors` reads, in the same order.
+  std::array<at::Tensor*, 6> tensor_members() {
+    return {&query, &key, &value, &attn_mask, &key_lengths, &alibi_slopes};
+  }
 
-  /// As a private operator takes them.
-  Stack stack() const;
-
-  /// The tensors in the order of the schema.
-  std::vector<at::Tensor> tensors() const;
-  /// The reverse.
-  void set_tensors(const std::vector<at::Tensor>& tensors);
+  /// In the order of the schema.
+  auto as_tuple() const {
+    return std::make_tuple(query, key, value, optional_of(attn_mask), is_causal,
+                           window ? at::OptionalIntArrayRef(*window) : at::OptionalIntArrayRef(),
+                           optional_of(key_lengths), optional_of(alibi_slopes), softcap, scale, dropout_p);
+  }
 
   bool has_bias() const { return attn_mask.defined() && attn_mask.scalar_type() != at::kBool; }
-  /// Those that are added to the scores, in the order in which the score modification has their gradients.
+
+  /// The tensors of the score modification, in the order of its gradients.
   std::vector<at::Tensor> score_mod_tensors() const;
 };
 
-/// Fails, in the name of `function`, where a shape or dtype is wrong. Where sizes are symbols the mask and
-/// what is added to the scores are checked once they are numbers.
-void check_shapes(const char* function, const AttentionArguments& arguments);
+/// `call` is `function` with the parameters of an operator's schema: those of AttentionArguments one by one,
+/// then the function's others.
+template <auto function>
+struct AttentionOperator;
+template <class Result, class... Others, Result (*function)(const AttentionArguments&, Others...)>
+struct AttentionOperator<function> {
+  static Result call(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                     const std::optional<at::Tensor>& attn_mask, bool is_causal,
+                     at::OptionalIntArrayRef window, const std::optional<at::Tensor>& key_lengths,
+                     const std::optional<at::Tensor>& alibi_slopes, double softcap,
+                     std::optional<double> scale, double dropout_p, Others... others) {
+    return function({.query = query,
+                     .key = key,
+                     .value = value,
+                     .attn_mask = attn_mask.value_or(at::Tensor()),
+                     .is_causal = is_causal,
+                     .window = window ? std::optional(window->vec()) : std::nullopt,
+                     .key_lengths = key_lengths.value_or(at::Tensor()),
+                     .alibi_slopes = alibi_slopes.value_or(at::Tensor()),
+                     .softcap = softcap,
+                     .scale = scale,
+                     .dropout_p = dropout_p},
+                    others...);
+  }
+};
 
-/// What the C++ function takes. Fails, in the name of `function` and its Python arguments, where it can't.
-AttentionParams params_of(const char* function, const AttentionArguments& arguments);
+/// Runs a C++ function of attention; its errors name the operator's arguments.
+template <class Function>
+auto with_argument_names(const char* function, const Function& run) {
+  static constexpr checks::Caller::Argument kNames[] = {
+      {"mask", "attn_mask"}, {"allowed", "attn_mask"},   {"bias", "attn_mask"}, {"left", "window"},
+      {"right", "window"},   {"slopes", "alibi_slopes"}, {"cap", "softcap"},    {"lengths", "key_lengths"}};
+  const checks::Caller attention(function, function, kNames), dense(function, "dense", kNames),
+      bias(function, "bias", kNames), window(function, "window", kNames), alibi(function, "alibi", kNames),
+      softcap(function, "softcap", kNames), key_lengths(function, "key_lengths", kNames);
+  return run();
+}
 
-/// The checked call, with its seed.
-AttentionCall call_of(const AttentionArguments& arguments);
+/// What the C++ function takes. Throws c10::Error where a value, a dtype or a number of dimensions is wrong.
+AttentionParams to_params(const char* function, const AttentionArguments& arguments);
+
+/// The checked call. `dropout_seed`: int64 [1]; undefined without dropout.
+AttentionCall to_call(const AttentionArguments& arguments, const at::Tensor& dropout_seed);
 
 }  // namespace attend::ops

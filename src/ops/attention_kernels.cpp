@@ -1,87 +1,126 @@
+#include "ops/attention_kernels.h"
+
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
+#include <torch/library.h>
 
 #include <array>
 
+#include "core/compute_type.h"
 #include "core/inputs.h"
 #include "cpu/attention/attention.h"
-#include "ops/attention.h"
-#include "ops/attention_arguments.h"
 
 namespace attend::ops {
 namespace {
 
-/// What the backward operator is called with.
-struct BackwardArguments {
-  static constexpr size_t kCount = AttentionArguments::kPrivate + 5;
+AttentionForwardResult attention_forward_cpu(const AttentionArguments& in,
+                                             const std::optional<at::Tensor>& dropout_seed) {
+  const auto result = cpu::attention(to_call(in, dropout_seed.value_or(at::Tensor())));
+  const int64_t dim = in.query.dim();
+  return {without_heads(result.output, dim), without_heads(result.logsumexp, dim),
+          without_heads(result.logsumexp_rest, dim)};
+}
 
-  AttentionArguments attention;
-  at::Tensor output, logsumexp, logsumexp_rest;
-  at::Tensor grad_output, grad_logsumexp;
+/// Checks what is known before the values are: sizes only where they are not symbols, no lengths.
+void check_shapes(AttentionArguments in) {
+  if (in.key_lengths.defined()) in.key_lengths = in.key_lengths.to(at::kMeta);
+  if (!has_symbolic_sizes(in.tensors())) {
+    to_call(in, /*dropout_seed=*/{});
+    return;
+  }
+  constexpr auto kFunction = "attention";
+  check_inputs(kFunction, in.query, in.key, in.value);
+  with_argument_names(kFunction, [&] { to_params(kFunction, in); });
+}
 
-  explicit BackwardArguments(const std::vector<c10::IValue>& values)
-      : attention(values),
-        output(values.at(12).toTensor()),
-        logsumexp(values.at(13).toTensor()),
-        logsumexp_rest(values.at(14).toTensor()),
-        grad_output(tensor_or_undefined(values.at(15))),
-        grad_logsumexp(tensor_or_undefined(values.at(16))) {}
-};
+AttentionForwardResult attention_forward_meta(const AttentionArguments& in,
+                                              const std::optional<at::Tensor>& /*dropout_seed*/) {
+  check_shapes(in);
+  auto sizes = in.query.sym_sizes().vec();
+  sizes.back() = in.value.sym_size(-1);
+  const auto output = at::empty_symint(sizes, in.query.options());
+  sizes.pop_back();
+  const auto options = in.query.options().dtype(compute_type(in.query));
+  return {output, at::empty_symint(sizes, options), at::empty_symint(sizes, options)};
+}
 
-at::Tensor empty_like_contiguous(const at::Tensor& tensor) {
-  return at::empty_symint(tensor.sym_sizes(), tensor.options());
+AttentionGradients attention_backward_cpu(const AttentionArguments& in,
+                                          const std::optional<at::Tensor>& dropout_seed,
+                                          const at::Tensor& output, const at::Tensor& logsumexp,
+                                          const at::Tensor& logsumexp_rest,
+                                          const std::optional<at::Tensor>& grad_output,
+                                          const std::optional<at::Tensor>& grad_logsumexp) {
+  const auto call = to_call(in, dropout_seed.value_or(at::Tensor()));
+  const auto shape = call.shape();
+  const auto rows = [&shape](const at::Tensor& tensor) {
+    return tensor.reshape({shape.batch, shape.heads, shape.queries});
+  };
+  const auto all_heads = with_heads(output);
+  constexpr std::array<bool, 2> kWanted = {true, true};  // autograd drops what was not requested
+  const auto gradients =
+      cpu::attention_backward(call, {all_heads, rows(logsumexp), rows(logsumexp_rest)},
+                              grad_output ? with_heads(*grad_output) : at::zeros_like(all_heads),
+                              grad_logsumexp ? rows(*grad_logsumexp) : at::Tensor(), kWanted);
+  const auto as_given = [&call](const at::Tensor& gradient) {
+    return without_heads(gradient, call.query_dim).contiguous();
+  };
+  auto next = gradients.score_mod.begin();
+  const auto alibi_slopes = in.alibi_slopes.defined() ? *next++ : at::Tensor();
+  const auto bias = in.has_bias() ? *next++ : at::Tensor();
+  return {as_given(gradients.query), as_given(gradients.key), as_given(gradients.value), alibi_slopes, bias};
+}
+
+AttentionGradients attention_backward_meta(const AttentionArguments& in,
+                                           const std::optional<at::Tensor>& /*dropout_seed*/,
+                                           const at::Tensor& /*output*/, const at::Tensor& /*logsumexp*/,
+                                           const at::Tensor& /*logsumexp_rest*/,
+                                           const std::optional<at::Tensor>& /*grad_output*/,
+                                           const std::optional<at::Tensor>& /*grad_logsumexp*/) {
+  return {empty_contiguous(in.query), empty_contiguous(in.key), empty_contiguous(in.value),
+          in.alibi_slopes.defined() ? empty_contiguous(in.alibi_slopes) : at::Tensor(),
+          in.has_bias() ? empty_contiguous(in.attn_mask) : at::Tensor()};
+}
+
+TORCH_LIBRARY_FRAGMENT(attend, library) {
+  const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
+  const auto define = [&](const std::string& schema) { library.def(schema.c_str(), tags); };
+  define("_attention_forward(" + kAttentionSchema +
+         ", Tensor? dropout_seed=None) -> (Tensor output, Tensor logsumexp, Tensor logsumexp_rest)");
+  define("_attention_backward(" + kAttentionSchema +
+         ", Tensor? dropout_seed=None, Tensor output, Tensor logsumexp, Tensor logsumexp_rest, "
+         "Tensor? grad_output, Tensor? grad_logsumexp) -> (Tensor query, Tensor key, Tensor value, "
+         "Tensor alibi_slopes, Tensor attn_mask)");
+}
+
+TORCH_LIBRARY_IMPL(attend, CPU, library) {
+  library.impl("_attention_forward", TORCH_FN(AttentionOperator<attention_forward_cpu>::call));
+  library.impl("_attention_backward", TORCH_FN(AttentionOperator<attention_backward_cpu>::call));
+}
+
+TORCH_LIBRARY_IMPL(attend, Meta, library) {
+  library.impl("_attention_forward", TORCH_FN(AttentionOperator<attention_forward_meta>::call));
+  library.impl("_attention_backward", TORCH_FN(AttentionOperator<attention_backward_meta>::call));
 }
 
 }  // namespace
 
-void attention_forward_cpu(const c10::OperatorHandle&, Stack* stack) {
-  const AttentionArguments in(torch::jit::pop(*stack, AttentionArguments::kPrivate));
-  const auto result = cpu::attention(call_of(in));
-  for (const auto& tensor : {result.output, result.logsumexp, result.logsumexp_rest}) {
-    stack->emplace_back(without_heads(tensor, in.query.dim()));
-  }
+AttentionForwardResult call_attention_forward(const AttentionArguments& arguments,
+                                              const at::Tensor& dropout_seed) {
+  static const auto forward =
+      find_operator<decltype(AttentionOperator<attention_forward_cpu>::call)>("attend::_attention_forward");
+  return std::apply([](const auto&... values) { return forward.call(values...); },
+                    std::tuple_cat(arguments.as_tuple(), std::make_tuple(optional_of(dropout_seed))));
 }
 
-void attention_forward_meta(const c10::OperatorHandle&, Stack* stack) {
-  const AttentionArguments in(torch::jit::pop(*stack, AttentionArguments::kPrivate));
-  check_shapes("attention", in);
-  auto sizes = in.query.sym_sizes().vec();
-  sizes.back() = in.value.sym_size(-1);
-  stack->emplace_back(at::empty_symint(sizes, in.query.options()));
-  sizes.pop_back();
-  const auto options = in.query.options().dtype(compute_type(in.query));
-  stack->emplace_back(at::empty_symint(sizes, options));
-  stack->emplace_back(at::empty_symint(sizes, options));
-}
-
-void attention_backward_cpu(const c10::OperatorHandle&, Stack* stack) {
-  const BackwardArguments in(torch::jit::pop(*stack, BackwardArguments::kCount));
-  const auto call = call_of(in.attention);
-  const auto shape = call.shape();
-  const auto rows = [&shape](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.reshape({shape.batch, shape.heads, shape.queries}) : tensor;
-  };
-  const auto output = with_heads(in.output);
-  // Both; autograd drops what nobody asked for.
-  constexpr std::array<bool, 2> kWanted = {true, true};
-  const auto gradients =
-      cpu::attention_backward(call, {output, rows(in.logsumexp), rows(in.logsumexp_rest)},
-                              in.grad_output.defined() ? with_heads(in.grad_output) : at::zeros_like(output),
-                              rows(in.grad_logsumexp), kWanted);
-  for (const auto& gradient : {gradients.query, gradients.key, gradients.value}) {
-    stack->emplace_back(without_heads(gradient, call.query_dim).contiguous());
-  }
-  auto next = gradients.score_mod.begin();
-  stack->push_back(in.attention.alibi_slopes.defined() ? c10::IValue(*next++) : c10::IValue());
-  stack->push_back(in.attention.has_bias() ? c10::IValue(*next++) : c10::IValue());
-}
-
-void attention_backward_meta(const c10::OperatorHandle&, Stack* stack) {
-  const auto in = BackwardArguments(torch::jit::pop(*stack, BackwardArguments::kCount)).attention;
-  for (const auto& tensor : {in.query, in.key, in.value}) stack->emplace_back(empty_like_contiguous(tensor));
-  for (const auto& tensor : {in.alibi_slopes, in.has_bias() ? in.attn_mask : at::Tensor()}) {
-    stack->push_back(tensor.defined() ? c10::IValue(empty_like_contiguous(tensor)) : c10::IValue());
-  }
+AttentionGradients call_attention_backward(const AttentionArguments& arguments,
+                                           const at::Tensor& dropout_seed,
+                                           const AttentionForwardResult& result,
+                                           const at::Tensor& grad_output, const at::Tensor& grad_logsumexp) {
+  static const auto backward =
+      find_operator<decltype(AttentionOperator<attention_backward_cpu>::call)>("attend::_attention_backward");
+  return std::apply([](const auto&... values) { return backward.call(values...); },
+                    std::tuple_cat(arguments.as_tuple(), std::make_tuple(optional_of(dropout_seed)), result,
+                                   std::make_tuple(optional_of(grad_output), optional_of(grad_logsumexp))));
 }
 
 }  // namespace attend::ops

@@ -331,12 +331,15 @@ class Errors(unittest.TestCase):
                    attn_mask=torch.ones(3, 7, dtype=torch.bool))
         self.fails("attn_mask: expected dtype bool (true = may attend), the query's or float32 (added to the scores), "
                    "got int64 [5, 7]", attn_mask=torch.ones(5, 7, dtype=torch.int64))
-        self.fails("window: expected [left, right], each -1 (unbounded) or more, got [-2, 0]", window=[-2, 0])
-        self.fails("window: expected [left, right], each -1 (unbounded) or more, got [3]", window=[3])
-        self.fails("key_lengths: expected int64 or int32 [B] = [2], got int64 [3]", key_lengths=torch.ones(3).long())
-        self.fails("alibi_slopes: expected [H] = [4] or [B, H] = [2, 4], got float64 [2]",
+        self.fails("window: expected -1 (unbounded) or more, got -2", window=[-2, 0])
+        self.fails("window: expected -1 (unbounded) or more, got -3", window=[0, -3])
+        self.fails("window: expected [left, right], got [3]", window=[3])
+        self.fails("key_lengths: expected one length per batch element, [2], got int64 [3]",
+                   key_lengths=torch.ones(3).long())
+        self.fails("key_lengths: expected int64 or int32 [B], got float32 [2]", key_lengths=torch.ones(2))
+        self.fails("alibi_slopes: expected one per head, [4] or [2, 4], got float64 [2]",
                    alibi_slopes=torch.ones(2, dtype=torch.float64))
-        self.fails("softcap: expected 0 (none) or a positive number in the range of float32, got -2", softcap=-2.0)
+        self.fails("softcap: expected a positive number in the range of float32, got -2", softcap=-2.0)
         self.fails("dropout_p: expected a probability in [0, 1], got 1.5", dropout_p=1.5)
         self.fails("scale: expected a finite number in the range of float64, got inf", scale=math.inf)
 
