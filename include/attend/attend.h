@@ -4,6 +4,7 @@
 #include <attend/additive_attention.h>
 #include <attend/attention.h>
 #include <attend/checkpoint.h>
+#include <attend/checkpointing.h>
 #include <attend/generation.h>
 #include <attend/kv_cache.h>
 #include <attend/linear_attention.h>

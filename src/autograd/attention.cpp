@@ -4,7 +4,6 @@
 
 #include "autograd/saved_call.h"
 #include "core/inputs.h"
-#include "cpu/attention/attention.h"
 
 namespace attend::autograd {
 namespace {
@@ -12,21 +11,24 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-variable_list fused_backward(const AttentionCall& call, const cpu::AttentionResult& result,
+at::Tensor materialized_or_undefined(const at::Tensor& grad) {
+  return grad.defined() ? materialized(grad) : grad;
+}
+
+variable_list fused_backward(const AttentionCall& call, const FusedAttention& result,
                              const variable_list& grads) {
-  const auto grad_output = grads[0].defined() ? materialized(grads[0]) : at::zeros_like(result.output);
-  const bool has_grad_logsumexp = grads.size() > 1 && grads[1].defined();
   c10::SmallVector<bool, 4> wanted;
   for (const auto& tensor : score_mod_tensors(call)) wanted.push_back(tensor.requires_grad());
-  auto gradients = cpu::attention_backward(
-      call, result, grad_output, has_grad_logsumexp ? materialized(grads[1]) : at::Tensor(), wanted);
+  auto gradients =
+      fused_attention_backward(call, result, grads[0], grads.size() > 1 ? grads[1] : at::Tensor(), wanted);
   variable_list all = {gradients.query, gradients.key, gradients.value};
   for (auto& gradient : gradients.score_mod) all.push_back(std::move(gradient));
   return all;
 }
 
-struct FusedAttention : torch::autograd::Function<FusedAttention> {
-  /// The tensors of the call are named so that their gradients are asked for.
+struct FusedAttentionFunction : torch::autograd::Function<FusedAttentionFunction> {
+  /// The tensors of the call are arguments of their own because autograd looks for inputs among the
+  /// arguments.
   static variable_list forward(AutogradContext* context, const at::Tensor& /*query*/,
                                const at::Tensor& /*key*/, const at::Tensor& /*value*/,
                                at::TensorList /*score_mod*/, const AttentionCall& call) {
@@ -40,12 +42,22 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
     const auto [call, results] = saved_call(context);
     auto all = at::GradMode::is_enabled() ? differentiable_backward(call, grads)
                                           : fused_backward(call, {results[0], results[1], results[2]}, grads);
-    all.emplace_back();  // of the call itself
+    all.emplace_back();  // `call` itself has no gradient
     return all;
   }
 };
 
 }  // namespace
+
+FusedAttention fused_attention(const AttentionCall& call) { return cpu::attention(call); }
+
+FusedAttentionGradients fused_attention_backward(const AttentionCall& call, const FusedAttention& result,
+                                                 const at::Tensor& grad_output,
+                                                 const at::Tensor& grad_logsumexp,
+                                                 at::ArrayRef<bool> wanted) {
+  const auto grad = grad_output.defined() ? materialized(grad_output) : at::zeros_like(result.output);
+  return cpu::attention_backward(call, result, grad, materialized_or_undefined(grad_logsumexp), wanted);
+}
 
 AttentionWithLse attention(const AttentionCall& call) {
   if (!is_differentiated(call)) {
@@ -53,7 +65,8 @@ AttentionWithLse attention(const AttentionCall& call) {
     return {result.output, result.logsumexp};
   }
   const auto tensors = score_mod_tensors(call);
-  const auto results = FusedAttention::apply(call.query, call.key, call.value, at::TensorList(tensors), call);
+  const auto results =
+      FusedAttentionFunction::apply(call.query, call.key, call.value, at::TensorList(tensors), call);
   return {results[0], results.size() > 1 ? results[1] : at::Tensor()};
 }
 

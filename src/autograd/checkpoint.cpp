@@ -1,14 +1,14 @@
 #include "autograd/checkpoint.h"
 
 #include <ATen/Context.h>
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <mutex>
 
-#include "autograd/gradients.h"
-#include "core/tangents.h"
+#include "core/gradients.h"
+#include "core/held.h"
+#include "core/torch_private.h"
 
 namespace attend::autograd {
 namespace {
@@ -17,89 +17,87 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Run = std::function<at::Tensor(const variable_list& inputs)>;
 
-/// The random numbers and the autocast of a moment, on one device.
-class Surroundings {
+/// Snapshot of the default generator and the autocast settings of one device.
+class RngAndAutocastState {
  public:
-  explicit Surroundings(at::Device device)
-      : device_(device),
-        is_cast_(at::autocast::is_autocast_enabled(device.type())),
-        cast_dtype_(at::autocast::get_autocast_dtype(device.type())) {
+  explicit RngAndAutocastState(at::Device device)
+      : device_(device), autocast_(torch_private::autocast_of(device.type())) {
     auto generator = at::globalContext().defaultGenerator(device);
     const std::lock_guard<std::mutex> lock(generator.mutex());
-    random_state_ = generator.get_state();
+    generator_state_ = generator.get_state();
   }
 
   void restore() const {
-    at::autocast::set_autocast_enabled(device_.type(), is_cast_);
-    at::autocast::set_autocast_dtype(device_.type(), cast_dtype_);
+    torch_private::set_autocast(device_.type(), autocast_);
     auto generator = at::globalContext().defaultGenerator(device_);
     const std::lock_guard<std::mutex> lock(generator.mutex());
-    generator.set_state(random_state_);
+    generator.set_state(generator_state_);
   }
 
   at::Device device() const { return device_; }
 
  private:
   at::Device device_;
-  bool is_cast_;
-  at::ScalarType cast_dtype_;
-  at::Tensor random_state_;
+  torch_private::Autocast autocast_;
+  at::Tensor generator_state_;
 };
 
-/// While it lives, the surroundings of before.
-class BackIn {
- public:
-  explicit BackIn(const Surroundings& before) : now_(before.device()) { before.restore(); }
-  BackIn(const BackIn&) = delete;
-  BackIn& operator=(const BackIn&) = delete;
-  ~BackIn() { now_.restore(); }
+/// Calls action() under a snapshot, and restores the current state afterwards, also if it throws.
+template <typename Action>
+auto with_state(const RngAndAutocastState& state, const Action& action) {
+  const RngAndAutocastState current(state.device());
+  const auto call = [&] {
+    state.restore();
+    return action();
+  };
+  try {
+    auto result = call();
+    current.restore();
+    return result;
+  } catch (...) {
+    current.restore();
+    throw;
+  }
+}
 
- private:
-  Surroundings now_;
-};
-
-/// What the graph keeps beside the tensors.
-struct RunHolder : torch::CustomClassHolder {
-  RunHolder(Run held, size_t count, at::Device device)
-      : run(std::move(held)), inputs(count), surroundings(device) {}
+/// What the graph keeps besides the tensors.
+struct CheckpointedRun {
   Run run;
-  size_t inputs;
-  Surroundings surroundings;
+  size_t num_inputs;
+  RngAndAutocastState state;
 };
 
 variable_list first_of(const variable_list& tensors, size_t count) {
   return {tensors.begin(), tensors.begin() + static_cast<std::ptrdiff_t>(count)};
 }
 
-struct Recompute : torch::autograd::Function<Recompute> {
-  /// `tensors`: the inputs, and what is captured.
-  static at::Tensor forward(AutogradContext* context, at::TensorList tensors, const Run& run, size_t inputs) {
+struct Checkpointed : torch::autograd::Function<Checkpointed> {
+  /// `tensors`: the inputs, followed by the captured tensors.
+  static at::Tensor forward(AutogradContext* context, at::TensorList tensors, const Run& run,
+                            size_t num_inputs) {
     context->save_for_backward(tensors.vec());
-    const auto holder = c10::make_intrusive<RunHolder>(run, inputs, tensors[0].device());
-    context->saved_data["run"] = c10::IValue::make_capsule(holder);
-    return run(first_of(tensors.vec(), inputs));
+    context->saved_data["run"] = capsule_of(CheckpointedRun{
+        .run = run, .num_inputs = num_inputs, .state = RngAndAutocastState(tensors[0].device())});
+    return run(first_of(tensors.vec(), num_inputs));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const bool create_graph = at::GradMode::is_enabled();
     auto tensors = context->get_saved_variables();
-    const auto holder = c10::static_intrusive_pointer_cast<RunHolder>(context->saved_data["run"].toCapsule());
+    const auto saved = held_in<CheckpointedRun>(context->saved_data["run"]);
     const at::AutoGradMode graph(true);
-    for (size_t n = 0; n < holder->inputs; ++n) tensors[n] = begin_of_graph(tensors[n], create_graph);
-    at::Tensor output;
-    {
-      const BackIn surroundings(holder->surroundings);
-      output = holder->run(first_of(tensors, holder->inputs));
-    }
+    for (size_t n = 0; n < saved.num_inputs; ++n) tensors[n] = as_grad_leaf(tensors[n], create_graph);
+    const auto output =
+        with_state(saved.state, [&] { return saved.run(first_of(tensors, saved.num_inputs)); });
     auto all = gradients_of(tensors, {output}, grads, create_graph, /*retain_graph=*/create_graph);
-    all.resize(all.size() + 2);  // of the run and the number of inputs
+    all.resize(all.size() + 2);  // `run` and `num_inputs` have no gradient
     return all;
   }
 };
 
 }  // namespace
 
-at::Tensor recompute(const Run& run, const variable_list& inputs, const variable_list& captured) {
+at::Tensor checkpointed(const Run& run, const variable_list& inputs, const variable_list& captured) {
   variable_list tensors;
   std::vector<bool> is_defined;
   for (const auto& input : inputs) {
@@ -112,15 +110,13 @@ at::Tensor recompute(const Run& run, const variable_list& inputs, const variable
     for (const bool has : is_defined) all.push_back(has ? *next++ : at::Tensor());
     return run(all);
   };
-  const size_t count = tensors.size();
+  const size_t num_inputs = tensors.size();
   tensors.insert(tensors.end(), captured.begin(), captured.end());
-  const bool is_differentiated =
-      at::GradMode::is_enabled() &&
-      std::ranges::any_of(tensors, [](const at::Tensor& tensor) { return tensor.requires_grad(); });
   const bool is_plain = std::ranges::none_of(
       tensors, [](const at::Tensor& tensor) { return tensor.is_meta() || has_tangent(tensor); });
-  return is_differentiated && is_plain ? Recompute::apply(at::TensorList(tensors), run_with_undefined, count)
-                                       : run(inputs);
+  return any_needs_gradient(tensors) && is_plain
+             ? Checkpointed::apply(at::TensorList(tensors), run_with_undefined, num_inputs)
+             : run(inputs);
 }
 
 }  // namespace attend::autograd

@@ -52,7 +52,7 @@ at::Tensor widened(const at::Tensor& leaf) {
 /// Computes each chunk again, with its graph.
 variable_list backward_in_chunks(AttentionCall call, const variable_list& grads) {
   const auto inputs = inputs_of(call);
-  call = at_begin_of_graph(call, /*create_graph=*/false);
+  call = with_grad_leaves(call, /*create_graph=*/false);
   call.query = widened(call.query);
   call.key = widened(call.key);
   call.value = widened(call.value);
@@ -61,8 +61,9 @@ variable_list backward_in_chunks(AttentionCall call, const variable_list& grads)
     const at::AutoGradMode graph(true);
     variable_list of_rows;
     for (const auto& grad : grads) of_rows.push_back(rows_of(grad, first, rows));
-    const auto found = gradients_of(inputs_of(call), reference::attention_rows(call, first, rows), of_rows,
-                                    /*create_graph=*/false);
+    const auto found =
+        gradients_of_inputs(inputs_of(call), reference::attention_rows(call, first, rows), of_rows,
+                            /*create_graph=*/false);
     for (size_t n = 0; n < all.size(); ++n) {
       if (!found[n].defined()) continue;
       all[n] = all[n].defined() ? all[n].add_(found[n])
@@ -76,7 +77,8 @@ variable_list backward_in_chunks(AttentionCall call, const variable_list& grads)
 }
 
 struct ChunkedReference : torch::autograd::Function<ChunkedReference> {
-  /// The tensors of the call are named so that their gradients are asked for.
+  /// The tensors of the call are arguments of their own because autograd looks for inputs among the
+  /// arguments.
   static variable_list forward(AutogradContext* context, const at::Tensor& /*query*/,
                                const at::Tensor& /*key*/, const at::Tensor& /*value*/,
                                at::TensorList /*score_mod*/, const AttentionCall& call) {
@@ -90,7 +92,7 @@ struct ChunkedReference : torch::autograd::Function<ChunkedReference> {
     const auto call = saved_call(context).call;
     auto all =
         at::GradMode::is_enabled() ? differentiable_backward(call, grads) : backward_in_chunks(call, grads);
-    all.emplace_back();  // of the call itself
+    all.emplace_back();  // `call` itself has no gradient
     return all;
   }
 };

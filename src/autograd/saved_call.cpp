@@ -1,8 +1,8 @@
 #include "autograd/saved_call.h"
 
-#include <c10/core/impl/LocalDispatchKeySet.h>
-
-#include "autograd/gradients.h"
+#include "core/exact_dtype.h"
+#include "core/gradients.h"
+#include "core/held.h"
 #include "core/mask_node.h"
 #include "core/score_mod_node.h"
 #include "reference/attention.h"
@@ -14,34 +14,31 @@ using torch::autograd::variable_list;
 
 namespace {
 
-/// A call as a value of the autograd graph; without its inputs, which the graph saves itself.
-struct CallHolder : torch::CustomClassHolder {
-  explicit CallHolder(AttentionCall held) : call(std::move(held)) {
-    call.query = call.key = call.value = at::Tensor();
-  }
-  AttentionCall call;
-};
+/// The call without query, key and value, which the graph saves itself.
+AttentionCall without_inputs(AttentionCall call) {
+  call.query = call.key = call.value = at::Tensor();
+  return call;
+}
 
 }  // namespace
 
 void save_call(AutogradContext* context, const AttentionCall& call, variable_list more) {
   auto saved = inputs_of(call);
   for (auto& tensor : tensors_of(call.mask)) saved.push_back(std::move(tensor));
-  context->saved_data["of_call"] = static_cast<int64_t>(saved.size());
+  context->saved_data["num_call_tensors"] = static_cast<int64_t>(saved.size());
   for (auto& tensor : more) saved.push_back(std::move(tensor));
   context->save_for_backward(saved);
   context->set_materialize_grads(false);
-  context->saved_data["call"] = c10::IValue::make_capsule(c10::make_intrusive<CallHolder>(call));
+  context->saved_data["call"] = capsule_of(without_inputs(call));
 }
 
 SavedCall saved_call(AutogradContext* context) {
   const auto saved = context->get_saved_variables();
-  const auto holder = c10::static_intrusive_pointer_cast<CallHolder>(context->saved_data["call"].toCapsule());
-  SavedCall result{holder->call, {}};
+  SavedCall result{.call = held_in<AttentionCall>(context->saved_data["call"]), .more = {}};
   result.call.query = saved[0];
   result.call.key = saved[1];
   result.call.value = saved[2];
-  result.more.assign(saved.begin() + context->saved_data["of_call"].toInt(), saved.end());
+  result.more.assign(saved.begin() + context->saved_data["num_call_tensors"].toInt(), saved.end());
   return result;
 }
 
@@ -55,35 +52,27 @@ variable_list inputs_of(const AttentionCall& call) {
   return inputs;
 }
 
-AttentionCall at_begin_of_graph(AttentionCall call, bool create_graph) {
-  for (auto* tensor : {&call.query, &call.key, &call.value}) *tensor = begin_of_graph(*tensor, create_graph);
+AttentionCall with_grad_leaves(AttentionCall call, bool create_graph) {
+  for (auto* tensor : {&call.query, &call.key, &call.value}) *tensor = as_grad_leaf(*tensor, create_graph);
   if (call.score_mod.defined()) {
     auto tensors = score_mod_tensors(call);
-    for (auto& tensor : tensors) tensor = begin_of_graph(tensor, create_graph);
+    for (auto& tensor : tensors) tensor = as_grad_leaf(tensor, create_graph);
     call.score_mod = ScoreMod(call.score_mod.node()->with_tensors(tensors));
   }
   return call;
 }
 
-bool is_differentiated(const AttentionCall& call) {
-  if (!at::GradMode::is_enabled()) return false;
-  if (call.query.requires_grad() || call.key.requires_grad() || call.value.requires_grad()) return true;
-  for (const auto& tensor : score_mod_tensors(call)) {
-    if (tensor.requires_grad()) return true;
-  }
-  return false;
-}
+bool is_differentiated(const AttentionCall& call) { return any_needs_gradient(inputs_of(call)); }
 
-variable_list gradients_of(const variable_list& inputs, const AttentionWithLse& result,
-                           const variable_list& grads, bool create_graph) {
-  // As the forward pass: autocast would round what is summed in float32.
-  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+variable_list gradients_of_inputs(const variable_list& inputs, const AttentionWithLse& result,
+                                  const variable_list& grads, bool create_graph) {
+  const ExactDtype exact;
   return gradients_of(inputs, {result.output, result.logsumexp}, grads, create_graph, /*retain_graph=*/true);
 }
 
 variable_list differentiable_backward(const AttentionCall& call, const variable_list& grads) {
-  const auto again = at_begin_of_graph(call, /*create_graph=*/true);
-  return gradients_of(inputs_of(again), reference::attention(again), grads, /*create_graph=*/true);
+  const auto leaves = with_grad_leaves(call, /*create_graph=*/true);
+  return gradients_of_inputs(inputs_of(leaves), reference::attention(leaves), grads, /*create_graph=*/true);
 }
 
 }  // namespace attend::autograd

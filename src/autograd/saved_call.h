@@ -1,6 +1,6 @@
 #pragma once
 
-// What the autograd functions around the implementations have in common.
+// What the autograd functions around the implementations of attention share.
 
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -10,34 +10,38 @@
 
 namespace attend::autograd {
 
-/// Saves the call, its inputs and its mask's tensors, so that a change in place is noticed, and more tensors.
+/// Saves the call, its inputs and the tensors of its mask, so that a change in place before the backward pass
+/// is detected, and further tensors.
 void save_call(torch::autograd::AutogradContext* context, const AttentionCall& call,
                std::vector<at::Tensor> more);
 
+/// What `save_call` saved.
 struct SavedCall {
   AttentionCall call;
   std::vector<at::Tensor> more;
 };
-
 SavedCall saved_call(torch::autograd::AutogradContext* context);
 
+/// The tensors of the score modification that can have a gradient.
 std::vector<at::Tensor> score_mod_tensors(const AttentionCall& call);
 
-/// Query, key, value and the score modification's tensors.
+/// Every tensor of the call that can have a gradient: query, key, value, and those of the score modification.
 std::vector<at::Tensor> inputs_of(const AttentionCall& call);
 
-/// Whether a gradient may be asked for.
+/// Whether the call has to be recorded: gradients are enabled, and one of its inputs requires a gradient.
 bool is_differentiated(const AttentionCall& call);
 
-/// The call with its inputs replaced by tensors that a gradient ends at; see `begin_of_graph`.
-AttentionCall at_begin_of_graph(AttentionCall call, bool create_graph);
+/// The call with its inputs replaced by leaves; see `as_grad_leaf`.
+AttentionCall with_grad_leaves(AttentionCall call, bool create_graph);
 
-/// The gradients of those inputs that require one, given the results as functions of them; undefined for the
-/// others. The inputs must not lead to each other: those of a call `at_begin_of_graph`.
-std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& inputs, const AttentionWithLse& result,
-                                     const std::vector<at::Tensor>& grads, bool create_graph);
+/// The gradients of the inputs, which are those of a call `with_grad_leaves`, given the results as functions
+/// of them and the gradients of the results. Undefined for inputs that require none.
+std::vector<at::Tensor> gradients_of_inputs(const std::vector<at::Tensor>& inputs,
+                                            const AttentionWithLse& result,
+                                            const std::vector<at::Tensor>& grads, bool create_graph);
 
-/// The gradients as functions of everything, by the operations of the reference.
+/// The gradients of the inputs of the call by the operations of the reference, which can be differentiated
+/// again.
 std::vector<at::Tensor> differentiable_backward(const AttentionCall& call,
                                                 const std::vector<at::Tensor>& grads);
 

@@ -10,16 +10,17 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
-  /// The tensors of the call are named so that their gradients are asked for.
+  /// The tensors of the call are arguments of their own because autograd looks for inputs among the
+  /// arguments.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& /*query*/, const at::Tensor& /*key*/,
                             const at::Tensor& /*value*/, at::TensorList /*score_mod*/,
                             const AttentionCall& call) {
     save_call(context, call, {});
     const at::AutoGradMode graph(true);
-    const auto begin = at_begin_of_graph(call, /*create_graph=*/false);
-    const auto output = sdpa::attention(begin);
-    context->saved_data["inputs"] = inputs_of(begin);
-    context->saved_data["output"] = output;  // with ATen's graph, up to those inputs
+    const auto leaves = with_grad_leaves(call, /*create_graph=*/false);
+    const auto output = sdpa::attention(leaves);
+    context->saved_data["inputs"] = inputs_of(leaves);
+    context->saved_data["output"] = output;  // keeps ATen's graph from the leaves on alive
     return output.detach();
   }
 
@@ -27,10 +28,10 @@ struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
     const auto call = saved_call(context).call;
     auto all = at::GradMode::is_enabled()
                    ? differentiable_backward(call, grads)
-                   : gradients_of(context->saved_data["inputs"].toTensorVector(),
-                                  {context->saved_data["output"].toTensor(), {}}, grads,
-                                  /*create_graph=*/false);
-    all.emplace_back();  // of the call itself
+                   : gradients_of_inputs(context->saved_data["inputs"].toTensorVector(),
+                                         {context->saved_data["output"].toTensor(), {}}, grads,
+                                         /*create_graph=*/false);
+    all.emplace_back();  // `call` itself has no gradient
     return all;
   }
 };

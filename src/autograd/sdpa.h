@@ -4,8 +4,8 @@
 
 namespace attend::autograd {
 
-/// ATen's attention with its gradients. Where a graph of the gradients is asked for, the reference computes
-/// them: ATen's kernels have no second derivatives.
+/// ATen's attention with its gradients. If a graph of the gradients is requested, the reference computes
+/// them, since ATen's kernels have no second derivatives.
 at::Tensor sdpa(const AttentionCall& call);
 
 }  // namespace attend::autograd

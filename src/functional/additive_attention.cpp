@@ -49,7 +49,7 @@ at::Tensor in_chunks(const AttentionCall& call, const at::Tensor& score_weight, 
       return reference::additive_attention(chunk, inputs[3], shape);
     };
     outputs.push_back(
-        autograd::recompute(of_chunk, {query, call.key, call.value, score_weight}, tensors_of(call.mask)));
+        autograd::checkpointed(of_chunk, {query, call.key, call.value, score_weight}, tensors_of(call.mask)));
     first += query.size(2);
   }
   return at::cat(outputs, 2);

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "autograd/chunked_reference.h"
+#include "core/gradients.h"
 #include "core/score_mod_node.h"
-#include "core/tangents.h"
 #include "sdpa/attention.h"
 
 namespace attend {

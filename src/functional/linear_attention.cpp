@@ -10,8 +10,9 @@
 #include <string>
 
 #include "autograd/linear_attention.h"
+#include "core/gradients.h"
 #include "core/inputs.h"
-#include "core/tangents.h"
+#include "functional/fused.h"
 #include "functional/linear_attention_arguments.h"
 #include "reference/random_features.h"
 
@@ -50,24 +51,12 @@ LinearAttentionResult run(const LinearAttentionCall& call, LinearForm form) {
 }
 
 /// Every query reads the state after the last key.
-LinearAttentionResult run_not_causal(LinearAttentionCall call, LinearForm form) {
-  const auto query = call.query;
-  call.query = query.slice(2, 0, 0);
-  const auto state = run(call, form).final_state;
-  // Where there is no key, the causal kernels' queries read the initial state.
-  const LinearAttentionCall reading{query,
-                                    call.key.slice(2, 0, 0),
-                                    call.value.slice(2, 0, 0),
-                                    call.feature_map,
-                                    call.normalize,
-                                    call.scale,
-                                    {},
-                                    {},
-                                    state,
-                                    {}};
+LinearAttentionResult run_not_causal(const LinearAttentionCall& call, LinearForm form) {
+  const auto state = run(state_call(call), form).final_state;
+  const auto reading = read_call(call, state);
   if (is_fused(reading, form)) return {autograd::linear_attention(reading).output, state};
-  const auto read = at::matmul(reference::feature_map(query, call.feature_map), state);
-  return {reference::normalized(read, call.scale, call.normalize).to(query.scalar_type()), state};
+  const auto read = at::matmul(reference::feature_map(call.query, call.feature_map), state);
+  return {reference::normalized(read, call.scale, call.normalize).to(call.query.scalar_type()), state};
 }
 
 /// [B, H, Lq, 1]: the unit of the state that each query reads, of those that each key leaves it in.

@@ -2,9 +2,9 @@
 #include <ATen/ops/exp.h>
 #include <attend/linear_attention.h>
 
+#include "autograd/linear_attention.h"
+#include "core/gradients.h"
 #include "core/inputs.h"
-#include "core/tangents.h"
-#include "cpu/linear_attention/linear_attention.h"
 #include "functional/linear_attention_arguments.h"
 #include "reference/linear_attention.h"
 #include "reference/random_features.h"
@@ -85,8 +85,7 @@ at::Tensor linear_attention_step(const at::Tensor& query, const at::Tensor& key,
                                                    : state.unsqueeze(0).unsqueeze(0);
   at::Tensor output;
   if (query.device().is_cpu()) {
-    output = cpu::linear_attention_step(call, four);
-    if (!state.is_inference()) state.unsafeGetTensorImpl()->bump_version();
+    output = autograd::linear_attention_step(call, four);
   } else {
     call.initial_state = four;
     const auto result = reference::linear_attention_recurrent(call);

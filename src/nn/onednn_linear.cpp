@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <array>
 
-#include "core/tangents.h"
+#include "core/gradients.h"
 
 namespace attend::nn {
 namespace {

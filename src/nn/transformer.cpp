@@ -1,9 +1,9 @@
+#include <attend/checkpointing.h>
 #include <attend/nn/transformer.h>
 #include <torch/nn/init.h>
 
 #include <ostream>
 
-#include "autograd/checkpoint.h"
 #include "core/checks.h"
 #include "core/mask_node.h"
 
@@ -178,8 +178,8 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
       const auto run = [=](const std::vector<at::Tensor>& of) {
         return layer->forward(of[0], with_masks(inputs, of[1], of[2]));
       };
-      x = autograd::recompute(run, {x, inputs.key_padding_mask, inputs.attn_mask},
-                              read_by(*layer, {inputs.mask}));
+      x = attend::checkpointed(run, {x, inputs.key_padding_mask, inputs.attn_mask},
+                               read_by(*layer, {inputs.mask}));
     } else {
       x = layer->forward(x, inputs);
     }
@@ -241,7 +241,7 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
       const auto run = [=](const std::vector<at::Tensor>& of) {
         return layer->forward(of[0], of[1], with_masks(self, of[2], of[3]), with_masks(cross, of[4], of[5]));
       };
-      x = autograd::recompute(
+      x = attend::checkpointed(
           run, {x, memory, self.key_padding_mask, self.attn_mask, cross.key_padding_mask, cross.attn_mask},
           read_by(*layer, {self.mask, cross.mask}));
     } else {

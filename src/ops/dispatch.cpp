@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "core/tangents.h"
+#include "core/gradients.h"
 
 namespace attend::ops {
 namespace {

@@ -9,9 +9,9 @@
 #include <string>
 #include <tuple>
 
-#include "autograd/gradients.h"
 #include "core/checks.h"
 #include "core/compute_type.h"
+#include "core/gradients.h"
 #include "core/inputs.h"
 #include "ops/dispatch.h"
 
@@ -107,9 +107,9 @@ LinearResult compute(const LinearArguments& in) {
 /// The gradients of the tensors that require one, undefined for the others.
 variable_list gradients_of(LinearArguments in, const variable_list& grads, bool create_graph) {
   const at::AutoGradMode graph(true);
-  for (auto* tensor : in.tensor_members()) *tensor = autograd::begin_of_graph(*tensor, create_graph);
+  for (auto* tensor : in.tensor_members()) *tensor = as_grad_leaf(*tensor, create_graph);
   const auto [output, final_state] = compute(in);
-  return autograd::gradients_of(in.tensors(), {output, final_state}, grads, create_graph,
+  return attend::gradients_of(in.tensors(), {output, final_state}, grads, create_graph,
                                 /*retain_graph=*/create_graph);
 }
 

@@ -1,35 +1,41 @@
-#include "autograd/gradients.h"
+#include "core/gradients.h"
 
 #include <torch/csrc/autograd/autograd.h>
 
-namespace attend::autograd {
+#include <algorithm>
+
+namespace attend {
 
 using torch::autograd::variable_list;
 
-namespace {
+bool has_tangent(const at::Tensor& tensor) {
+  return tensor.defined() && tensor._fw_grad(/*level=*/0).defined();
+}
 
-bool requires_grad(const at::Tensor& input) { return input.defined() && input.requires_grad(); }
+bool requires_grad(const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
 
-}  // namespace
+bool any_needs_gradient(at::TensorList tensors) {
+  return at::GradMode::is_enabled() && std::any_of(tensors.begin(), tensors.end(), requires_grad);
+}
 
-at::Tensor begin_of_graph(const at::Tensor& tensor, bool create_graph) {
+at::Tensor as_grad_leaf(const at::Tensor& tensor, bool create_graph) {
   if (!requires_grad(tensor)) return tensor;
   return create_graph ? tensor.view_as(tensor) : tensor.detach().requires_grad_();
 }
 
 variable_list gradients_of(const variable_list& inputs, const variable_list& outputs,
                            const variable_list& grads, bool create_graph, bool retain_graph) {
-  variable_list differentiated, of_outputs, output_grads;
+  variable_list differentiated, differentiated_outputs, output_grads;
   for (const auto& input : inputs) {
     if (requires_grad(input)) differentiated.push_back(input);
   }
   for (size_t n = 0; n < grads.size(); ++n) {
     if (!grads[n].defined() || !outputs[n].requires_grad()) continue;
-    of_outputs.push_back(outputs[n]);
+    differentiated_outputs.push_back(outputs[n]);
     output_grads.push_back(grads[n]);
   }
-  if (of_outputs.empty()) return variable_list(inputs.size());
-  const auto found = torch::autograd::grad(of_outputs, differentiated, output_grads, retain_graph,
+  if (differentiated_outputs.empty()) return variable_list(inputs.size());
+  const auto found = torch::autograd::grad(differentiated_outputs, differentiated, output_grads, retain_graph,
                                            create_graph, /*allow_unused=*/true);
   variable_list all;
   auto next = found.begin();
@@ -37,4 +43,4 @@ variable_list gradients_of(const variable_list& inputs, const variable_list& out
   return all;
 }
 
-}  // namespace attend::autograd
+}  // namespace attend
