@@ -1,40 +1,27 @@
 #include "limits.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 
 #include <algorithm>
 #include <atomic>
-#include <string>
 
 #include "compare.h"
-#include "cpu/runtime/bfloat16_support.h"
+#include "cpu/runtime/dispatch.h"
 #include "limits_kernel.h"
 
 namespace attend::benchmarks {
 
 LimitKernels limits_kernels_default();
-#ifdef ATTEND_X86
 LimitKernels limits_kernels_avx2();
 LimitKernels limits_kernels_avx512();
 LimitKernels limits_kernels_avx512_bf16();
-#endif
 
 namespace {
 
-LimitKernels detected_kernels() {
-#ifdef ATTEND_X86
-  const std::string capability = at::get_cpu_capability();
-  if (cpu::has_bfloat16_products()) return limits_kernels_avx512_bf16();
-  if (capability == "AVX512") return limits_kernels_avx512();
-  if (capability == "AVX2") return limits_kernels_avx2();
-#endif
-  return limits_kernels_default();
-}
-
 const LimitKernels& kernels() {
-  static const LimitKernels detected = detected_kernels();
-  return detected;
+  static const auto selected = cpu::select_kernels<limits_kernels_default, limits_kernels_avx2,
+                                                   limits_kernels_avx512, limits_kernels_avx512_bf16>();
+  return selected;
 }
 
 /// Results go here, so that the compiler can't leave their computation out.

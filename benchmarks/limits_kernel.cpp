@@ -64,7 +64,11 @@ float sum(const float* numbers, int64_t n) {
 
 LimitKernels ATTEND_KERNELS();
 LimitKernels ATTEND_KERNELS() {
-  return {multiply_add, 2 * kChains * kLanes, multiply_add_bfloat16, kBFloat16FlopsPerStep, sum};
+  return {.multiply_add = multiply_add,
+          .flops_per_step = 2 * kChains * kLanes,
+          .multiply_add_bfloat16 = multiply_add_bfloat16,
+          .bfloat16_flops_per_step = kBFloat16FlopsPerStep,
+          .sum = sum};
 }
 
 }  // namespace attend::benchmarks

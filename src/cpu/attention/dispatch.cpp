@@ -1,49 +1,30 @@
-#include <ATen/Version.h>
-
-#include <array>
-#include <string>
+#include "cpu/runtime/dispatch.h"
 
 #include "cpu/attention/kernel.h"
-#include "cpu/runtime/bfloat16_support.h"
 
 namespace attend::cpu {
 
-AttentionKernels attention_kernels_default(ElementType type);
-#ifdef ATTEND_X86
-AttentionKernels attention_kernels_avx2(ElementType type);
-AttentionKernels attention_kernels_avx512(ElementType type);
+PerElementType<AttentionKernels> attention_kernels_default();
+PerElementType<AttentionKernels> attention_kernels_avx2();
+PerElementType<AttentionKernels> attention_kernels_avx512();
 AttentionKernels attention_kernels_avx512_bf16();
-#endif
 
 namespace {
 
-using Tables = std::array<AttentionKernels, 4>;
-
-Tables tables_from(AttentionKernels (*kernels)(ElementType)) {
-  return {kernels(ElementType::float64), kernels(ElementType::float32), kernels(ElementType::bfloat16),
-          kernels(ElementType::float16)};
-}
-
-Tables detected_tables() {
-#ifdef ATTEND_X86
-  const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") {
-    auto tables = tables_from(attention_kernels_avx512);
-    if (has_bfloat16_products()) {
-      tables[static_cast<size_t>(ElementType::bfloat16)] = attention_kernels_avx512_bf16();
-    }
-    return tables;
+PerElementType<AttentionKernels> select_attention_kernels() {
+  auto kernels =
+      select_kernels<attention_kernels_default, attention_kernels_avx2, attention_kernels_avx512>();
+  if constexpr (kHasX86Kernels) {
+    if (instruction_set() == InstructionSet::avx512_bf16) kernels.bfloat16 = attention_kernels_avx512_bf16();
   }
-  if (capability == "AVX2") return tables_from(attention_kernels_avx2);
-#endif
-  return tables_from(attention_kernels_default);
+  return kernels;
 }
 
 }  // namespace
 
 const AttentionKernels& attention_kernels(ElementType type) {
-  static const Tables tables = detected_tables();
-  return tables[static_cast<size_t>(type)];
+  static const auto kernels = select_attention_kernels();
+  return kernels[type];
 }
 
 }  // namespace attend::cpu

@@ -1,4 +1,5 @@
-// The kernels for bfloat16 of processors that have products of it; ATTEND_KERNELS is its name for the table.
+// The kernels for bfloat16 of processors that multiply it in pairs; ATTEND_KERNELS is the name of the
+// function that returns them.
 
 #include "cpu/attention/table.h"
 

@@ -9,9 +9,14 @@ namespace {
 /// The kernels for an element type, of the instruction set that this is compiled for.
 template <typename Element>
 AttentionKernels attention_table() {
-  return {
-      kTileKeys,     kLanes<Compute<Element>>,  blocks_of,        forward_scratch<Element>, forward<Element>,
-      join<Element>, backward_scratch<Element>, backward<Element>};
+  return {.tile_keys = kTileKeys,
+          .lanes = kLanes<Compute<Element>>,
+          .blocks = blocks_of,
+          .forward_scratch = forward_scratch<Element>,
+          .forward = forward<Element>,
+          .join = join<Element>,
+          .backward_scratch = backward_scratch<Element>,
+          .backward = backward<Element>};
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
+// Compiled once for each instruction set; ATTEND_KERNELS is the name of the function that returns its
+// kernels.
 
 #include "cpu/linear_attention/head_backward.h"
 #include "cpu/linear_attention/head_forward.h"
@@ -10,43 +11,36 @@ namespace {
 template <typename Element>
 LinearAttentionKernels table() {
   using T = Compute<Element>;
-  return {kLanes<T>,
-          forward_scratch<Element>,
-          backward_scratch<Element>,
-          add_to_state<Element>,
-          add_to_grad_state<Element>,
-          prepare_delta<Element>,
-          prepare_grad_delta<Element>,
-          column_blocks<T>,
-          delta_states<T>,
-          delta_grad_states<T>,
-          row_blocks,
-          join_states<T>,
-          outputs<Element>,
-          head_scratch<Element>,
-          outputs_of_head<Element>,
-          gradients<Element>,
-          head_backward_scratch<Element>,
-          gradients_of_head<Element>,
-          step_scratch<Element>,
-          step<Element>};
+  return {.lanes = kLanes<T>,
+          .scratch = forward_scratch<Element>,
+          .backward_scratch = backward_scratch<Element>,
+          .add_to_state = add_to_state<Element>,
+          .add_to_grad_state = add_to_grad_state<Element>,
+          .prepare_delta = prepare_delta<Element>,
+          .prepare_grad_delta = prepare_grad_delta<Element>,
+          .column_blocks = column_blocks<T>,
+          .delta_states = delta_states<T>,
+          .delta_grad_states = delta_grad_states<T>,
+          .row_blocks = row_blocks,
+          .join_states = join_states<T>,
+          .outputs = outputs<Element>,
+          .head_scratch = head_scratch<Element>,
+          .outputs_of_head = outputs_of_head<Element>,
+          .gradients = gradients<Element>,
+          .head_backward_scratch = head_backward_scratch<Element>,
+          .gradients_of_head = gradients_of_head<Element>,
+          .step_scratch = step_scratch<Element>,
+          .step = step<Element>};
 }
 
 }  // namespace
 
-LinearAttentionKernels ATTEND_KERNELS(ElementType type);
-LinearAttentionKernels ATTEND_KERNELS(ElementType type) {
-  switch (type) {
-    case ElementType::float64:
-      return table<double>();
-    case ElementType::bfloat16:
-      return table<BFloat16>();
-    case ElementType::float16:
-      return table<Half>();
-    case ElementType::float32:
-      break;
-  }
-  return table<float>();
+PerElementType<LinearAttentionKernels> ATTEND_KERNELS();
+PerElementType<LinearAttentionKernels> ATTEND_KERNELS() {
+  return {.float64 = table<double>(),
+          .bfloat16 = table<BFloat16>(),
+          .float16 = table<Half>(),
+          .float32 = table<float>()};
 }
 
 }  // namespace attend::cpu

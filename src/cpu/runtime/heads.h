@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-namespace attend::cpu {
+#include "cpu/simd/element_type.h"
 
-enum class ElementType { float64, float32, bfloat16, float16 };
+namespace attend::cpu {
 
 /// A tensor [B, H, L, D] whose last dimension is contiguous; strides in elements.
 struct Heads {
