@@ -80,10 +80,13 @@ std::vector<Mixer> mixers() {
        }},
       {"linear", false, [] { return mixer_of(LinearAttention(width, num_heads)); }},
       {"retention", false,
-       [] { return mixer_of(Retention(RetentionOptions(width, num_heads).head_v_dim(width / num_heads))); }},
+       [] {
+         return mixer_of(Retention(RetentionOptions(width, num_heads).value_head_dim(width / num_heads)));
+       }},
       {"gated delta", true,
        [] {
-         return mixer_of(GatedDeltaNet(GatedDeltaNetOptions(width, num_heads).head_v_dim(width / num_heads)));
+         return mixer_of(
+             GatedDeltaNet(GatedDeltaNetOptions(width, num_heads).value_head_dim(width / num_heads)));
        }},
   };
 }

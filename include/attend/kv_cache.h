@@ -3,93 +3,116 @@
 #include <ATen/core/Tensor.h>
 #include <attend/export.h>
 #include <attend/mask.h>
+#include <torch/arg.h>
 
 #include <cstdint>
 #include <vector>
 
 namespace attend {
 
-struct KVCacheOptions {
-  int64_t batch = 1;         ///< number of sequences
-  int64_t num_kv_heads = 1;  ///< heads of keys and values
-  int64_t head_dim = 64;     ///< channels of a key
-  int64_t value_dim = 0;     ///< channels of a value; 0: those of a key
-  int64_t capacity = 2048;   ///< tokens kept of a sequence
-  /// Tokens that a query sees, itself included; 0: all. With a window a sequence may be of any length: tokens
-  /// that are older than `capacity`, which is at least the window, are forgotten. `truncate` can then take
-  /// back capacity - window tokens at any time.
-  int64_t window = 0;
-  at::TensorOptions tensors = {};  ///< dtype and device of keys and values
+/// Options for `KVCache`.
+struct ATTEND_API KVCacheOptions {
+  KVCacheOptions(int64_t num_kv_heads, int64_t head_dim) : num_kv_heads_(num_kv_heads), head_dim_(head_dim) {}
+
+  /// The number of heads of keys and values.
+  TORCH_ARG(int64_t, num_kv_heads);
+  /// The channels of a key.
+  TORCH_ARG(int64_t, head_dim);
+  /// The channels of a value; 0 means `head_dim`. Default: 0.
+  TORCH_ARG(int64_t, value_head_dim) = 0;
+  /// The number of sequences. Default: 1.
+  TORCH_ARG(int64_t, batch) = 1;
+  /// The number of tokens that are kept of each sequence. Default: 2048.
+  TORCH_ARG(int64_t, capacity) = 2048;
+  /// The number of tokens that a query attends to, its own included; 0 means all. With a window a sequence
+  /// may be of any length: only its last `capacity` tokens, at least `window` of them, are kept, and
+  /// `KVCache::truncate` can remove up to `capacity - window` tokens at any time. Default: 0.
+  TORCH_ARG(int64_t, window) = 0;
+  /// The dtype and device of keys and values. Default: float32 on the CPU.
+  TORCH_ARG(at::TensorOptions, options) = {};
 };
 
-/// The keys and values of the tokens that were decoded so far, of several sequences, for attention a step at
-/// a time. Memory is allocated once (twice the capacity with a window, so that what is kept moves only every
-/// `capacity` tokens), and appended to in place. No gradient flows through it: decode with a
-/// torch::NoGradGuard.
+/// The keys and values of the tokens that were decoded so far, of a batch of sequences, for attention one
+/// step at a time. The memory is allocated once (for twice the capacity with a window, so that the kept
+/// tokens are moved only once in `capacity` tokens), and tokens are appended in place. The cache is not
+/// differentiable: decode with a torch::NoGradGuard.
 ///
-/// The sequences may differ in length: they are stored so that all end at the same place, as masks and score
-/// modifications align the last query with the last key, and the mask that goes with the keys hides what
-/// comes before a shorter sequence. So tokens that are appended to only some of the sequences, or prompts of
-/// different lengths, stand at the end of [B, H, L, D], after padding ("left padding"), and `counts` says how
-/// many of the L are a sequence's own; outputs at padding mean nothing.
+/// The sequences may differ in length. They are stored right-aligned, since masks and score modifications
+/// align the last query with the last key, and the mask that is returned with the keys hides the slots before
+/// a shorter sequence. Likewise prompts of different lengths, or tokens for only some of the sequences, are
+/// given right-aligned in [B, H, L, D] ("left padding"), and `lengths` states how many of the L tokens belong
+/// to each sequence. Outputs at padding are unspecified.
 ///
-/// Errors (c10::Error): a shape, dtype or device other than the options say; keys or values that require a
-/// gradient, while gradients are recorded; tokens beyond the capacity, which the message says; a length to
-/// take back to that is longer than the sequence, or no longer in memory.
+/// Errors (c10::Error): a shape, dtype or device that differs from the options; keys or values that require a
+/// gradient while gradients are recorded; more tokens than the capacity leaves room for; a length to truncate
+/// to that is greater than the sequence's, or whose window is no longer stored. A call that fails leaves the
+/// cache unchanged.
 class ATTEND_API KVCache {
  public:
   explicit KVCache(const KVCacheOptions& options);
   KVCache(KVCache&&) noexcept = default;
   KVCache& operator=(KVCache&&) noexcept = default;
 
-  /// What a step attends to: [B, Hkv, Lk, D], views of the cache that hold until its next change, and which
-  /// of them its queries may see.
+  /// A cache of the same contents with memory of its own.
+  KVCache clone() const;
+
+  /// What queries attend to.
   struct Entries {
-    at::Tensor key, value;
+    /// [B, Hkv, Lk, D], a view of the cache that is valid until the cache changes.
+    at::Tensor key;
+    /// [B, Hkv, Lk, Dv], a view of the cache that is valid until the cache changes.
+    at::Tensor value;
+    /// Which of the keys each query may attend to; undefined if all queries may attend to all keys.
     Mask mask;
   };
 
-  /// Where the next L tokens stand in their sequences, for rotary positions: int64 [L], or [B, L] where that
-  /// differs between sequences; 0 for padding.
-  at::Tensor positions(int64_t tokens, const at::Tensor& counts = {}) const;
+  /// The positions of the next `tokens` tokens in their sequences, for rotary embeddings: int64 [tokens], or
+  /// [B, tokens] if they differ between sequences; 0 at padding. `lengths` is that of `append`.
+  at::Tensor positions(int64_t tokens, const at::Tensor& lengths = {}) const;
 
-  /// Appends the keys [B, Hkv, L, D] and values [B, Hkv, L, Dv] of L tokens; of sequence b the last
-  /// counts[b]. `counts`: int64 [B], each in 0 ... L; default: all. The mask is causal: query i of the L sees
-  /// the tokens of its sequence up to its own, within the window.
-  Entries append(const at::Tensor& key, const at::Tensor& value, const at::Tensor& counts = {});
+  /// Appends the keys [B, Hkv, L, D] and values [B, Hkv, L, Dv] of L tokens, of sequence b only the last
+  /// lengths[b]. `lengths` is int64 [B] with elements in 0 ... L; if undefined, all L tokens belong to each
+  /// sequence. The mask of the result is causal: each of the L queries may attend to the tokens of its
+  /// sequence up to its own, within the window.
+  Entries append(const at::Tensor& key, const at::Tensor& value, const at::Tensor& lengths = {});
 
-  /// How many keys `append` of so many tokens would give, or its error; with none, how many `entries` gives.
-  int64_t keys(int64_t tokens, const at::Tensor& counts = {}) const;
+  /// The number of keys that `append` would return for `tokens` tokens, or its error; for 0 tokens, the
+  /// number of keys that `entries` returns.
+  int64_t num_keys(int64_t tokens, const at::Tensor& lengths = {}) const;
 
-  /// All that is kept, for queries that see every token, as of a sequence that was read before; the mask
-  /// hides what a shorter sequence lacks.
+  /// All tokens that are stored, for queries that may attend to every token, such as those of cross-attention
+  /// to an encoded sequence. The mask hides the padding before shorter sequences.
   Entries entries() const;
 
-  /// Forgets everything.
+  /// Removes all tokens.
   void reset();
-  /// Takes back what was appended since each sequence had this length; int64 [B] for lengths of their own.
+  /// Removes the tokens of each sequence from index `length` on.
   void truncate(int64_t length);
+  /// Removes the tokens of sequence b from index lengths[b] on; int64 [B].
   void truncate(const at::Tensor& lengths);
-  /// Sequence b becomes what sequences[b] was; int64 [B'], which may be another number of them, repeated, in
-  /// any order (the beams of a search).
+  /// Replaces sequence b by the previous sequence sequences[b], as beam search does. `sequences` is int64
+  /// [B'], in any order and with repetitions; the batch size becomes B'.
   void select(const at::Tensor& sequences);
 
-  /// The length of each sequence, forgotten tokens included: int64 [B] on the CPU.
+  /// The length of each sequence, including tokens that a window has dropped: int64 [B] on the CPU.
   at::Tensor lengths() const;
+  /// The options with `value_head_dim` resolved and the current batch size.
   const KVCacheOptions& options() const { return options_; }
 
  private:
-  using Counts = std::vector<int64_t>;
+  using Lengths = std::vector<int64_t>;
 
-  Counts checked_counts(int64_t tokens, const at::Tensor& counts) const;
-  Counts kept_beside(const Counts& added) const;
-  int64_t seen(int64_t kept, int64_t queries) const;
-  Entries view(const at::Tensor& key, const at::Tensor& value, const Counts& kept, int64_t queries) const;
+  KVCache(const KVCache&) = default;
+
+  Lengths checked_lengths(int64_t tokens, const at::Tensor& lengths) const;
+  Lengths stored_beside(const Lengths& added) const;
+  int64_t num_attended(int64_t stored, int64_t queries) const;
+  Entries view(const at::Tensor& key, const at::Tensor& value, const Lengths& stored, int64_t queries) const;
 
   KVCacheOptions options_;
   at::Tensor key_, value_;  // [B, Hkv, slots, D]
-  Counts lengths_;          // of each sequence
-  Counts kept_;             // how many of its tokens are in memory, ending where the longest ends
+  Lengths lengths_;         // tokens of each sequence
+  Lengths stored_;          // the last stored_[b] of them are in memory, and all end at slot max(stored_)
 };
 
 }  // namespace attend

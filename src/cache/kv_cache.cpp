@@ -7,9 +7,12 @@
 #include <attend/kv_cache.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
 #include <optional>
+#include <utility>
 
+#include "cache/sequences.h"
 #include "core/checks.h"
 
 namespace attend {
@@ -17,44 +20,45 @@ namespace {
 
 using checks::describe;
 using checks::fail;
-using Counts = std::vector<int64_t>;
+using Lengths = std::vector<int64_t>;
 
 constexpr auto kName = "KVCache";
 
-int64_t largest(const Counts& counts) { return counts.empty() ? 0 : *std::ranges::max_element(counts); }
+int64_t largest(const Lengths& lengths) { return lengths.empty() ? 0 : *std::ranges::max_element(lengths); }
 
-bool all_equal(const Counts& counts) {
-  return std::ranges::adjacent_find(counts, std::ranges::not_equal_to()) == counts.end();
+bool all_equal(const Lengths& lengths) {
+  return std::ranges::adjacent_find(lengths, std::ranges::not_equal_to()) == lengths.end();
 }
 
-Counts sums(const Counts& left, const Counts& right) {
-  Counts result(left.size());
+Lengths sums(const Lengths& left, const Lengths& right) {
+  Lengths result(left.size());
   std::ranges::transform(left, right, result.begin(), std::plus());
   return result;
 }
 
-Counts at_most(Counts counts, int64_t limit) {
-  for (auto& count : counts) count = std::min(count, limit);
-  return counts;
+Lengths at_most(Lengths lengths, int64_t limit) {
+  for (auto& length : lengths) length = std::min(length, limit);
+  return lengths;
 }
 
 KVCacheOptions checked(KVCacheOptions options) {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
     if (value < least) fail(kName, name, c10::str("at least ", least), c10::str(value));
   };
-  if (options.value_dim == 0) options.value_dim = options.head_dim;
-  at_least("batch", options.batch, 0);
-  at_least("num_kv_heads", options.num_kv_heads, 1);
-  at_least("head_dim", options.head_dim, 1);
-  at_least("value_dim", options.value_dim, 1);
-  at_least("window", options.window, 0);
-  at_least("capacity", options.capacity, std::max<int64_t>(options.window, 1));
+  if (options.value_head_dim() == 0) options.value_head_dim(options.head_dim());
+  at_least("batch", options.batch(), 0);
+  at_least("num_kv_heads", options.num_kv_heads(), 1);
+  at_least("head_dim", options.head_dim(), 1);
+  at_least("value_head_dim", options.value_head_dim(), 1);
+  at_least("window", options.window(), 0);
+  at_least("capacity", options.capacity(), std::max<int64_t>(options.window(), 1));
   return options;
 }
 
-/// One number per sequence, on the CPU; `all` for each where the tensor is undefined.
-Counts per_sequence(const char* argument, const at::Tensor& tensor, const Counts& limits,
-                    const char* limited_by) {
+/// The elements of an int64 [B] tensor, each in 0 ... limits[b]; the limits themselves if it is undefined.
+/// `limit_name` says in errors what the limits are.
+Lengths per_sequence(const char* argument, const at::Tensor& tensor, const Lengths& limits,
+                     const char* limit_name) {
   if (!tensor.defined()) return limits;
   checks::is_strided(kName, argument, tensor);
   const auto batch = static_cast<int64_t>(limits.size());
@@ -62,84 +66,137 @@ Counts per_sequence(const char* argument, const at::Tensor& tensor, const Counts
     fail(kName, argument, c10::str("int64 [", batch, "]"), describe(tensor));
   }
   const auto on_cpu = tensor.cpu().contiguous();
-  Counts counts(on_cpu.const_data_ptr<int64_t>(), on_cpu.const_data_ptr<int64_t>() + batch);
-  for (size_t b = 0; b < counts.size(); ++b) {
-    if (counts[b] < 0 || counts[b] > limits[b]) {
-      fail(kName, argument, c10::str("0 ... ", limits[b], ", ", limited_by),
-           c10::str(counts[b], " for sequence ", b));
+  Lengths lengths(on_cpu.const_data_ptr<int64_t>(), on_cpu.const_data_ptr<int64_t>() + batch);
+  for (size_t b = 0; b < lengths.size(); ++b) {
+    if (lengths[b] < 0 || lengths[b] > limits[b]) {
+      fail(kName, argument, c10::str("0 ... ", limits[b], ", ", limit_name),
+           c10::str(lengths[b], " for sequence ", b));
     }
   }
-  return counts;
+  return lengths;
 }
 
-/// `tokens`: of the key, of which there may be any number; of the value, as many as of the key.
-void check_new(const char* argument, const at::Tensor& tensor, const at::Tensor& slots,
-               std::optional<int64_t> tokens = {}) {
+/// Fails unless the tensor is [B, Hkv, L, D] with the sizes, dtype and device of the buffer, but for its
+/// slots. L is `tokens`, or any length if that is not given.
+void check_appended(const char* argument, const at::Tensor& tensor, const at::Tensor& buffer,
+                    std::optional<int64_t> tokens = {}) {
   checks::is_strided(kName, argument, tensor);
-  const bool fits = tensor.dim() == 4 && tensor.size(0) == slots.size(0) && tensor.size(1) == slots.size(1) &&
-                    tensor.size(2) == tokens.value_or(tensor.size(2)) && tensor.size(3) == slots.size(3);
-  if (!fits || tensor.scalar_type() != slots.scalar_type() || tensor.device() != slots.device()) {
+  const bool fits = tensor.dim() == 4 && tensor.size(0) == buffer.size(0) &&
+                    tensor.size(1) == buffer.size(1) && tensor.size(2) == tokens.value_or(tensor.size(2)) &&
+                    tensor.size(3) == buffer.size(3);
+  if (!fits || tensor.scalar_type() != buffer.scalar_type() || tensor.device() != buffer.device()) {
     fail(kName, argument,
-         c10::str(checks::dtype_name(slots.scalar_type()), " [", slots.size(0), ", ", slots.size(1), ", ",
-                  tokens ? c10::str(*tokens) : "L", ", ", slots.size(3), "] on ", slots.device()),
-         tensor.device() == slots.device() ? describe(tensor) : c10::str("one on ", tensor.device()));
+         c10::str(checks::dtype_name(buffer.scalar_type()), " [", buffer.size(0), ", ", buffer.size(1), ", ",
+                  tokens ? c10::str(*tokens) : "L", ", ", buffer.size(3), "] on ", buffer.device()),
+         tensor.device() == buffer.device() ? describe(tensor) : c10::str("one on ", tensor.device()));
   }
 }
 
-/// A gradient would end here without a word.
+/// The cache is not differentiable: inputs whose gradient would be lost are refused.
 void check_no_gradient(const char* argument, const at::Tensor& tensor) {
   if (at::GradMode::is_enabled() && tensor.requires_grad()) {
-    fail(kName, argument, "no gradients to be recorded (torch::NoGradGuard), as none flow through a cache",
-         "one that requires them");
+    fail(kName, argument,
+         "a tensor without gradient, as the cache is not differentiable (use torch::NoGradGuard)",
+         "one that requires a gradient");
   }
 }
 
-/// Moves `count` tokens of a sequence [Hkv, slots, D], which end at a slot, to where they end at another.
-void move(const at::Tensor& from, int64_t from_end, const at::Tensor& to, int64_t to_end, int64_t count) {
-  if (count == 0 || (from_end == to_end && from.is_alias_of(to))) return;
-  const auto source = from.slice(1, from_end - count, from_end);
-  to.slice(1, to_end - count, to_end).copy_(from.is_alias_of(to) ? source.clone() : source);
-}
+/// Copies between buffers. They are collected first and made afterwards, so that memory is allocated before
+/// anything has changed.
+class Writes {
+ public:
+  void copy(const at::Tensor& source, const at::Tensor& destination) {
+    writes_.push_back({source, destination});
+  }
 
-/// Padding is masked, but not unread: what was there could hold a NaN.
-void clear_before(const at::Tensor& sequence, int64_t first) { sequence.slice(1, 0, first).zero_(); }
+  void clear(const at::Tensor& destination) { writes_.push_back({{}, destination}); }
 
-/// Of each sequence b in `from`, the last kept[b] tokens, followed by the last counts[b] of `added`, so that
-/// all end at the same slot of `to`.
-void join(const at::Tensor& from, const Counts& kept, int64_t from_end, const at::Tensor& added,
-          const Counts& counts, const at::Tensor& to) {
-  const int64_t tokens = added.size(2), end = largest(sums(kept, counts));
-  if (from.is_alias_of(to) && from_end + tokens == end && all_equal(counts)) {
-    to.slice(2, from_end, end).copy_(added);
+  /// Moves the `count` tokens of a sequence [Hkv, slots, D] that end at slot `from_end`, so that they end at
+  /// `to_end`.
+  void move(const at::Tensor& sequence, int64_t from_end, int64_t to_end, int64_t count) {
+    if (count == 0 || from_end == to_end) return;
+    const auto source = sequence.slice(1, from_end - count, from_end);
+    const bool overlaps = std::abs(from_end - to_end) < count;
+    copy(overlaps ? source.clone() : source, sequence.slice(1, to_end - count, to_end));
+  }
+
+  void make() const {
+    for (const auto& [source, destination] : writes_) {
+      if (source.defined()) {
+        destination.copy_(source);
+      } else {
+        destination.zero_();
+      }
+    }
+  }
+
+ private:
+  struct Write {
+    at::Tensor source;  ///< undefined means zeros
+    at::Tensor destination;
+  };
+
+  std::vector<Write> writes_;
+};
+
+/// Adds the writes after which `to` has, for each sequence b, the last stored[b] of the tokens in `from` that
+/// end at slot `from_end`, followed by the last lengths[b] of `added`, so that all sequences end at the same
+/// slot. The slots before a shorter sequence are zeroed: attention reads masked keys, too, and they could be
+/// NaN.
+void add_append(Writes& writes, const at::Tensor& from, const Lengths& stored, int64_t from_end,
+                const at::Tensor& added, const Lengths& lengths, const at::Tensor& to) {
+  const int64_t tokens = added.size(2), end = largest(sums(stored, lengths));
+  const bool is_in_place = from.is_same(to);
+  if (is_in_place && from_end + tokens == end && all_equal(lengths)) {
+    writes.copy(added, to.slice(2, from_end, end));
     return;
   }
-  for (size_t n = 0; n < counts.size(); ++n) {
+  for (size_t n = 0; n < lengths.size(); ++n) {
     const auto b = static_cast<int64_t>(n);
-    move(from[b], from_end, to[b], end - counts[n], kept[n]);
-    move(added[b], tokens, to[b], end, counts[n]);
-    clear_before(to[b], end - counts[n] - kept[n]);
+    const auto sequence = to[b];
+    const int64_t first_new = end - lengths[n], first = first_new - stored[n];
+    if (is_in_place) {
+      writes.move(sequence, from_end, first_new, stored[n]);
+    } else {
+      writes.copy(from[b].slice(1, from_end - stored[n], from_end), sequence.slice(1, first, first_new));
+    }
+    writes.copy(added[b].slice(1, tokens - lengths[n]), sequence.slice(1, first_new, end));
+    writes.clear(sequence.slice(1, 0, first));
   }
+}
+
+/// `tensor`, copied if it is a view of the buffer that is about to change.
+at::Tensor independent_of(const at::Tensor& buffer, const at::Tensor& tensor) {
+  return tensor.is_alias_of(buffer) ? tensor.clone() : tensor;
 }
 
 }  // namespace
 
 KVCache::KVCache(const KVCacheOptions& options)
     : options_(checked(options)),
-      lengths_(static_cast<size_t>(options.batch), 0),
-      kept_(static_cast<size_t>(options.batch), 0) {
-  const int64_t slots = options_.window > 0 ? 2 * options_.capacity : options_.capacity;
+      lengths_(static_cast<size_t>(options.batch()), 0),
+      stored_(static_cast<size_t>(options.batch()), 0) {
+  const int64_t slots = options_.window() > 0 ? 2 * options_.capacity() : options_.capacity();
   const auto allocate = [&](int64_t channels) {
-    return at::zeros({options_.batch, options_.num_kv_heads, slots, channels}, options_.tensors);
+    return at::zeros({options_.batch(), options_.num_kv_heads(), slots, channels}, options_.options());
   };
-  key_ = allocate(options_.head_dim);
-  value_ = allocate(options_.value_dim);
-  checks::is_floating(kName, "tensors", key_);
+  key_ = allocate(options_.head_dim());
+  value_ = allocate(options_.value_head_dim());
+  checks::is_floating(kName, "options", key_);
 }
 
-at::Tensor KVCache::positions(int64_t tokens, const at::Tensor& counts) const {
-  const auto added = per_sequence("counts", counts, Counts(lengths_.size(), tokens), "the number of tokens");
+KVCache KVCache::clone() const {
+  KVCache copy(*this);
+  copy.key_ = key_.clone();
+  copy.value_ = value_.clone();
+  return copy;
+}
+
+at::Tensor KVCache::positions(int64_t tokens, const at::Tensor& lengths) const {
+  const auto added =
+      per_sequence("lengths", lengths, Lengths(lengths_.size(), tokens), "the number of tokens");
   const auto options = at::TensorOptions(at::kLong).device(key_.device());
-  auto firsts = sums(lengths_, added);  // of the sequence's end; the first of the tokens is that many before
+  auto firsts = sums(lengths_, added);
   for (auto& first : firsts) first -= tokens;
   if (all_equal(firsts)) {
     const int64_t first = firsts.empty() ? 0 : firsts.front();
@@ -149,45 +206,53 @@ at::Tensor KVCache::positions(int64_t tokens, const at::Tensor& counts) const {
   return (first + at::arange(tokens, options)).clamp_min_(0);
 }
 
-KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value, const at::Tensor& counts) {
-  check_new("key", key, key_);
+KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value, const at::Tensor& lengths) {
+  check_appended("key", key, key_);
   const int64_t tokens = key.size(2);
-  check_new("value", value, value_, tokens);
+  check_appended("value", value, value_, tokens);
   check_no_gradient("key", key);
   check_no_gradient("value", value);
-  const auto added = checked_counts(tokens, counts);
-  const int64_t slots = key_.size(2), end = largest(kept_);
+  const auto added = checked_lengths(tokens, lengths);
+  const int64_t slots = key_.size(2), end = largest(stored_);
 
   const at::NoGradGuard no_grad;
-  const auto kept = kept_beside(added);
-  const auto after = sums(kept, added);
-  lengths_ = sums(lengths_, added);
-  if (largest(after) <= slots) {
-    join(key_, kept, end, key, added, key_);
-    join(value_, kept, end, value, added, value_);
-    kept_ = after;
-    return view(key_, value_, kept_, tokens);
-  }
-  // More tokens than are ever kept: they attend to one another outside of the cache, which keeps the last
-  // ones.
-  kept_ = at_most(after, options_.capacity);
-  const auto outside = [&](const at::Tensor& buffer, const at::Tensor& tensor) {
-    const int64_t length = largest(after);
-    auto joined = at::zeros({buffer.size(0), buffer.size(1), length, buffer.size(3)}, buffer.options());
-    join(buffer, kept, end, tensor, added, joined);
-    buffer.slice(2, 0, options_.capacity).copy_(joined.slice(2, length - options_.capacity));
+  const auto stored = stored_beside(added);
+  auto stored_after = sums(stored, added);
+  auto lengths_after = sums(lengths_, added);
+  const int64_t end_after = largest(stored_after);
+  // If there are more tokens than slots, they attend to one another outside of the cache, which keeps the
+  // last ones.
+  const bool is_outside = end_after > slots;
+  Writes writes;
+  const auto add_writes = [&](const at::Tensor& buffer, const at::Tensor& tensor) {
+    auto joined = buffer;
+    if (is_outside) {
+      joined = at::zeros({buffer.size(0), buffer.size(1), end_after, buffer.size(3)}, buffer.options());
+    }
+    add_append(writes, buffer, stored, end, independent_of(buffer, tensor), added, joined);
+    if (is_outside) {
+      const int64_t capacity = options_.capacity();
+      writes.copy(joined.slice(2, end_after - capacity), buffer.slice(2, 0, capacity));
+    }
     return joined;
   };
-  return view(outside(key_, key), outside(value_, value), after, tokens);
+  const auto joined_key = add_writes(key_, key), joined_value = add_writes(value_, value);
+  auto entries = view(joined_key, joined_value, stored_after, tokens);
+  if (is_outside) stored_after = at_most(stored_after, options_.capacity());
+  writes.make();
+  lengths_ = std::move(lengths_after);
+  stored_ = std::move(stored_after);
+  return entries;
 }
 
-KVCache::Entries KVCache::entries() const { return view(key_, value_, kept_, /*queries=*/0); }
+KVCache::Entries KVCache::entries() const { return view(key_, value_, stored_, /*queries=*/0); }
 
-/// How many of so many tokens come to each sequence; fails where there is no room for them.
-KVCache::Counts KVCache::checked_counts(int64_t tokens, const at::Tensor& counts) const {
-  const auto added = per_sequence("counts", counts, Counts(lengths_.size(), tokens), "the number of tokens");
+/// The number of tokens that are added to each sequence; fails if there is no room for them.
+KVCache::Lengths KVCache::checked_lengths(int64_t tokens, const at::Tensor& lengths) const {
+  const auto added =
+      per_sequence("lengths", lengths, Lengths(lengths_.size(), tokens), "the number of tokens");
   const int64_t slots = key_.size(2), used = largest(lengths_);
-  if (options_.window == 0 && largest(sums(lengths_, added)) > slots) {
+  if (options_.window() == 0 && largest(sums(lengths_, added)) > slots) {
     fail(kName, "key",
          c10::str("at most ", slots - used, " more tokens, of a capacity of ", slots, " (", used,
                   " are used)"),
@@ -196,103 +261,103 @@ KVCache::Counts KVCache::checked_counts(int64_t tokens, const at::Tensor& counts
   return added;
 }
 
-/// What is kept of each sequence when tokens are added: less where a window's slots are all in use.
-KVCache::Counts KVCache::kept_beside(const Counts& added) const {
-  const bool is_full = largest(sums(kept_, added)) > key_.size(2);
-  return is_full ? at_most(kept_, options_.capacity) : kept_;
+/// How many of the stored tokens of each sequence remain when tokens are added: all, or at most the capacity
+/// if the slots of a windowed cache are used up.
+KVCache::Lengths KVCache::stored_beside(const Lengths& added) const {
+  const bool is_full = largest(sums(stored_, added)) > key_.size(2);
+  return is_full ? at_most(stored_, options_.capacity()) : stored_;
 }
 
-/// Of so many kept tokens, those that `queries` of the last, or others where there are none, attend to.
-int64_t KVCache::seen(int64_t kept, int64_t queries) const {
-  const bool is_limited = options_.window > 0 && queries > 0;
-  return is_limited ? std::min(kept, options_.window - 1 + queries) : kept;
+/// The number of keys, of `stored`, that the last `queries` tokens attend to; with no queries, all.
+int64_t KVCache::num_attended(int64_t stored, int64_t queries) const {
+  const bool is_limited = options_.window() > 0 && queries > 0;
+  return is_limited ? std::min(stored, options_.window() - 1 + queries) : stored;
 }
 
-int64_t KVCache::keys(int64_t tokens, const at::Tensor& counts) const {
-  if (tokens == 0) return largest(kept_);
-  const auto added = checked_counts(tokens, counts);
-  return seen(largest(sums(kept_beside(added), added)), tokens);
+int64_t KVCache::num_keys(int64_t tokens, const at::Tensor& lengths) const {
+  if (tokens == 0) return largest(stored_);
+  const auto added = checked_lengths(tokens, lengths);
+  return num_attended(largest(sums(stored_beside(added), added)), tokens);
 }
 
-/// What `queries` of the last tokens attend to; with none, what others attend to.
-KVCache::Entries KVCache::view(const at::Tensor& key, const at::Tensor& value, const Counts& kept,
+/// What the last `queries` tokens attend to; with no queries, what queries of another sequence attend to.
+KVCache::Entries KVCache::view(const at::Tensor& key, const at::Tensor& value, const Lengths& stored,
                                int64_t queries) const {
-  const int64_t end = largest(kept), window = options_.window;
-  const int64_t seen = this->seen(end, queries);
+  const int64_t end = largest(stored), window = options_.window();
+  const int64_t attended = num_attended(end, queries);
   Mask mask;
   if (queries > 1) mask = causal();
-  if (window > 0 && queries > 0 && seen > window) mask = mask & attend::window(window - 1, 0);
-  Counts hidden;
-  for (const auto count : kept) hidden.push_back(std::max<int64_t>(seen - count, 0));
+  if (window > 0 && queries > 0 && attended > window) mask = mask & attend::window(window - 1, 0);
+  Lengths hidden;
+  for (const auto length : stored) hidden.push_back(std::max<int64_t>(attended - length, 0));
   if (largest(hidden) > 0) mask = mask & ~prefix(at::tensor(hidden, at::kLong));
-  return {key.slice(2, end - seen, end), value.slice(2, end - seen, end), mask};
+  return {key.slice(2, end - attended, end), value.slice(2, end - attended, end), mask};
 }
 
 void KVCache::reset() {
   std::ranges::fill(lengths_, 0);
-  std::ranges::fill(kept_, 0);
+  std::ranges::fill(stored_, 0);
 }
 
-void KVCache::truncate(int64_t length) { truncate(at::tensor(Counts(lengths_.size(), length), at::kLong)); }
+void KVCache::truncate(int64_t length) { truncate(at::tensor(Lengths(lengths_.size(), length), at::kLong)); }
 
 void KVCache::truncate(const at::Tensor& lengths) {
-  const auto shorter = per_sequence("lengths", lengths, lengths_, "the length of the sequence");
-  auto kept = kept_;
-  for (size_t b = 0; b < kept.size(); ++b) {
-    kept[b] -= lengths_[b] - shorter[b];
-    const int64_t needed = options_.window > 0 ? std::min(shorter[b], options_.window) : shorter[b];
-    if (kept[b] < needed) {
-      const int64_t least = lengths_[b] - kept_[b] + options_.window;
-      fail(kName, "lengths", c10::str("at least ", least, ", whose window is still kept"),
+  auto shorter = per_sequence("lengths", lengths, lengths_, "the length of the sequence");
+  auto stored = stored_;
+  for (size_t b = 0; b < stored.size(); ++b) {
+    stored[b] -= lengths_[b] - shorter[b];
+    const int64_t window = options_.window();
+    const int64_t needed = window > 0 ? std::min(shorter[b], window) : shorter[b];
+    if (stored[b] < needed) {
+      const int64_t least = lengths_[b] - stored_[b] + window;
+      fail(kName, "lengths", c10::str("at least ", least, ", whose window is still stored"),
            c10::str(shorter[b], " for sequence ", b));
     }
   }
   const at::NoGradGuard no_grad;
-  const int64_t end = largest(kept_), new_end = largest(kept);
-  for (size_t n = 0; n < kept.size(); ++n) {
-    const auto b = static_cast<int64_t>(n);
+  const int64_t end = largest(stored_), new_end = largest(stored);
+  Writes writes;
+  for (size_t n = 0; n < stored.size(); ++n) {
     const int64_t from_end = end - (lengths_[n] - shorter[n]);
-    move(key_[b], from_end, key_[b], new_end, kept[n]);
-    move(value_[b], from_end, value_[b], new_end, kept[n]);
-    clear_before(key_[b], new_end - kept[n]);
-    clear_before(value_[b], new_end - kept[n]);
+    for (const auto& buffer : {key_, value_}) {
+      const auto sequence = buffer[static_cast<int64_t>(n)];
+      writes.move(sequence, from_end, new_end, stored[n]);
+      writes.clear(sequence.slice(1, 0, new_end - stored[n]));
+    }
   }
-  lengths_ = shorter;
-  kept_ = kept;
+  writes.make();
+  lengths_ = std::move(shorter);
+  stored_ = std::move(stored);
 }
 
 void KVCache::select(const at::Tensor& sequences) {
-  checks::is_strided(kName, "sequences", sequences);
-  if (sequences.scalar_type() != at::kLong || sequences.dim() != 1) {
-    fail(kName, "sequences", "int64 [B']", describe(sequences));
-  }
-  const auto on_cpu = sequences.cpu().contiguous();
-  const auto batch = on_cpu.size(0);
-  const std::vector<int64_t> chosen(on_cpu.const_data_ptr<int64_t>(),
-                                    on_cpu.const_data_ptr<int64_t>() + batch);
-  Counts lengths, kept;
-  for (const auto b : chosen) {
-    if (b < 0 || b >= options_.batch) {
-      fail(kName, "sequences", c10::str("numbers in 0 ... ", options_.batch - 1), c10::str(b));
-    }
+  const auto indices = cache::checked_sequences(kName, sequences, options_.batch());
+  const auto batch = static_cast<int64_t>(indices.size());
+  Lengths lengths, stored;
+  for (const auto b : indices) {
     lengths.push_back(lengths_[static_cast<size_t>(b)]);
-    kept.push_back(kept_[static_cast<size_t>(b)]);
+    stored.push_back(stored_[static_cast<size_t>(b)]);
   }
   const at::NoGradGuard no_grad;
-  // The longest sequence may not be among the chosen: what is left moves to where it then ends.
-  const int64_t end = largest(kept_), new_end = largest(kept);
-  const auto select_in = [&](at::Tensor& buffer) {
-    const auto used = at::index_select(buffer.slice(2, end - new_end, end), 0, on_cpu.to(buffer.device()));
-    if (batch != options_.batch) {
-      buffer = at::zeros({batch, buffer.size(1), buffer.size(2), buffer.size(3)}, buffer.options());
-    }
-    buffer.slice(2, 0, new_end).copy_(used);
+  // If the longest sequence is not selected, the others move to where they then end.
+  const int64_t end = largest(stored_), new_end = largest(stored);
+  Writes writes;
+  const auto selected = [&](const at::Tensor& buffer) {
+    const auto used = at::index_select(buffer.slice(2, end - new_end, end), 0, sequences.to(buffer.device()));
+    const auto result =
+        batch == options_.batch()
+            ? buffer
+            : at::zeros({batch, buffer.size(1), buffer.size(2), buffer.size(3)}, buffer.options());
+    writes.copy(used, result.slice(2, 0, new_end));
+    return result;
   };
-  select_in(key_);
-  select_in(value_);
-  options_.batch = batch;
-  lengths_ = lengths;
-  kept_ = kept;
+  auto key = selected(key_), value = selected(value_);
+  writes.make();
+  key_ = std::move(key);
+  value_ = std::move(value);
+  options_.batch(batch);
+  lengths_ = std::move(lengths);
+  stored_ = std::move(stored);
 }
 
 at::Tensor KVCache::lengths() const { return at::tensor(lengths_, at::kLong); }

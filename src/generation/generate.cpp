@@ -1,12 +1,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/aminmax.h>
-#include <ATen/ops/log_softmax.h>
 #include <attend/generation.h>
 
 #include <cmath>
 
 #include "core/checks.h"
-#include "generation/generation.h"
+#include "generation/beam_search.h"
+#include "generation/sampling.h"
 
 namespace attend {
 namespace {
@@ -17,81 +17,64 @@ using checks::fail;
 constexpr auto kName = "generate";
 
 void check_params(const GenerationParams& params) {
-  if (params.max_tokens < 0) fail(kName, "max_tokens", "at least 0", c10::str(params.max_tokens));
+  if (params.max_new_tokens < 0) fail(kName, "max_new_tokens", "at least 0", c10::str(params.max_new_tokens));
   if (!(params.temperature >= 0 && std::isfinite(params.temperature))) {
-    fail(kName, "temperature", "a number of at least 0", c10::str(params.temperature));
+    fail(kName, "temperature", "a finite value of at least 0", c10::str(params.temperature));
   }
   if (params.top_k < 0) fail(kName, "top_k", "at least 0", c10::str(params.top_k));
   if (!(params.top_p > 0 && params.top_p <= 1)) {
     fail(kName, "top_p", "a probability in (0, 1]", c10::str(params.top_p));
   }
   if (params.generator && !params.generator->device().is_cpu()) {
-    fail(kName, "generator", "one of the CPU, where tokens are drawn",
+    fail(kName, "generator", "a generator of the CPU, where tokens are sampled",
          c10::str("one of ", params.generator->device()));
   }
   if (params.temperature == 0 && (params.top_k > 0 || params.top_p < 1)) {
     fail(kName, "temperature", "more than 0 with top_k or top_p", "0");
   }
-  if (params.beams < 1) fail(kName, "beams", "at least 1", c10::str(params.beams));
+  if (params.num_beams < 1) fail(kName, "num_beams", "at least 1", c10::str(params.num_beams));
   if (!std::isfinite(params.length_penalty)) {
-    fail(kName, "length_penalty", "a finite number", c10::str(params.length_penalty));
+    fail(kName, "length_penalty", "a finite value", c10::str(params.length_penalty));
   }
 }
 
 void check_model(const TokenModel& model, const GenerationParams& params) {
-  if (!model.logits) fail(kName, "model", "a function of the logits", "none");
-  if (params.beams == 1) return;
-  if (!model.select) fail(kName, "model", "a function that selects sequences, for beams", "none");
-  if (params.temperature > 0) fail(kName, "beams", "1 with a temperature", c10::str(params.beams));
+  if (!model.logits) fail(kName, "model.logits", "a function", "none");
+  if (params.num_beams == 1) return;
+  if (!model.select) fail(kName, "model.select", "a function, for beam search", "none");
+  if (params.temperature > 0) fail(kName, "num_beams", "1 with a temperature", c10::str(params.num_beams));
 }
 
-/// Fails unless each prompt has a token, whose logits begin it.
-void check_counts(const at::Tensor& counts, const at::Tensor& prompt) {
-  if (!counts.defined()) return;
-  checks::is_strided(kName, "counts", counts);
-  const int64_t batch = prompt.size(0), length = prompt.size(1);
-  if (counts.scalar_type() != at::kLong || !counts.sizes().equals(batch)) {
-    fail(kName, "counts", c10::str("int64 [", batch, "]"), describe(counts));
+/// Fails unless each prompt has at least one token: the model continues from its logits.
+void check_lengths(const at::Tensor& lengths, const at::Tensor& prompt) {
+  if (!lengths.defined()) return;
+  checks::is_strided(kName, "lengths", lengths);
+  const int64_t batch = prompt.size(0), longest = prompt.size(1);
+  if (lengths.scalar_type() != at::kLong || !lengths.sizes().equals(batch)) {
+    fail(kName, "lengths", c10::str("int64 [", batch, "]"), describe(lengths));
   }
   if (batch == 0) return;
-  const auto [least, most] = at::aminmax(counts);
+  const auto [least, most] = at::aminmax(lengths);
   const auto first = least.item<int64_t>(), last = most.item<int64_t>();
-  if (first < 1 || last > length) {
-    fail(kName, "counts", c10::str("1 ... ", length), c10::str(first, " ... ", last));
+  if (first < 1 || last > longest) {
+    fail(kName, "lengths", c10::str("1 ... ", longest), c10::str(first, " ... ", last));
   }
 }
 
 }  // namespace
 
-namespace generation {
-
-at::Tensor read(const TokenModel& model, const at::Tensor& tokens, const at::Tensor& counts) {
-  const auto logits = model.logits(tokens, counts);
-  checks::is_strided(kName, "logits", logits);
-  checks::is_floating(kName, "logits", logits);
-  if (logits.dim() != 2 || logits.size(0) != tokens.size(0) || logits.size(1) < 1) {
-    fail(kName, "logits", c10::str("[", tokens.size(0), ", V]"), describe(logits));
-  }
-  const auto log_probabilities = at::log_softmax(logits.to(at::kDouble), -1).cpu();
-  if (log_probabilities.isnan().any().item<bool>())
-    fail(kName, "logits", "numbers of which one is finite", "NaN");
-  return log_probabilities;
-}
-
-}  // namespace generation
-
 Generation generate(const TokenModel& model, const at::Tensor& prompt, const GenerationParams& params,
-                    const at::Tensor& counts) {
+                    const at::Tensor& lengths) {
   check_params(params);
   check_model(model, params);
   checks::is_strided(kName, "prompt", prompt);
   if (prompt.scalar_type() != at::kLong || prompt.dim() != 2 || prompt.size(1) < 1) {
     fail(kName, "prompt", "int64 [B, L] with L of at least 1", describe(prompt));
   }
-  check_counts(counts, prompt);
+  check_lengths(lengths, prompt);
   const at::NoGradGuard no_grad;
-  return params.beams > 1 ? generation::beam_search(model, prompt, params, counts)
-                          : generation::token_by_token(model, prompt, params, counts);
+  return params.num_beams > 1 ? generation::beam_search(model, prompt, params, lengths)
+                              : generation::sample(model, prompt, params, lengths);
 }
 
 }  // namespace attend

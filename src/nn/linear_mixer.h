@@ -1,36 +1,35 @@
 #pragma once
 
-// What the mixers of linear attention have in common.
+// What the mixers of linear attention share.
 
-#include <attend/nn/linear_attention.h>
+#include <attend/linear_attention.h>
+#include <attend/recurrent_state.h>
 
 #include "nn/onednn_linear.h"
 
 namespace attend::nn {
 
-/// embed_dim / num_heads. Fails, in the name of the module, where one of them is below 1, or where it is
-/// `needed` as a default and the heads don't divide the width.
-int64_t channels_per_head(const char* module, int64_t embed_dim, int64_t num_heads, bool needed);
+/// embed_dim / num_heads. Fails, in the name of the module, if one of them is below 1, or if the quotient
+/// `is_required`, as the default of an option, and the division leaves a remainder.
+int64_t channels_per_head(const char* module, int64_t embed_dim, int64_t num_heads, bool is_required);
 
-/// A width of 0 becomes the default; fails below 1.
-void fill_in_width(const char* module, const char* name, int64_t& width, int64_t otherwise);
+/// Replaces a width of 0 by its default. Fails, in the name of the module, if the result is below 1.
+void resolve_width(const char* module, const char* name, int64_t& width, int64_t default_width);
 
-/// [B, L, H * D] or [L, H * D] -> [B, H, L, D]
-torch::Tensor in_heads(const torch::Tensor& projected, int64_t num_heads);
+/// [B, L, H * D] or [L, H * D] -> [B, H, L, D].
+at::Tensor split_heads(const at::Tensor& projected, int64_t num_heads);
 
-/// [B, H, L, D] -> [B, L, H * D] or [L, H * D], as `input` has dimensions.
-torch::Tensor out_of_heads(const torch::Tensor& heads, const torch::Tensor& input);
+/// [B, H, L, D] -> [B, L, H * D], or [L, H * D] if `input` has two dimensions.
+at::Tensor merge_heads(const at::Tensor& heads, const at::Tensor& input);
 
-/// Fails, in the name of a module, unless the state is empty or one of the module and the input [B, L, E] or
-/// [L, E]: its memory [B, memory...], and where `recent` is given [B, recent...].
-void check_state(const char* module, const RecurrentState* state, const torch::Tensor& input,
-                 at::IntArrayRef memory, at::IntArrayRef recent = {});
+/// Fails, in the name of the module, unless the state is null, empty or that of such a module and such an
+/// input [B, L, E] or [L, E]: a memory [B, memory_sizes...] and, if `recent_sizes` are given, recent inputs
+/// [B, recent_sizes...].
+void check_state(const char* module, const RecurrentState* state, const at::Tensor& input,
+                 at::IntArrayRef memory_sizes, at::IntArrayRef recent_sizes = {});
 
-/// Causal linear attention of [B, H, L, D], from the state and on to it, where there is one.
-torch::Tensor recur(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
-                    LinearAttentionParams params, RecurrentState* state);
-
-/// x / sqrt(mean of x^2 over the last dimension + eps) * weight, computed in float32 at least.
-torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps);
+/// Causal linear attention of [B, H, L, D], which starts from the state and updates it unless it is null.
+at::Tensor recurrent_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                               LinearAttentionParams params, RecurrentState* state);
 
 }  // namespace attend::nn

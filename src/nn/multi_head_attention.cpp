@@ -11,8 +11,8 @@
 #include "core/checks.h"
 #include "core/mask_node.h"
 #include "nn/checks.h"
+#include "nn/l2_norm.h"
 #include "nn/onednn_linear.h"
-#include "nn/unit.h"
 
 namespace attend::nn {
 namespace {
@@ -137,7 +137,7 @@ Heads project_all(const MultiHeadAttentionImpl& module, const torch::Tensor& que
 /// The query times its head's temperature, so that the scores need no other scale.
 torch::Tensor unit_query(const MultiHeadAttentionImpl& module, const torch::Tensor& query) {
   const auto scale = module.logit_scale.clamp_max(kLargestLogitScale).exp().view({-1, 1, 1});
-  return unit(query, kUnitEps) * scale.to(query.scalar_type());
+  return l2_norm(query, kUnitEps) * scale.to(query.scalar_type());
 }
 
 // ---- masks
@@ -188,7 +188,7 @@ Mask own_mask(const MultiHeadAttentionOptions& options, const MultiHeadAttention
   const bool is_causal = options.is_causal() || inputs.is_causal;
   const Mask causal = is_causal && !appends ? attend::causal() : Mask();
   const bool is_bounded = window.left >= 0 || (window.right >= 0 && !appends);
-  const bool is_seen_to = appends && inputs.cache->options().window == window.left + 1;
+  const bool is_seen_to = appends && inputs.cache->options().window() == window.left + 1;
   return is_bounded && !is_seen_to ? causal & attend::window(window.left, window.right) : causal;
 }
 
@@ -205,7 +205,7 @@ ScoreMod own_score_mod(const MultiHeadAttentionImpl& module, at::Device device) 
 }
 
 void check_cache(const MultiHeadAttentionOptions& options, const KVCache& cache) {
-  const int64_t window = cache.options().window, needed = options.window().left + 1;
+  const int64_t window = cache.options().window(), needed = options.window().left + 1;
   if (window > 0 && (needed == 0 || needed > window)) {
     fail(kMultiHeadAttention, "cache",
          needed == 0 ? std::string("one without a window") : c10::str("a window of at least ", needed),
@@ -216,14 +216,18 @@ void check_cache(const MultiHeadAttentionOptions& options, const KVCache& cache)
 /// `projected`: queries or keys of the call, [B, H, L, D].
 void check_fits(const MultiHeadAttentionOptions& options, const KVCache& cache,
                 const torch::Tensor& projected) {
-  const auto& of = cache.options();
+  const auto& layout = cache.options();
   const int64_t batch = projected.size(0), heads = options.num_kv_heads(), head_dim = options.head_dim();
-  if (of.batch == batch && of.num_kv_heads == heads && of.head_dim == head_dim && of.value_dim == head_dim)
+  if (layout.batch() == batch && layout.num_kv_heads() == heads && layout.head_dim() == head_dim &&
+      layout.value_head_dim() == head_dim) {
     return;
-  const auto values =
-      of.value_dim == of.head_dim ? std::string() : c10::str(" (values of ", of.value_dim, ")");
+  }
+  const auto values = layout.value_head_dim() == layout.head_dim()
+                          ? std::string()
+                          : c10::str(" (values of ", layout.value_head_dim(), ")");
   fail(kMultiHeadAttention, "cache", c10::str("one of batch ", batch, ", ", heads, " heads of ", head_dim),
-       c10::str("batch ", of.batch, ", ", of.num_kv_heads, " heads of ", of.head_dim, values));
+       c10::str("batch ", layout.batch(), ", ", layout.num_kv_heads(), " heads of ", layout.head_dim(),
+                values));
 }
 
 // ---- a call
@@ -266,7 +270,7 @@ void read_and_append(const MultiHeadAttentionImpl& module, const MultiHeadAttent
   if (inputs.cache != nullptr) check_fits(module.options, *inputs.cache, heads.key);
   if (module.options.qk_norm()) {
     heads.query = unit_query(module, heads.query);
-    heads.key = unit(heads.key, kUnitEps);
+    heads.key = l2_norm(heads.key, kUnitEps);
   }
   if (const auto& params = module.options.rotary()) {
     const int64_t queries = heads.query.size(2), keys = heads.key.size(2);
@@ -314,8 +318,8 @@ ScoreShape score_shape(const MultiHeadAttentionImpl& module, const torch::Tensor
                        const torch::Tensor& key, const MultiHeadAttentionInputs& inputs) {
   const auto* const cache = inputs.cache;
   const int64_t queries = query.size(-2), keys = cache == nullptr ? key.size(-2)
-                                                 : inputs.appends ? cache->keys(queries, inputs.counts)
-                                                                  : cache->keys(0);
+                                                 : inputs.appends ? cache->num_keys(queries, inputs.counts)
+                                                                  : cache->num_keys(0);
   return {query.dim() == 3 ? query.size(0) : 1, module.options.num_heads(), queries, keys};
 }
 
@@ -447,12 +451,11 @@ std::tuple<torch::Tensor, torch::Tensor> MultiHeadAttentionImpl::forward_with_we
 KVCache MultiHeadAttentionImpl::make_cache(int64_t batch, int64_t capacity) const {
   const int64_t window = options.window().left + 1;
   const bool forgets = window > 0 && window < capacity;
-  return KVCache({.batch = batch,
-                  .num_kv_heads = options.num_kv_heads(),
-                  .head_dim = options.head_dim(),
-                  .capacity = forgets ? window : capacity,
-                  .window = forgets ? window : 0,
-                  .tensors = out_proj->weight.options().requires_grad(false)});
+  return KVCache(KVCacheOptions(options.num_kv_heads(), options.head_dim())
+                     .batch(batch)
+                     .capacity(forgets ? window : capacity)
+                     .window(forgets ? window : 0)
+                     .options(out_proj->weight.options().requires_grad(false)));
 }
 
 void MultiHeadAttentionImpl::append(KVCache& cache, const torch::Tensor& key,
@@ -463,7 +466,7 @@ void MultiHeadAttentionImpl::append(KVCache& cache, const torch::Tensor& key,
   check_input(kMultiHeadAttention, "value", value, options.vdim(), {"key", key}, out_proj->weight);
   auto heads = project_key_value(*this, key, value);
   check_fits(options, cache, heads.key);
-  if (options.qk_norm()) heads.key = unit(heads.key, kUnitEps);
+  if (options.qk_norm()) heads.key = l2_norm(heads.key, kUnitEps);
   if (const auto& params = options.rotary()) {
     heads.key = rotary(heads.key, *params, cache.positions(heads.key.size(2), counts));
   }

@@ -102,7 +102,7 @@ void check_room(const TransformerStackOptions& options, const torch::Tensor& src
                 const std::vector<KVCache>& caches) {
   if (!src.defined() || src.dim() < 2) return;  // which a layer refuses
   const bool is_other = src.dim() == 3 && !options.layer().batch_first();
-  for (const auto& cache : caches) cache.keys(is_other ? src.size(0) : src.size(-2), counts);
+  for (const auto& cache : caches) cache.num_keys(is_other ? src.size(0) : src.size(-2), counts);
 }
 
 /// `inputs`, with a layer's cache.
@@ -113,31 +113,6 @@ MultiHeadAttentionInputs with_cache(MultiHeadAttentionInputs inputs, KVCache& ca
 }
 
 }  // namespace
-
-// ---- the cache
-
-void TransformerCache::truncate(int64_t length) {
-  for (const auto& state : recurrent) {
-    if (length != 0 && length != state.length) {
-      fail("nn::TransformerCache", "length",
-           c10::str("0 or ", state.length, ", what a mixer read: it can't be taken back in part"),
-           c10::str(length));
-    }
-  }
-  for (auto& cache : self) cache.truncate(length);
-  if (length != 0) return;
-  for (auto& state : recurrent) state = {};
-}
-
-void TransformerCache::select(const torch::Tensor& sequences) {
-  for (auto* caches : {&self, &memory}) {
-    for (auto& cache : *caches) cache.select(sequences);
-  }
-  for (auto& state : recurrent) state.select(sequences);
-  auto& mask = memory_key_padding_mask;
-  const bool is_of_one = mask.defined() && mask.dim() == 1;  // of a memory without a batch
-  if (mask.defined() && !is_of_one) mask = mask.index_select(0, sequences.to(mask.device()));
-}
 
 // ---- the encoder
 

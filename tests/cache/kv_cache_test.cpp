@@ -1,6 +1,11 @@
-// The cache against loops that keep each sequence's tokens in a list and attend to them alone.
+// The cache is compared with a list of tokens for each sequence, to which naive attention is applied.
 #include <attend/attention.h>
 #include <attend/kv_cache.h>
+#include <c10/core/Allocator.h>
+#include <c10/core/CPUAllocator.h>
+
+#include <new>
+#include <type_traits>
 
 #include "naive_attention.h"
 #include "support.h"
@@ -10,9 +15,11 @@ namespace {
 
 constexpr int64_t kHeads = 4, kKvHeads = 2, kDim = 3, kValueDim = 5;
 
+static_assert(!std::is_copy_constructible_v<KVCache> && std::is_nothrow_move_constructible_v<KVCache>);
+
 class KVCacheTest : public ::testing::Test {
  protected:
-  /// Memory that was never written holds NaN.
+  /// Fills uninitialised memory with NaN.
   void SetUp() override {
     torch::manual_seed(0);
     at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
@@ -20,14 +27,13 @@ class KVCacheTest : public ::testing::Test {
   void TearDown() override { at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false); }
 };
 
-KVCacheOptions options_of(int64_t batch, int64_t capacity, int64_t window = 0) {
-  return {.batch = batch,
-          .num_kv_heads = kKvHeads,
-          .head_dim = kDim,
-          .value_dim = kValueDim,
-          .capacity = capacity,
-          .window = window,
-          .tensors = torch::kDouble};
+KVCacheOptions cache_options(int64_t batch, int64_t capacity, int64_t window = 0) {
+  return KVCacheOptions(kKvHeads, kDim)
+      .value_head_dim(kValueDim)
+      .batch(batch)
+      .capacity(capacity)
+      .window(window)
+      .options(torch::kDouble);
 }
 
 /// The tokens of one sequence, [Hkv, L, D].
@@ -43,7 +49,7 @@ struct Sequence {
     key = key.slice(1, 0, length);
     value = value.slice(1, 0, length);
   }
-  /// Attention of its last tokens to all that they see; query: [H, L, D].
+  /// Causal attention of the last tokens within the window; query [H, L, D].
   torch::Tensor attend_to(const torch::Tensor& query, int64_t window) const {
     NaiveAttention naive{.scale = 1 / std::sqrt(static_cast<double>(kDim))};
     const int64_t offset = key.size(1) - query.size(1);
@@ -55,32 +61,32 @@ struct Sequence {
   }
 };
 
-/// A cache and the lists that it should agree with.
+/// A cache and the sequences that it must agree with.
 struct Sides {
   KVCache cache;
   std::vector<Sequence> sequences;
 
   explicit Sides(const KVCacheOptions& options)
-      : cache(options), sequences(static_cast<size_t>(options.batch)) {}
+      : cache(options), sequences(static_cast<size_t>(options.batch())) {}
 
-  /// Appends random tokens, the last counts[b] of each sequence, and compares what their queries get.
-  void step(int64_t tokens, const std::vector<int64_t>& counts = {}) {
+  /// Appends random tokens, the last lengths[b] of sequence b, and compares their outputs.
+  void step(int64_t tokens, const std::vector<int64_t>& lengths = {}) {
     const auto batch = static_cast<int64_t>(sequences.size());
     const auto key = torch::randn({batch, kKvHeads, tokens, kDim}, torch::kDouble);
     const auto value = torch::randn({batch, kKvHeads, tokens, kValueDim}, torch::kDouble);
     const auto query = torch::randn({batch, kHeads, tokens, kDim}, torch::kDouble);
-    const auto counts_tensor = counts.empty() ? torch::Tensor() : torch::tensor(counts, torch::kLong);
-    const auto positions = cache.positions(tokens, counts_tensor).expand({batch, tokens});
-    const auto entries = cache.append(key, value, counts_tensor);
+    const auto new_lengths = lengths.empty() ? torch::Tensor() : torch::tensor(lengths, torch::kLong);
+    const auto positions = cache.positions(tokens, new_lengths).expand({batch, tokens});
+    const auto entries = cache.append(key, value, new_lengths);
     const auto output = attention(query, entries.key, entries.value, {.mask = entries.mask});
     for (int64_t b = 0; b < batch; ++b) {
       auto& sequence = sequences[static_cast<size_t>(b)];
-      const int64_t own = counts.empty() ? tokens : counts[static_cast<size_t>(b)], first = tokens - own;
+      const int64_t own = lengths.empty() ? tokens : lengths[static_cast<size_t>(b)], first = tokens - own;
       const int64_t length = sequence.key.size(1);
       EXPECT_TRUE(torch::equal(positions[b].slice(0, first), torch::arange(length, length + own)));
       sequence.append(key[b].slice(1, first), value[b].slice(1, first));
       expect_close(output[b].slice(1, first),
-                   sequence.attend_to(query[b].slice(1, first).contiguous(), cache.options().window), 1e-12,
+                   sequence.attend_to(query[b].slice(1, first).contiguous(), cache.options().window()), 1e-12,
                    "sequence " + std::to_string(b));
       EXPECT_EQ(cache.lengths()[b].item<int64_t>(), sequence.key.size(1));
     }
@@ -93,13 +99,13 @@ struct Sides {
   }
 };
 
-TEST_F(KVCacheTest, StepsAttendToAllThatCameBefore) {
-  Sides sides(options_of(2, 20));
+TEST_F(KVCacheTest, StepsAttendToAllEarlierTokens) {
+  Sides sides(cache_options(2, 20));
   for (const int64_t tokens : {3, 1, 1, 5, 0, 1, 9}) sides.step(tokens);
 }
 
 TEST_F(KVCacheTest, AppendsInPlace) {
-  KVCache cache(options_of(1, 8));
+  KVCache cache(cache_options(1, 8));
   const auto append = [&] {
     return cache.append(torch::ones({1, kKvHeads, 1, kDim}, torch::kDouble),
                         torch::ones({1, kKvHeads, 1, kValueDim}, torch::kDouble));
@@ -107,22 +113,22 @@ TEST_F(KVCacheTest, AppendsInPlace) {
   const auto first = append(), second = append();
   EXPECT_EQ(first.key.data_ptr(), second.key.data_ptr());
   EXPECT_EQ(first.value.data_ptr(), second.value.data_ptr());
-  EXPECT_FALSE(second.mask.defined());  // nothing to hide from a single new token
+  EXPECT_FALSE(second.mask.defined());  // a single new token attends to all
 }
 
-TEST_F(KVCacheTest, SequencesMayDifferInLength) {
-  Sides sides(options_of(3, 30));
+TEST_F(KVCacheTest, SequencesDifferInLength) {
+  Sides sides(cache_options(3, 30));
   sides.step(5, {5, 2, 0});  // prompts
   sides.step(1);
-  sides.step(2, {0, 2, 1});  // some go on, and one catches up
+  sides.step(2, {0, 2, 1});  // only some continue
   sides.step(4, {1, 4, 4});
   sides.step(1);
   sides.step(8, {0, 0, 8});  // the shortest becomes the longest
   sides.step(1);
 }
 
-TEST_F(KVCacheTest, TakesBackToALength) {
-  Sides sides(options_of(3, 12));
+TEST_F(KVCacheTest, TruncatesToALength) {
+  Sides sides(cache_options(3, 12));
   sides.step(6);
   sides.truncate({4, 4, 4});
   sides.step(3);
@@ -135,8 +141,8 @@ TEST_F(KVCacheTest, TakesBackToALength) {
   sides.step(1);
 }
 
-TEST_F(KVCacheTest, StartsAgainAfterAReset) {
-  Sides sides(options_of(2, 4));
+TEST_F(KVCacheTest, ResetRemovesAllTokens) {
+  Sides sides(cache_options(2, 4));
   sides.step(4, {4, 2});
   sides.cache.reset();
   sides.sequences.assign(2, {});
@@ -144,53 +150,51 @@ TEST_F(KVCacheTest, StartsAgainAfterAReset) {
   sides.step(1);
 }
 
-TEST_F(KVCacheTest, WhatWasForgottenIsNotRead) {
+TEST_F(KVCacheTest, RemovedTokensAreNotRead) {
   for (const bool resets : {true, false}) {
-    KVCache cache(options_of(2, 8));
-    const auto tokens = [](int64_t count, double value) {
-      return torch::full({2, kKvHeads, count, kDim}, value, torch::kDouble);
+    KVCache cache(cache_options(2, 8));
+    const auto keys = [](double fill) { return torch::full({2, kKvHeads, 4, kDim}, fill, torch::kDouble); };
+    const auto values = [](double fill) {
+      return torch::full({2, kKvHeads, 4, kValueDim}, fill, torch::kDouble);
     };
-    const auto values = [](int64_t count, double value) {
-      return torch::full({2, kKvHeads, count, kValueDim}, value, torch::kDouble);
-    };
-    cache.append(tokens(4, NAN), values(4, NAN));
+    cache.append(keys(NAN), values(NAN));
     if (resets) cache.reset();
     if (!resets) cache.truncate(0);
-    const auto entries = cache.append(tokens(4, 1), values(4, 1), torch::tensor({4, 2}));
+    const auto entries = cache.append(keys(1), values(1), torch::tensor({4, 2}));
     const auto query = torch::ones({2, kHeads, 4, kDim}, torch::kDouble);
     const auto output = attention(query, entries.key, entries.value, {.mask = entries.mask});
     EXPECT_FALSE(output.isnan().any().item<bool>());
   }
 }
 
-TEST_F(KVCacheTest, TellsHowManyKeysAnAppendGives) {
+TEST_F(KVCacheTest, NumKeysIsThatOfTheNextAppend) {
   for (const int64_t window : {0, 3}) {
-    KVCache cache(options_of(2, window == 0 ? 40 : 4, window));
+    KVCache cache(cache_options(2, window == 0 ? 40 : 4, window));
     for (const int64_t tokens : {1, 2, 1, 7, 1, 1, 3}) {
-      const auto counts = torch::tensor({tokens, tokens - 1});
-      const int64_t keys = cache.keys(tokens, counts);
+      const auto lengths = torch::tensor({tokens, tokens - 1});
+      const int64_t keys = cache.num_keys(tokens, lengths);
       EXPECT_EQ(cache
                     .append(torch::randn({2, kKvHeads, tokens, kDim}, torch::kDouble),
-                            torch::randn({2, kKvHeads, tokens, kValueDim}, torch::kDouble), counts)
+                            torch::randn({2, kKvHeads, tokens, kValueDim}, torch::kDouble), lengths)
                     .key.size(2),
                 keys);
-      EXPECT_EQ(cache.entries().key.size(2), cache.keys(0));
+      EXPECT_EQ(cache.entries().key.size(2), cache.num_keys(0));
     }
   }
 }
 
-TEST_F(KVCacheTest, AWindowForgetsWhatIsPast) {
+TEST_F(KVCacheTest, AWindowDropsOldTokens) {
   for (const int64_t capacity : {4, 7}) {
-    Sides sides(options_of(2, capacity, /*window=*/4));
+    Sides sides(cache_options(2, capacity, /*window=*/4));
     for (int n = 0; n < 30; ++n) sides.step(1);
-    for (const int64_t tokens : {2, 5, 3, 20, 1, 8, 1}) sides.step(tokens);  // 20 and 8 never fit
+    for (const int64_t tokens : {2, 5, 3, 20, 1, 8, 1}) sides.step(tokens);  // 20 and 8 exceed the slots
     EXPECT_EQ(sides.cache.lengths()[0].item<int64_t>(), 70);
     sides.step(1);
   }
 }
 
 TEST_F(KVCacheTest, AWindowServesSequencesOfDifferentLengths) {
-  Sides sides(options_of(3, 6, /*window=*/4));
+  Sides sides(cache_options(3, 6, /*window=*/4));
   sides.step(9, {9, 2, 0});
   for (int n = 0; n < 20; ++n) {
     sides.step(2, {n % 3, 2, 1});
@@ -200,8 +204,8 @@ TEST_F(KVCacheTest, AWindowServesSequencesOfDifferentLengths) {
   sides.step(1);
 }
 
-TEST_F(KVCacheTest, AWindowTakesBackWhatItsCapacityKeeps) {
-  Sides sides(options_of(2, /*capacity=*/10, /*window=*/4));
+TEST_F(KVCacheTest, AWindowTruncatesWithinItsCapacity) {
+  Sides sides(cache_options(2, /*capacity=*/10, /*window=*/4));
   for (int n = 0; n < 60; ++n) {
     sides.step(3);
     const auto lengths = sides.cache.lengths();
@@ -211,7 +215,7 @@ TEST_F(KVCacheTest, AWindowTakesBackWhatItsCapacityKeeps) {
 }
 
 TEST_F(KVCacheTest, SelectsSequences) {
-  Sides sides(options_of(3, 20));
+  Sides sides(cache_options(3, 20));
   sides.step(5, {5, 2, 3});
   const auto select = [&](const std::vector<int64_t>& chosen) {
     sides.cache.select(torch::tensor(chosen, torch::kLong));
@@ -221,14 +225,14 @@ TEST_F(KVCacheTest, SelectsSequences) {
   };
   select({1, 1, 0});
   sides.step(2);
-  select({1, 0});  // the longest goes
+  select({1, 0});  // without the longest
   sides.step(1);
   select({0, 0, 1, 1, 0});
   sides.step(3, {1, 2, 3, 0, 1});
 }
 
-TEST_F(KVCacheTest, EntriesAreSeenByOtherQueries) {
-  KVCache cache(options_of(2, 20));
+TEST_F(KVCacheTest, EntriesServeQueriesOfAnotherSequence) {
+  KVCache cache(cache_options(2, 20));
   const auto key = torch::randn({2, kKvHeads, 6, kDim}, torch::kDouble),
              value = torch::randn({2, kKvHeads, 6, kValueDim}, torch::kDouble);
   cache.append(key, value, torch::tensor({6, 4}));
@@ -242,26 +246,120 @@ TEST_F(KVCacheTest, EntriesAreSeenByOtherQueries) {
                1e-14);
 }
 
-TEST_F(KVCacheTest, IsNoPartOfAGraph) {
-  KVCache cache(options_of(1, 4));
+TEST_F(KVCacheTest, RefusesInputsThatRequireAGradient) {
+  KVCache cache(cache_options(1, 4));
   const auto key = torch::ones({1, kKvHeads, 1, kDim}, torch::kDouble).requires_grad_();
   const auto value = torch::ones({1, kKvHeads, 1, kValueDim}, torch::kDouble);
-  EXPECT_EQ(error_of([&] { cache.append(key, value); }),
-            "attend::KVCache: key: expected no gradients to be recorded (torch::NoGradGuard), as none flow "
-            "through a cache, got one that requires them");
+  EXPECT_EQ(
+      error_of([&] { cache.append(key, value); }),
+      "attend::KVCache: key: expected a tensor without gradient, as the cache is not differentiable (use "
+      "torch::NoGradGuard), got one that requires a gradient");
   const auto scaled = value.clone().requires_grad_() * 2;
-  EXPECT_EQ(error_of([&] { cache.append(key.detach(), scaled); }),
-            "attend::KVCache: value: expected no gradients to be recorded (torch::NoGradGuard), as none flow "
-            "through a cache, got one that requires them");
+  EXPECT_EQ(
+      error_of([&] { cache.append(key.detach(), scaled); }),
+      "attend::KVCache: value: expected a tensor without gradient, as the cache is not differentiable (use "
+      "torch::NoGradGuard), got one that requires a gradient");
   EXPECT_EQ(cache.lengths().item<int64_t>(), 0);
   const torch::NoGradGuard no_grad;
   EXPECT_FALSE(cache.append(key, scaled).key.requires_grad());
 }
 
+TEST_F(KVCacheTest, ACloneIsIndependent) {
+  for (const int64_t window : {0, 4}) {
+    Sides sides(cache_options(2, window == 0 ? 40 : 6, window));
+    sides.step(5, {5, 3});
+    Sides copy(cache_options(2, 1));
+    copy.cache = sides.cache.clone();
+    copy.sequences = sides.sequences;
+    for (const int64_t tokens : {1, 2, 1}) sides.step(tokens);
+    for (const int64_t tokens : {1, 3, 1}) copy.step(tokens);
+    sides.step(1);
+  }
+}
+
+TEST_F(KVCacheTest, AppendsItsOwnEntries) {
+  KVCache cache(cache_options(2, 20));
+  const auto key = torch::randn({2, kKvHeads, 4, kDim}, torch::kDouble),
+             value = torch::randn({2, kKvHeads, 4, kValueDim}, torch::kDouble);
+  auto entries = cache.append(key, value);
+  entries = cache.append(entries.key, entries.value, torch::tensor({4, 3}));
+  EXPECT_TRUE(torch::equal(entries.key[0], torch::cat({key[0], key[0]}, 1)));
+  EXPECT_TRUE(torch::equal(entries.key[1].slice(1, 1), torch::cat({key[1], key[1].slice(1, 1)}, 1)));
+  EXPECT_TRUE(torch::equal(entries.value[1].slice(1, 1), torch::cat({value[1], value[1].slice(1, 1)}, 1)));
+}
+
+/// While it lives, the allocator of the CPU fails after `successes` allocations.
+class FailingAllocator : public c10::Allocator {
+ public:
+  explicit FailingAllocator(int64_t successes) : successes_(successes), allocator_(c10::GetCPUAllocator()) {
+    c10::SetCPUAllocator(this);
+  }
+  ~FailingAllocator() override { c10::SetCPUAllocator(allocator_); }
+  FailingAllocator(const FailingAllocator&) = delete;
+  FailingAllocator& operator=(const FailingAllocator&) = delete;
+
+  c10::DataPtr allocate(size_t bytes) override {
+    if (successes_-- == 0) throw std::bad_alloc();
+    return allocator_->allocate(bytes);
+  }
+  void copy_data(void* destination, const void* source, size_t bytes) const override {
+    default_copy_data(destination, source, bytes);
+  }
+
+ private:
+  int64_t successes_;
+  c10::Allocator* allocator_;
+};
+
+/// Calls `change` with an allocator that fails at the first, second, ... allocation, until the call succeeds.
+/// After each failure the cache must be as before.
+template <typename Change>
+void expect_unchanged_by_failures(KVCache& cache, Change change) {
+  const auto before = cache.clone();
+  for (int64_t successes = 0;; ++successes) {
+    bool has_failed = false;
+    try {
+      const FailingAllocator allocator(successes);
+      change();
+    } catch (const std::bad_alloc&) {
+      has_failed = true;
+    }
+    if (!has_failed) {
+      EXPECT_GT(successes, 0);
+      return;
+    }
+    const auto entries = cache.entries(), expected = before.entries();
+    EXPECT_TRUE(torch::equal(cache.lengths(), before.lengths())) << successes;
+    EXPECT_TRUE(torch::equal(entries.key, expected.key)) << successes;
+    EXPECT_TRUE(torch::equal(entries.value, expected.value)) << successes;
+    EXPECT_EQ(cache.options().batch(), before.options().batch());
+  }
+}
+
+TEST_F(KVCacheTest, AFailedAllocationLeavesTheCacheUnchanged) {
+  for (const int64_t window : {0, 4}) {
+    KVCache cache(cache_options(3, window == 0 ? 40 : 6, window));
+    const auto append = [&](int64_t tokens, const torch::Tensor& lengths) {
+      const auto key = torch::randn({3, kKvHeads, tokens, kDim}, torch::kDouble),
+                 value = torch::randn({3, kKvHeads, tokens, kValueDim}, torch::kDouble);
+      expect_unchanged_by_failures(cache, [&] { cache.append(key, value, lengths); });
+    };
+    append(7, torch::tensor({7, 4, 6}));
+    append(2, torch::tensor({0, 2, 1}));
+    append(14, torch::tensor({14, 3, 9}));  // more than the slots of the window
+    append(1, torch::tensor({0, 1, 1}));
+    const auto shorter = cache.lengths() - torch::tensor({2, 0, 1});
+    expect_unchanged_by_failures(cache, [&] { cache.truncate(shorter); });
+    for (const auto& sequences : {torch::tensor({1, 2, 2}), torch::tensor({2, 0})}) {
+      expect_unchanged_by_failures(cache, [&] { cache.select(sequences); });
+    }
+  }
+}
+
 TEST_F(KVCacheTest, ErrorsNameTheArgument) {
   const auto key = torch::ones({2, kKvHeads, 3, kDim}, torch::kDouble),
              value = torch::ones({2, kKvHeads, 3, kValueDim}, torch::kDouble);
-  KVCache cache(options_of(2, 5));
+  KVCache cache(cache_options(2, 5));
   cache.append(key, value, torch::tensor({1, 3}));
   EXPECT_EQ(error_of([&] { cache.append(key, value); }),
             "attend::KVCache: key: expected at most 2 more tokens, of a capacity of 5 (3 are used), got 3");
@@ -272,28 +370,28 @@ TEST_F(KVCacheTest, ErrorsNameTheArgument) {
   EXPECT_EQ(error_of([&] { cache.append(key, value.slice(2, 1)); }),
             "attend::KVCache: value: expected float64 [2, 2, 3, 5] on cpu, got float64 [2, 2, 2, 5]");
   EXPECT_EQ(error_of([&] { cache.append(key, value, torch::tensor({4, 0})); }),
-            "attend::KVCache: counts: expected 0 ... 3, the number of tokens, got 4 for sequence 0");
+            "attend::KVCache: lengths: expected 0 ... 3, the number of tokens, got 4 for sequence 0");
   EXPECT_EQ(error_of([&] { cache.append(key, value, torch::tensor({1})); }),
-            "attend::KVCache: counts: expected int64 [2], got int64 [1]");
+            "attend::KVCache: lengths: expected int64 [2], got int64 [1]");
   EXPECT_EQ(error_of([&] { cache.truncate(2); }),
             "attend::KVCache: lengths: expected 0 ... 1, the length of the sequence, got 2 for sequence 0");
   EXPECT_EQ(error_of([&] { cache.truncate(-1); }),
             "attend::KVCache: lengths: expected 0 ... 1, the length of the sequence, got -1 for sequence 0");
   EXPECT_EQ(error_of([&] { cache.select(torch::tensor({0, 2})); }),
-            "attend::KVCache: sequences: expected numbers in 0 ... 1, got 2");
-  EXPECT_EQ(cache.lengths()[1].item<int64_t>(), 3);  // nothing of that changed it
-  KVCache window(options_of(1, 4, 4));
+            "attend::KVCache: sequences: expected indices in 0 ... 1, got 2");
+  EXPECT_EQ(cache.lengths()[1].item<int64_t>(), 3);  // unchanged by the errors
+  KVCache window(cache_options(1, 4, 4));
   for (int n = 0; n < 4; ++n) window.append(key.slice(0, 1), value.slice(0, 1));
   EXPECT_EQ(
       error_of([&] { window.truncate(2); }),
-      "attend::KVCache: lengths: expected at least 9, whose window is still kept, got 2 for sequence 0");
-  EXPECT_EQ(error_of([] { KVCache(options_of(1, 3, 4)); }),
+      "attend::KVCache: lengths: expected at least 9, whose window is still stored, got 2 for sequence 0");
+  EXPECT_EQ(error_of([] { KVCache(cache_options(1, 3, 4)); }),
             "attend::KVCache: capacity: expected at least 4, got 3");
-  EXPECT_EQ(error_of([] { KVCache(options_of(1, 0)); }),
+  EXPECT_EQ(error_of([] { KVCache(cache_options(1, 0)); }),
             "attend::KVCache: capacity: expected at least 1, got 0");
   EXPECT_EQ(
-      error_of([] { KVCache({.tensors = torch::kLong}); }),
-      "attend::KVCache: tensors: expected dtype float64, float32, bfloat16 or float16, got int64 [1, 1, "
+      error_of([] { KVCache(KVCacheOptions(1, 64).options(torch::kLong)); }),
+      "attend::KVCache: options: expected dtype float64, float32, bfloat16 or float16, got int64 [1, 1, "
       "2048, 64]");
 }
 

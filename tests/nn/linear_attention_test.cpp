@@ -1,6 +1,9 @@
-// The mixers of linear attention against their papers' formulas written out, and part by part against the
-// whole.
+// The mixers of linear attention are compared with the equations of their papers, and sequences in parts with
+// whole ones.
+#include <attend/nn/gated_delta_net.h>
+#include <attend/nn/gated_linear_attention.h>
 #include <attend/nn/linear_attention.h>
+#include <attend/nn/retention.h>
 #include <attend/nn/transformer.h>
 
 #include <sstream>
@@ -26,7 +29,7 @@ torch::Tensor sigmoid_of(const torch::Tensor& x) { return 1 / (1 + torch::exp(-x
 torch::Tensor root_mean_square(const torch::Tensor& x) { return (x.square().mean(-1, true) + 1e-5).sqrt(); }
 
 template <typename Module>
-Module of_doubles(Module module) {
+Module in_float64(Module module) {
   module->to(torch::kDouble);
   return module;
 }
@@ -37,12 +40,12 @@ class Mixers : public ::testing::Test {
   torch::Tensor x = torch::randn({2, 9, kWidth}, torch::kDouble);
 };
 
-// ---- the papers' definitions
+// ---- Equations
 
-TEST_F(Mixers, LinearAttentionIsItsFormula) {
+TEST_F(Mixers, LinearAttentionFollowsItsEquation) {
   for (const bool is_causal : {true, false}) {
-    auto module = of_doubles(nn::LinearAttention(
-        nn::LinearAttentionOptions(kWidth, kHeads).head_v_dim(5).is_causal(is_causal).bias(true)));
+    auto module = in_float64(nn::LinearAttention(
+        nn::LinearAttentionOptions(kWidth, kHeads).value_head_dim(5).is_causal(is_causal).bias(true)));
     const auto phi = [](const torch::Tensor& y) { return torch::where(y > 0, y + 1, y.exp()); };
     const NaiveLinearAttention naive{.normalize = true, .is_causal = is_causal};
     const auto expected = naive(phi(heads_of(module->q_proj(x))), phi(heads_of(module->k_proj(x))),
@@ -52,7 +55,7 @@ TEST_F(Mixers, LinearAttentionIsItsFormula) {
   }
 }
 
-TEST_F(Mixers, LinearAttentionWithRandomFeaturesHasAProjection) {
+TEST_F(Mixers, RandomFeaturesAddAProjection) {
   auto module = nn::LinearAttention(
       nn::LinearAttentionOptions(kWidth, kHeads).feature_map(FeatureMap::random_features).num_features(7));
   EXPECT_EQ(module->projection.sizes(), at::IntArrayRef({7, 6}));
@@ -60,7 +63,7 @@ TEST_F(Mixers, LinearAttentionWithRandomFeaturesHasAProjection) {
   EXPECT_EQ(module(x.to(torch::kFloat)).sizes(), x.sizes());
 }
 
-/// Channels i and i + 3 of the six of a head, turned by position * 10000^(-i / 3).
+/// Rotates the pair of channels i and i + 3, of six, by the angle position * 10000^(-i / 3).
 torch::Tensor rotated(const torch::Tensor& heads) {
   const auto frequency = torch::pow(10000, -torch::arange(3, torch::kDouble) / 3);
   const auto angle = torch::arange(heads.size(2), torch::kDouble).unsqueeze(-1) * frequency;
@@ -70,8 +73,8 @@ torch::Tensor rotated(const torch::Tensor& heads) {
       -1);
 }
 
-TEST_F(Mixers, RetentionIsItsFormula) {
-  auto module = of_doubles(nn::Retention(kWidth, kHeads));
+TEST_F(Mixers, RetentionFollowsItsEquation) {
+  auto module = in_float64(nn::Retention(kWidth, kHeads));
   const auto gamma = torch::tensor({1 - 1.0 / 32, 1 - 1.0 / 64}, torch::kDouble);
   const NaiveLinearAttention naive{.scale = 1 / std::sqrt(6.0),
                                    .decay = gamma.view({1, 2, 1, 1}).expand({2, 2, 9, 6})};
@@ -83,8 +86,8 @@ TEST_F(Mixers, RetentionIsItsFormula) {
   expect_close(module(x), expected, 1e-11);
 }
 
-TEST_F(Mixers, GatedLinearAttentionIsItsFormula) {
-  auto module = of_doubles(nn::GatedLinearAttention(kWidth, kHeads));
+TEST_F(Mixers, GatedLinearAttentionFollowsItsEquation) {
+  auto module = in_float64(nn::GatedLinearAttention(kWidth, kHeads));
   torch::NoGradGuard no_grad;
   module->g_norm_weight.uniform_();
   const auto gate = sigmoid_of(module->gk_proj_up(module->gk_proj_down(x)));
@@ -107,8 +110,8 @@ torch::Tensor convolved(const torch::Tensor& projected, const torch::Tensor& wei
   return silu_of(sum);
 }
 
-TEST_F(Mixers, GatedDeltaNetIsItsFormula) {
-  auto module = of_doubles(nn::GatedDeltaNet(kWidth, kHeads));
+TEST_F(Mixers, GatedDeltaNetFollowsItsEquation) {
+  auto module = in_float64(nn::GatedDeltaNet(kWidth, kHeads));
   torch::NoGradGuard no_grad;
   module->o_norm_weight.uniform_();
   const auto unit = [](const torch::Tensor& y) { return y / (y.square().sum(-1, true) + 1e-6).sqrt(); };
@@ -124,51 +127,73 @@ TEST_F(Mixers, GatedDeltaNetIsItsFormula) {
   expect_close(module(x), module->o_proj(silu_of(module->g_proj(x)) * flat(normed)), 1e-11);
 }
 
-// ---- states
+// ---- States
 
-/// A sequence in one, in two parts split anywhere, and token by token.
+/// Compares a whole sequence with every split into two parts, and with single tokens.
 template <typename Module>
-void expect_parts_are_the_whole(Module module, const torch::Tensor& x) {
+void expect_parts_equal_whole(Module module, const torch::Tensor& x) {
   const auto whole = module(x);
   for (int64_t at = 0; at <= x.size(1); ++at) {
-    nn::RecurrentState state;
+    RecurrentState state;
     const auto first = module(x.slice(1, 0, at), &state), second = module(x.slice(1, at), &state);
     expect_close(torch::cat({first, second}, 1), whole, 1e-11, c10::str("split at ", at));
     EXPECT_EQ(state.length, x.size(1));
   }
   const torch::NoGradGuard no_grad;
-  nn::RecurrentState state;
+  RecurrentState state;
   std::vector<torch::Tensor> tokens;
   for (const auto& token : x.split(1, 1)) tokens.push_back(module(token, &state));
   expect_close(torch::cat(tokens, 1), whole, 1e-11, "token by token");
 }
 
-TEST_F(Mixers, PartsAreTheWhole) {
+TEST_F(Mixers, PartsEqualTheWhole) {
   const nn::LinearAttentionOptions options(kWidth, kHeads);
-  expect_parts_are_the_whole(of_doubles(nn::LinearAttention(options)), x);
-  expect_parts_are_the_whole(of_doubles(nn::LinearAttention(nn::LinearAttentionOptions(options).feature_map(
-                                 FeatureMap::random_features))),
-                             x);
-  expect_parts_are_the_whole(of_doubles(nn::Retention(kWidth, kHeads)), x);
-  expect_parts_are_the_whole(of_doubles(nn::GatedLinearAttention(kWidth, kHeads)), x);
-  expect_parts_are_the_whole(of_doubles(nn::GatedDeltaNet(kWidth, kHeads)), x);
-  expect_parts_are_the_whole(
-      of_doubles(nn::GatedDeltaNet(nn::GatedDeltaNetOptions(kWidth, kHeads).conv_size(1))), x);
+  expect_parts_equal_whole(in_float64(nn::LinearAttention(options)), x);
+  expect_parts_equal_whole(in_float64(nn::LinearAttention(
+                               nn::LinearAttentionOptions(options).feature_map(FeatureMap::random_features))),
+                           x);
+  expect_parts_equal_whole(in_float64(nn::Retention(kWidth, kHeads)), x);
+  expect_parts_equal_whole(in_float64(nn::GatedLinearAttention(kWidth, kHeads)), x);
+  expect_parts_equal_whole(in_float64(nn::GatedDeltaNet(kWidth, kHeads)), x);
+  expect_parts_equal_whole(
+      in_float64(nn::GatedDeltaNet(nn::GatedDeltaNetOptions(kWidth, kHeads).conv_size(1))), x);
 }
 
-TEST_F(Mixers, ATokenLeavesTheStateWhereItIs) {
+/// A snapshot continues from where it was taken, whatever the original reads next.
+template <typename Module>
+void expect_snapshots_are_independent(Module module, const torch::Tensor& x) {
   const torch::NoGradGuard no_grad;
-  auto module = of_doubles(nn::Retention(kWidth, kHeads));
-  nn::RecurrentState state;
+  for (const int64_t tokens : {1, 4}) {
+    RecurrentState state;
+    module(x.slice(1, 0, 5), &state);
+    auto snapshot = state.clone();
+    const auto expected = module(x.slice(1, 5, 5 + tokens), &state);
+    EXPECT_EQ(snapshot.length, 5);
+    EXPECT_TRUE(torch::equal(module(x.slice(1, 5, 5 + tokens), &snapshot), expected)) << tokens;
+    EXPECT_TRUE(torch::equal(snapshot.memory, state.memory)) << tokens;
+  }
+}
+
+TEST_F(Mixers, SnapshotsOfAStateAreIndependent) {
+  expect_snapshots_are_independent(in_float64(nn::LinearAttention(kWidth, kHeads)), x);
+  expect_snapshots_are_independent(in_float64(nn::Retention(kWidth, kHeads)), x);
+  expect_snapshots_are_independent(in_float64(nn::GatedLinearAttention(kWidth, kHeads)), x);
+  expect_snapshots_are_independent(in_float64(nn::GatedDeltaNet(kWidth, kHeads)), x);
+}
+
+TEST_F(Mixers, ASingleTokenUpdatesTheMemoryInPlace) {
+  const torch::NoGradGuard no_grad;
+  auto module = in_float64(nn::Retention(kWidth, kHeads));
+  RecurrentState state;
   module(x.slice(1, 0, 5), &state);
   const auto* const memory = state.memory.data_ptr();
   for (int64_t t = 5; t < 9; ++t) module(x.slice(1, t, t + 1), &state);
   EXPECT_EQ(state.memory.data_ptr(), memory);
 }
 
-// ---- in a Transformer
+// ---- Transformers
 
-/// Three to one: three layers with a mixer of their own each, and one of softmax attention.
+/// Three layers with different mixers and one with softmax attention, repeated.
 nn::TransformerEncoder hybrid(int64_t num_layers, bool checkpointing = false) {
   const std::vector<nn::MixerFactory> mixers = {
       nn::as_mixer<nn::GatedDeltaNet>(nn::GatedDeltaNetOptions(kWidth, kHeads)),
@@ -181,11 +206,11 @@ nn::TransformerEncoder hybrid(int64_t num_layers, bool checkpointing = false) {
                          .norm_first(true)
                          .attention(attention);
   torch::manual_seed(1);
-  return of_doubles(nn::TransformerEncoder(
+  return in_float64(nn::TransformerEncoder(
       nn::TransformerStackOptions(layer, num_layers).mixers(mixers).checkpointing(checkpointing)));
 }
 
-TEST_F(Mixers, StandWhereAttentionStandsInAnyPattern) {
+TEST_F(Mixers, ReplaceTheSelfAttentionOfALayer) {
   auto stack = hybrid(5);
   auto expected = x;
   const auto residual = [&](nn::TransformerEncoderLayerImpl& layer, const torch::Tensor& mixed) {
@@ -207,13 +232,13 @@ TEST_F(Mixers, StandWhereAttentionStandsInAnyPattern) {
   EXPECT_TRUE(stack->named_parameters().contains("layers.0.mixer.A_log"));
 }
 
-TEST_F(Mixers, AreNotMoreThanLayers) {
+TEST_F(Mixers, MoreMixersThanLayersAreAnError) {
   EXPECT_EQ(error_of([] { hybrid(3); }),
             "attend::nn::TransformerEncoder: mixers: expected one for each of the 3 layers, or fewer, which "
             "repeat, got 4");
 }
 
-TEST_F(Mixers, StacksDecodeWithThem) {
+TEST_F(Mixers, StacksDecode) {
   const torch::NoGradGuard no_grad;
   auto stack = hybrid(4);
   const auto whole = stack(x);
@@ -229,11 +254,15 @@ TEST_F(Mixers, StacksDecodeWithThem) {
     }
   };
   decode(x, whole);
+  auto snapshot = cache.clone();
+  const auto next = stack(x.slice(1, 6, 7), {}, &cache);
+  EXPECT_TRUE(torch::equal(stack(x.slice(1, 6, 7), {}, &snapshot), next));
+  cache.truncate(0);
+  decode(x, whole);
   cache.truncate(6);
-  EXPECT_EQ(
-      error_of([&] { cache.truncate(5); }),
-      "attend::nn::TransformerCache: length: expected 0 or 6, what a mixer read: it can't be taken back "
-      "in part, got 5");
+  EXPECT_EQ(error_of([&] { cache.truncate(5); }),
+            "attend::TransformerCache: length: expected 0 or 6, the current length: a mixer's state can't be "
+            "truncated, got 5");
   cache.truncate(0);
   decode(x, whole);
   const auto beams = torch::tensor({1, 1, 0});
@@ -246,7 +275,7 @@ TEST_F(Mixers, StacksDecodeWithThem) {
       "attend::nn::TransformerEncoder: cache.recurrent: expected a cache for each of the 3 layers, got 2");
 }
 
-TEST_F(Mixers, StacksTrainSaveAndCloneWithThem) {
+TEST_F(Mixers, StacksTrainSaveAndClone) {
   auto plain = hybrid(4), checkpointed = hybrid(4, true);
   plain(x).square().sum().backward();
   checkpointed(x).square().sum().backward();
@@ -265,28 +294,30 @@ TEST_F(Mixers, StacksTrainSaveAndCloneWithThem) {
   EXPECT_NE(copy->parameters()[0].data_ptr(), plain->parameters()[0].data_ptr());
 }
 
-TEST_F(Mixers, ACallThatFailsLeavesTheState) {
+TEST_F(Mixers, AFailedCallLeavesTheStateUnchanged) {
   const torch::NoGradGuard no_grad;
-  auto retention = of_doubles(nn::Retention(kWidth, kHeads));
-  auto delta_net = of_doubles(nn::GatedDeltaNet(kWidth, kHeads));
-  nn::RecurrentState of_retention, of_delta_net;
-  retention(x, &of_retention);
-  delta_net(x, &of_delta_net);
-  const auto recent = of_delta_net.recent.clone();
+  auto retention = in_float64(nn::Retention(kWidth, kHeads));
+  auto delta_net = in_float64(nn::GatedDeltaNet(kWidth, kHeads));
+  RecurrentState retention_state, delta_net_state;
+  retention(x, &retention_state);
+  delta_net(x, &delta_net_state);
+  const auto recent = delta_net_state.recent.clone();
   for (const int64_t length : {1, 5}) {
     const auto other = torch::randn({3, length, kWidth}, torch::kDouble);
-    EXPECT_EQ(error_of([&] { retention(other, &of_retention); }),
-              "attend::nn::Retention: state: expected a memory of float64 [3, 2, 6, 12], got float64 "
-              "[2, 2, 6, 12]");
-    EXPECT_EQ(error_of([&] { delta_net(other, &of_delta_net); }),
-              "attend::nn::GatedDeltaNet: state: expected a memory of float64 [3, 2, 6, 12], got float64 "
-              "[2, 2, 6, 12]");
+    EXPECT_EQ(
+        error_of([&] { retention(other, &retention_state); }),
+        "attend::nn::Retention: state: expected a tensor `memory` of float64 [3, 2, 6, 12], got float64 "
+        "[2, 2, 6, 12]");
+    EXPECT_EQ(
+        error_of([&] { delta_net(other, &delta_net_state); }),
+        "attend::nn::GatedDeltaNet: state: expected a tensor `memory` of float64 [3, 2, 6, 12], got float64 "
+        "[2, 2, 6, 12]");
   }
-  EXPECT_EQ(of_retention.length, 9);
-  EXPECT_EQ(of_delta_net.length, 9);
-  EXPECT_TRUE(same_bits(of_delta_net.recent, recent));
+  EXPECT_EQ(retention_state.length, 9);
+  EXPECT_EQ(delta_net_state.length, 9);
+  EXPECT_TRUE(same_bits(delta_net_state.recent, recent));
 
-  auto stack = hybrid(4);  // of which only some layers can be full
+  auto stack = hybrid(4);  // only its layer of softmax attention has a capacity
   auto cache = stack->make_cache(2, 10);
   stack(x, {}, &cache);
   EXPECT_NE(error_of([&] { stack(x, {}, &cache); }).find("expected at most 1 more tokens"),
@@ -294,15 +325,15 @@ TEST_F(Mixers, ACallThatFailsLeavesTheState) {
   for (const auto& state : cache.recurrent) EXPECT_EQ(state.length, 9);
 }
 
-TEST_F(Mixers, LayersSayWhatTheyCantTake) {
+TEST_F(Mixers, LayersRefuseMasksBesideAMixer) {
   auto stack = hybrid(4);
   const std::string prefix = "attend::nn::TransformerEncoder: ";
   EXPECT_EQ(error_of([&] { stack(x, {.mask = causal()}); }),
             prefix + "mask: expected none beside a mixer, which is causal by itself, got one");
   EXPECT_EQ(error_of([&] { stack(x, {.key_padding_mask = torch::zeros({2, 9}, torch::kBool)}); }),
             prefix + "key_padding_mask: expected none beside a mixer, which is causal by itself, got one");
-  auto layer = of_doubles(nn::TransformerEncoderLayer(kWidth, kHeads));
-  nn::RecurrentState state;
+  auto layer = in_float64(nn::TransformerEncoderLayer(kWidth, kHeads));
+  RecurrentState state;
   EXPECT_EQ(
       error_of([&] { layer(x, {}, &state); }),
       "attend::nn::TransformerEncoderLayer: state: expected none without a mixer, got a RecurrentState");
@@ -312,7 +343,7 @@ TEST_F(Mixers, LayersSayWhatTheyCantTake) {
             "attend::nn::TransformerDecoderLayer: mixer: expected none in a layer of a decoder, got one");
 }
 
-// ---- as modules
+// ---- Modules and errors
 
 template <typename Module>
 void expect_trains(Module module, const torch::Tensor& x, size_t parameters) {
@@ -327,72 +358,72 @@ void expect_trains(Module module, const torch::Tensor& x, size_t parameters) {
   expect_close(copy->forward(x), module(x), 0);
 }
 
-TEST_F(Mixers, EveryParameterIsTrained) {
+TEST_F(Mixers, EveryParameterGetsAGradient) {
   for (const auto dtype : {torch::kFloat, torch::kBFloat16}) {
     const auto input = x.to(dtype);
-    const auto of_dtype = [&](auto module) {
+    const auto converted = [&](auto module) {
       module->to(dtype);
       return module;
     };
-    expect_trains(of_dtype(nn::LinearAttention(kWidth, kHeads)), input, 4);
-    expect_trains(of_dtype(nn::Retention(kWidth, kHeads)), input, 5);
-    expect_trains(of_dtype(nn::GatedLinearAttention(kWidth, kHeads)), input, 9);
-    expect_trains(of_dtype(nn::GatedDeltaNet(kWidth, kHeads)), input, 13);
+    expect_trains(converted(nn::LinearAttention(kWidth, kHeads)), input, 4);
+    expect_trains(converted(nn::Retention(kWidth, kHeads)), input, 5);
+    expect_trains(converted(nn::GatedLinearAttention(kWidth, kHeads)), input, 9);
+    expect_trains(converted(nn::GatedDeltaNet(kWidth, kHeads)), input, 13);
   }
 }
 
-TEST_F(Mixers, SayWhichStateIsNotTheirs) {
-  auto module = of_doubles(nn::GatedDeltaNet(kWidth, kHeads));
-  auto shorter = of_doubles(nn::GatedDeltaNet(nn::GatedDeltaNetOptions(kWidth, kHeads).conv_size(2)));
-  auto other = of_doubles(nn::LinearAttention(kWidth, kHeads));
+TEST_F(Mixers, RefuseTheStateOfAnotherModule) {
+  auto module = in_float64(nn::GatedDeltaNet(kWidth, kHeads));
+  auto shorter = in_float64(nn::GatedDeltaNet(nn::GatedDeltaNetOptions(kWidth, kHeads).conv_size(2)));
+  auto other = in_float64(nn::LinearAttention(kWidth, kHeads));
   auto narrow = nn::GatedDeltaNet(kWidth, kHeads);
-  nn::RecurrentState state;
+  RecurrentState state;
   module(x, &state);
-  const std::string of_delta_net = "attend::nn::GatedDeltaNet: state: expected a ";
+  const std::string prefix = "attend::nn::GatedDeltaNet: state: expected a tensor ";
   EXPECT_EQ(error_of([&] { shorter(x, &state); }),
-            of_delta_net + "recent of float64 [2, 1, 48], got float64 [2, 3, 48]");
+            prefix + "`recent` of float64 [2, 1, 48], got float64 [2, 3, 48]");
   EXPECT_EQ(error_of([&] { narrow(x.to(torch::kFloat), &state); }),
-            of_delta_net + "memory of float32 [2, 2, 6, 12], got float64 [2, 2, 6, 12]");
-  EXPECT_EQ(error_of([&] { other(x, &state); }),
-            "attend::nn::LinearAttention: state: expected a memory of float64 [2, 2, 6, 7], got float64 "
-            "[2, 2, 6, 12]");
+            prefix + "`memory` of float32 [2, 2, 6, 12], got float64 [2, 2, 6, 12]");
+  EXPECT_EQ(
+      error_of([&] { other(x, &state); }),
+      "attend::nn::LinearAttention: state: expected a tensor `memory` of float64 [2, 2, 6, 7], got float64 "
+      "[2, 2, 6, 12]");
   state.recent = torch::Tensor();
   EXPECT_EQ(error_of([&] { module(x, &state); }),
-            of_delta_net + "recent of float64 [2, 3, 48], got an undefined tensor");
+            prefix + "`recent` of float64 [2, 3, 48], got an undefined tensor");
 }
 
-/// A model may change its dtype between parts: memory is of float32 in both.
-TEST_F(Mixers, GoOnInBfloat16) {
+/// The memory is float32 for float32 and for bfloat16 inputs, so a model may change its dtype between parts.
+TEST_F(Mixers, ContinueInBfloat16) {
   const torch::NoGradGuard no_grad;
   auto module = nn::GatedDeltaNet(kWidth, kHeads);
-  nn::RecurrentState state;
+  RecurrentState state;
   module(x.to(torch::kFloat), &state);
   module->to(torch::kBFloat16);
   EXPECT_EQ(module(x.to(torch::kBFloat16), &state).scalar_type(), torch::kBFloat16);
 }
 
-TEST_F(Mixers, SayWhatIsWrong) {
-  auto module = of_doubles(nn::GatedDeltaNet(kWidth, kHeads));
+TEST_F(Mixers, ErrorsNameTheArgument) {
+  auto module = in_float64(nn::GatedDeltaNet(kWidth, kHeads));
   EXPECT_EQ(error_of([&] { module(torch::randn({2, 9, 5}, torch::kDouble)); }),
             "attend::nn::GatedDeltaNet: input: expected [B, L, 12], got float64 [2, 9, 5]");
-  EXPECT_EQ(
-      error_of([] { nn::Retention(kWidth, 5); }),
-      "attend::nn::Retention: num_heads: expected a number that divides embed_dim, 12, or a head_dim, got "
-      "5");
+  EXPECT_EQ(error_of([] { nn::Retention(kWidth, 5); }),
+            "attend::nn::Retention: num_heads: expected a divisor of embed_dim, 12, or a head_dim, got 5");
   EXPECT_EQ(error_of([] { nn::Retention(nn::RetentionOptions(kWidth, 4)); }),
-            "attend::nn::Retention: head_dim: expected an even number, got 3");
-  EXPECT_EQ(error_of([] { nn::LinearAttention(nn::LinearAttentionOptions(kWidth, 2).num_features(4)); }),
-            "attend::nn::LinearAttention: num_features: expected 0 without random_features, got 4");
+            "attend::nn::Retention: head_dim: expected an even integer, got 3");
+  EXPECT_EQ(
+      error_of([] { nn::LinearAttention(nn::LinearAttentionOptions(kWidth, 2).num_features(4)); }),
+      "attend::nn::LinearAttention: num_features: expected 0 without FeatureMap::random_features, got 4");
   EXPECT_EQ(error_of([] {
               nn::GatedLinearAttention(nn::GatedLinearAttentionOptions(kWidth, 2).gate_temperature(0));
             }),
-            "attend::nn::GatedLinearAttention: gate_temperature: expected a number above 0, got 0");
+            "attend::nn::GatedLinearAttention: gate_temperature: expected a value above 0, got 0");
   EXPECT_EQ(error_of([&] {
-              nn::RecurrentState state;
-              of_doubles(nn::LinearAttention(nn::LinearAttentionOptions(kWidth, 2).is_causal(false)))(x,
+              RecurrentState state;
+              in_float64(nn::LinearAttention(nn::LinearAttentionOptions(kWidth, 2).is_causal(false)))(x,
                                                                                                       &state);
             }),
-            "attend::nn::LinearAttention: state: expected none where is_causal is not set, got a state");
+            "attend::nn::LinearAttention: state: expected none unless is_causal is true, got a state");
 }
 
 }  // namespace

@@ -15,7 +15,6 @@ using nn::MultiHeadAttentionInputs;
 using nn::MultiHeadAttentionOptions;
 using nn::NormKind;
 using nn::Transformer;
-using nn::TransformerCache;
 using nn::TransformerDecoder;
 using nn::TransformerDecoderLayer;
 using nn::TransformerEncoder;

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <attend/export.h>
-#include <attend/kv_cache.h>
-#include <attend/nn/linear_attention.h>
+#include <attend/nn/mixer.h>
 #include <attend/nn/multi_head_attention.h>
+#include <attend/transformer_cache.h>
 #include <torch/nn/modules/container/modulelist.h>
 
 #include <vector>
@@ -181,20 +181,6 @@ struct ATTEND_API TransformerStackOptions {
   /// Activation checkpointing (Chen 2016): a layer keeps its inputs alone, and is computed again when its
   /// gradient is asked for, with the same dropout. Default: false.
   TORCH_ARG(bool, checkpointing) = false;
-};
-
-/// What a stack of layers keeps while it decodes.
-struct ATTEND_API TransformerCache {
-  std::vector<KVCache> self;              ///< of each layer that attends
-  std::vector<KVCache> memory;            ///< of each layer of a decoder, filled once
-  std::vector<RecurrentState> recurrent;  ///< of each layer with a mixer
-  /// [B, S], true = ignore: of the memory; or undefined.
-  torch::Tensor memory_key_padding_mask = {};
-
-  /// As `KVCache::truncate`, of what was decoded; what a mixer read can't be taken back, but all together.
-  void truncate(int64_t length);
-  /// As `KVCache::select`.
-  void select(const torch::Tensor& sequences);
 };
 
 /// A stack of encoder layers. Names: layers.N.*, and norm.* where there is a final norm.

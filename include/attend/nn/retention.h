@@ -1,0 +1,60 @@
+#pragma once
+
+#include <attend/export.h>
+#include <attend/recurrent_state.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/common.h>
+#include <torch/nn/modules/container/any.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/pimpl.h>
+
+namespace attend::nn {
+
+/// Options for `Retention`. A width of 0 means its default.
+struct ATTEND_API RetentionOptions {
+  RetentionOptions(int64_t embed_dim, int64_t num_heads) : embed_dim_(embed_dim), num_heads_(num_heads) {}
+  /// The width E of the input and the result.
+  TORCH_ARG(int64_t, embed_dim);
+  /// The number of heads H.
+  TORCH_ARG(int64_t, num_heads);
+  /// The channels of a head's queries and keys, which must be even. Default: embed_dim / num_heads.
+  TORCH_ARG(int64_t, head_dim) = 0;
+  /// The channels of a head's values. Default: 2 * head_dim.
+  TORCH_ARG(int64_t, value_head_dim) = 0;
+  /// Added to the variance in the norm of a head's output. Default: 1e-5.
+  TORCH_ARG(double, eps) = 1e-5;
+};
+
+/// Multi-scale retention (Sun 2023, section 2.2). Head h has the constant decay 1 - 2^(-5 - h), queries and
+/// keys have rotary positions, and each head's output is normalised (group norm without parameters):
+///
+///     result = o_proj(silu(g_proj x) * heads)
+///
+/// Parameters: q_proj, k_proj, v_proj, g_proj, o_proj, without biases.
+///
+/// Errors (c10::Error): an input of another shape, dtype or device than the parameters require, a state of
+/// another module or batch size; options out of their range.
+class ATTEND_API RetentionImpl : public torch::nn::Cloneable<RetentionImpl> {
+ public:
+  RetentionImpl(int64_t embed_dim, int64_t num_heads)
+      : RetentionImpl(RetentionOptions(embed_dim, num_heads)) {}
+  explicit RetentionImpl(const RetentionOptions& options);
+
+  void reset() override;
+  void pretty_print(std::ostream& stream) const override;
+
+  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, which is updated, the input
+  /// continues the sequence of the state.
+  torch::Tensor forward(const torch::Tensor& input, RecurrentState* state = nullptr);
+
+  /// The options, with every default resolved.
+  RetentionOptions options;
+  /// The projections.
+  torch::nn::Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, g_proj{nullptr}, o_proj{nullptr};
+
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(static_cast<RecurrentState*>(nullptr))})
+};
+TORCH_MODULE(Retention);
+
+}  // namespace attend::nn
