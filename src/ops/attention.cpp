@@ -8,8 +8,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include "autograd/saved_call.h"
+#include "core/gradients.h"
+#include "core/held.h"
 #include "core/inputs.h"
+#include "functional/fused.h"
 #include "ops/attention_arguments.h"
 #include "ops/attention_kernels.h"
 
@@ -19,13 +21,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The arguments as a value of the autograd graph; without the tensors, which the graph saves itself.
-struct AttentionArgumentsHolder : torch::CustomClassHolder {
-  explicit AttentionArgumentsHolder(AttentionArguments held) : arguments(std::move(held)) {
-    for (auto* tensor : arguments.tensor_members()) *tensor = at::Tensor();
-  }
-  AttentionArguments arguments;
-};
+/// The arguments without the tensors, which the graph saves itself.
+AttentionArguments without_tensors(AttentionArguments arguments) {
+  for (auto* tensor : arguments.tensor_members()) *tensor = at::Tensor();
+  return arguments;
+}
 
 /// The gradients by the operations of the reference, to be differentiated again.
 variable_list differentiable_backward(const AttentionArguments& arguments, const at::Tensor& dropout_seed,
@@ -35,7 +35,7 @@ variable_list differentiable_backward(const AttentionArguments& arguments, const
   const variable_list with_all_heads = {
       grads[0].defined() ? with_heads(grads[0]) : grads[0],
       grads[1].defined() ? grads[1].reshape({shape.batch, shape.heads, shape.queries}) : grads[1]};
-  auto gradients = autograd::differentiable_backward(call, with_all_heads);
+  auto gradients = attention_backward_with_graph(call, with_all_heads);
   for (size_t n = 0; n < 3; ++n) {
     if (gradients[n].defined()) gradients[n] = without_heads(gradients[n], call.query_dim);
   }
@@ -65,16 +65,13 @@ struct OpaqueAttention : torch::autograd::Function<OpaqueAttention> {
     for (const auto& tensor : {seed, output, logsumexp, logsumexp_rest}) saved.push_back(tensor);
     context->save_for_backward(saved);
     context->set_materialize_grads(false);
-    context->saved_data["arguments"] =
-        c10::IValue::make_capsule(c10::make_intrusive<AttentionArgumentsHolder>(arguments));
+    context->saved_data["arguments"] = capsule_of(without_tensors(arguments));
     return {output, logsumexp};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto saved = context->get_saved_variables();
-    auto arguments = c10::static_intrusive_pointer_cast<AttentionArgumentsHolder>(
-                         context->saved_data["arguments"].toCapsule())
-                         ->arguments;
+    auto arguments = held_in<AttentionArguments>(context->saved_data["arguments"]);
     auto next = saved.begin();
     for (auto* tensor : arguments.tensor_members()) *tensor = *next++;
     auto gradients = at::GradMode::is_enabled()
@@ -87,7 +84,7 @@ struct OpaqueAttention : torch::autograd::Function<OpaqueAttention> {
 
 AttentionWithLse opaque_attention(const AttentionArguments& in) {
   const auto dropout_seed = in.dropout_p > 0 ? draw_seed(in.query.device()) : at::Tensor();
-  if (!is_differentiated(in.tensors())) {
+  if (!any_needs_gradient(in.tensors())) {
     const auto result = call_attention_forward(in, dropout_seed);
     return {std::get<0>(result), std::get<1>(result)};
   }

@@ -1,21 +1,20 @@
 #include "ops/attention_kernels.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
 #include <array>
 
 #include "core/compute_type.h"
 #include "core/inputs.h"
-#include "cpu/attention/attention.h"
+#include "functional/fused.h"
 
 namespace attend::ops {
 namespace {
 
 AttentionForwardResult attention_forward_cpu(const AttentionArguments& in,
                                              const std::optional<at::Tensor>& dropout_seed) {
-  const auto result = cpu::attention(to_call(in, dropout_seed.value_or(at::Tensor())));
+  const auto result = fused_attention(to_call(in, dropout_seed.value_or(at::Tensor())));
   const int64_t dim = in.query.dim();
   return {without_heads(result.output, dim), without_heads(result.logsumexp, dim),
           without_heads(result.logsumexp_rest, dim)};
@@ -58,9 +57,9 @@ AttentionGradients attention_backward_cpu(const AttentionArguments& in,
   const auto all_heads = with_heads(output);
   constexpr std::array<bool, 2> kWanted = {true, true};  // autograd drops what was not requested
   const auto gradients =
-      cpu::attention_backward(call, {all_heads, rows(logsumexp), rows(logsumexp_rest)},
-                              grad_output ? with_heads(*grad_output) : at::zeros_like(all_heads),
-                              grad_logsumexp ? rows(*grad_logsumexp) : at::Tensor(), kWanted);
+      fused_attention_backward(call, {all_heads, rows(logsumexp), rows(logsumexp_rest)},
+                               grad_output ? with_heads(*grad_output) : at::Tensor(),
+                               grad_logsumexp ? rows(*grad_logsumexp) : at::Tensor(), kWanted);
   const auto as_given = [&call](const at::Tensor& gradient) {
     return without_heads(gradient, call.query_dim).contiguous();
   };

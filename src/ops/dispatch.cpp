@@ -71,12 +71,6 @@ bool is_traced(at::TensorList tensors) {
 
 bool is_transformed(at::TensorList tensors) { return any_has(tensors, kTransforms); }
 
-bool is_differentiated(at::TensorList tensors) {
-  return at::GradMode::is_enabled() &&
-         std::any_of(tensors.begin(), tensors.end(),
-                     [](const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); });
-}
-
 bool has_symbolic_sizes(at::TensorList tensors) {
   return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& tensor) {
     return tensor.defined() && tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides();

@@ -31,9 +31,6 @@ bool is_traced(at::TensorList tensors);
 /// Whether a tensor is under a functional transform (torch.func).
 bool is_transformed(at::TensorList tensors);
 
-/// Whether a gradient may be requested.
-bool is_differentiated(at::TensorList tensors);
-
 /// Whether a size is a symbol, as under torch.compile with dynamic shapes.
 bool has_symbolic_sizes(at::TensorList tensors);
 

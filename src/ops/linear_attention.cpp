@@ -1,6 +1,5 @@
 // torch.ops.attend.linear_attention: as in attend/linear_attention.h.
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros_like.h>
 #include <attend/linear_attention.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -12,7 +11,10 @@
 #include "core/checks.h"
 #include "core/compute_type.h"
 #include "core/gradients.h"
+#include "core/held.h"
 #include "core/inputs.h"
+#include "functional/fused.h"
+#include "functional/linear_attention_arguments.h"
 #include "ops/dispatch.h"
 
 namespace attend::ops {
@@ -82,8 +84,6 @@ struct LinearOperator<function> {
 
 /// Output and final state.
 using LinearResult = std::tuple<at::Tensor, at::Tensor>;
-/// The gradients of query, key, value, log_decay, beta and initial_state; undefined for those not given.
-using LinearGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 FeatureMap to_feature_map(const std::string& name) {
   if (name == "elu_plus_one") return FeatureMap::elu_plus_one;
@@ -92,66 +92,95 @@ FeatureMap to_feature_map(const std::string& name) {
   checks::fail("linear_attention", "feature_map", "elu_plus_one, relu or identity", name);
 }
 
+LinearAttentionParams to_params(const LinearArguments& in) {
+  return {.feature_map = to_feature_map(in.feature_map),
+          .normalize = in.normalize,
+          .is_causal = in.is_causal,
+          .log_decay = in.log_decay,
+          .beta = in.beta,
+          .scale = in.scale,
+          .initial_state = in.initial_state};
+}
+
+LinearAttentionCall to_call(const LinearArguments& in) {
+  return check_linear_attention("linear_attention", in.query, in.key, in.value, to_params(in)).call;
+}
+
 LinearResult compute(const LinearArguments& in) {
-  const auto result = attend::linear_attention(in.query, in.key, in.value,
-                                               {.feature_map = to_feature_map(in.feature_map),
-                                                .normalize = in.normalize,
-                                                .is_causal = in.is_causal,
-                                                .log_decay = in.log_decay,
-                                                .beta = in.beta,
-                                                .scale = in.scale,
-                                                .initial_state = in.initial_state});
+  const auto result = attend::linear_attention(in.query, in.key, in.value, to_params(in));
   return {result.output, result.final_state};
 }
 
-/// The gradients of the tensors that require one, undefined for the others.
-variable_list gradients_of(LinearArguments in, const variable_list& grads, bool create_graph) {
-  const at::AutoGradMode graph(true);
-  for (auto* tensor : in.tensor_members()) *tensor = as_grad_leaf(*tensor, create_graph);
-  const auto [output, final_state] = compute(in);
-  return attend::gradients_of(in.tensors(), {output, final_state}, grads, create_graph,
-                                /*retain_graph=*/create_graph);
+// ---- the private operators, which a traced graph contains: the fused kernels as opaque operations
+
+/// Output, final state, and what the backward reads besides: the normaliser [B, H, Lq], and the output before
+/// it is rounded, [B, H, Lq, Dv]. Both are of compute type, and undefined without `normalize`; the latter
+/// also if the output is of compute type.
+using LinearForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+/// The gradients of query, key, value, log_decay, beta and initial_state; undefined for those not given.
+using LinearGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+bool is_rounded(const at::Tensor& output) { return output.scalar_type() != compute_type(output); }
+
+LinearForwardResult linear_attention_forward_cpu(const LinearArguments& in) {
+  const auto result = fused_linear_attention(to_call(in), in.is_causal);
+  const int64_t dim = in.query.dim();
+  return {without_heads(result.output, dim).contiguous(), without_heads(result.final_state, dim).contiguous(),
+          result.normaliser, is_rounded(result.output) ? result.unrounded : at::Tensor()};
 }
 
-// ---- the private operators, which a traced graph contains
-
-LinearResult linear_attention_forward_cpu(const LinearArguments& in) {
-  const auto [output, final_state] = compute(in);
-  return {output.contiguous(), final_state.contiguous()};
-}
-
-LinearResult linear_attention_forward_meta(const LinearArguments& in) {
-  check_inputs("linear_attention", in.query, in.key, in.value);
-  to_feature_map(in.feature_map);
+LinearForwardResult linear_attention_forward_meta(const LinearArguments& in) {
+  if (has_symbolic_sizes(in.tensors())) {
+    check_inputs("linear_attention", in.query, in.key, in.value);  // the others once the sizes are known
+    to_params(in);
+  } else {
+    to_call(in);
+  }
+  const auto options = in.query.options().dtype(compute_type(in.query));
   auto sizes = in.query.sym_sizes().vec();
   sizes.back() = in.value.sym_size(-1);
   const auto output = at::empty_symint(sizes, in.query.options());
-  sizes.back() = sizes.back() + (in.normalize ? 1 : 0);
-  sizes[sizes.size() - 2] = in.query.sym_size(-1);
-  return {output, at::empty_symint(sizes, in.query.options().dtype(compute_type(in.query)))};
+  auto state_sizes = sizes;
+  state_sizes.back() = sizes.back() + (in.normalize ? 1 : 0);
+  state_sizes[sizes.size() - 2] = in.query.sym_size(-1);
+  const auto final_state = at::empty_symint(state_sizes, options);
+  if (!in.normalize) return {output, final_state, at::Tensor(), at::Tensor()};
+  if (sizes.size() == 3) sizes.insert(sizes.begin() + 1, 1);
+  while (sizes.size() < 4) sizes.insert(sizes.begin(), 1);
+  const auto unrounded = is_rounded(output) ? at::empty_symint(sizes, options) : at::Tensor();
+  sizes.pop_back();
+  return {output, final_state, at::empty_symint(sizes, options), unrounded};
 }
 
-/// Computes the forward pass again, with its graph.
-LinearGradients linear_attention_backward_cpu(const LinearArguments& arguments,
+LinearGradients linear_attention_backward_cpu(const LinearArguments& in, const at::Tensor& output,
+                                              const at::Tensor& final_state,
+                                              const std::optional<at::Tensor>& normaliser,
+                                              const std::optional<at::Tensor>& unrounded,
                                               const std::optional<at::Tensor>& grad_output,
                                               const std::optional<at::Tensor>& grad_final_state) {
-  auto in = arguments;
-  for (auto* tensor : in.tensor_members()) {
-    if (tensor->defined()) *tensor = tensor->detach().requires_grad_();
-  }
-  const auto gradients =
-      gradients_of(in, {grad_output.value_or(at::Tensor()), grad_final_state.value_or(at::Tensor())},
-                   /*create_graph=*/false);
-  const auto given = in.tensors();
-  // An input that the results don't depend on, as the decay where there are no keys, has no gradient.
-  const auto dense = [&](size_t n) {
-    if (!given[n].defined()) return at::Tensor();
-    return gradients[n].defined() ? gradients[n].contiguous() : at::zeros_like(given[n]).contiguous();
+  const auto call = to_call(in);
+  const auto all_heads = [&](const std::optional<at::Tensor>& tensor) {
+    return tensor ? with_heads(*tensor) : at::Tensor();
   };
-  return {dense(0), dense(1), dense(2), dense(3), dense(4), dense(5)};
+  const auto gradients = fused_linear_attention_backward(
+      call, in.is_causal,
+      {all_heads(output), all_heads(final_state), normaliser.value_or(at::Tensor()),
+       in.normalize ? unrounded.value_or(all_heads(output)) : at::Tensor()},
+      all_heads(grad_output), all_heads(grad_final_state));
+  const auto as_given = [](const at::Tensor& gradient, const at::Tensor& given) {
+    return given.defined() ? gradient.reshape(given.sizes()).to(given.scalar_type()).contiguous()
+                           : at::Tensor();
+  };
+  return {as_given(gradients.query, in.query), as_given(gradients.key, in.key),
+          as_given(gradients.value, in.value), as_given(gradients.log_decay, in.log_decay),
+          as_given(gradients.beta, in.beta),   as_given(gradients.initial_state, in.initial_state)};
 }
 
-LinearGradients linear_attention_backward_meta(const LinearArguments& in,
+LinearGradients linear_attention_backward_meta(const LinearArguments& in, const at::Tensor& /*output*/,
+                                               const at::Tensor& /*final_state*/,
+                                               const std::optional<at::Tensor>& /*normaliser*/,
+                                               const std::optional<at::Tensor>& /*unrounded*/,
                                                const std::optional<at::Tensor>& /*grad_output*/,
                                                const std::optional<at::Tensor>& /*grad_final_state*/) {
   const auto empty = [](const at::Tensor& tensor) {
@@ -161,55 +190,65 @@ LinearGradients linear_attention_backward_meta(const LinearArguments& in,
           empty(in.log_decay), empty(in.beta), empty(in.initial_state)};
 }
 
-LinearResult call_linear_forward(const LinearArguments& arguments) {
+LinearForwardResult call_linear_forward(const LinearArguments& arguments) {
   static const auto forward = find_operator<decltype(LinearOperator<linear_attention_forward_cpu>::call)>(
       "attend::_linear_attention_forward");
   return std::apply([](const auto&... values) { return forward.call(values...); }, arguments.as_tuple());
 }
 
-variable_list call_linear_backward(const LinearArguments& arguments, const variable_list& grads) {
+/// `saved`: what the forward operator returned.
+variable_list call_linear_backward(const LinearArguments& arguments, at::TensorList saved,
+                                   const variable_list& grads) {
   static const auto backward = find_operator<decltype(LinearOperator<linear_attention_backward_cpu>::call)>(
       "attend::_linear_attention_backward");
   const auto gradients = std::apply(
       [](const auto&... values) { return backward.call(values...); },
-      std::tuple_cat(arguments.as_tuple(), std::make_tuple(optional_of(grads[0]), optional_of(grads[1]))));
+      std::tuple_cat(arguments.as_tuple(),
+                     std::make_tuple(saved[0], saved[1], optional_of(saved[2]), optional_of(saved[3]),
+                                     optional_of(grads[0]), optional_of(grads[1]))));
   return std::apply([](const auto&... each) { return variable_list{each...}; }, gradients);
 }
 
 // ---- the public operator
 
-/// The arguments as a value of the autograd graph; without the tensors, which the graph saves itself.
-struct LinearArgumentsHolder : torch::CustomClassHolder {
-  explicit LinearArgumentsHolder(LinearArguments held) : arguments(std::move(held)) {
-    for (auto* tensor : arguments.tensor_members()) *tensor = at::Tensor();
-  }
-  LinearArguments arguments;
-};
+/// The gradients by operations that can be differentiated again; undefined for tensors that require none.
+variable_list differentiable_linear_backward(LinearArguments in, const variable_list& grads) {
+  for (auto* tensor : in.tensor_members()) *tensor = as_grad_leaf(*tensor, /*create_graph=*/true);
+  const auto [output, final_state] = compute(in);
+  return gradients_of(in.tensors(), {output, final_state}, grads, /*create_graph=*/true,
+                      /*retain_graph=*/true);
+}
+
+/// The arguments without the tensors, which the graph saves itself.
+LinearArguments without_tensors(LinearArguments arguments) {
+  for (auto* tensor : arguments.tensor_members()) *tensor = at::Tensor();
+  return arguments;
+}
 
 /// The private operators with their gradients.
 struct OpaqueLinearAttention : torch::autograd::Function<OpaqueLinearAttention> {
   /// Autograd finds the inputs that require a gradient among the parameters that are tensors.
   static variable_list forward(AutogradContext* context, at::TensorList /*given_tensors*/,
                                const LinearArguments& arguments) {
-    context->save_for_backward(arguments.tensors());
+    const auto [output, final_state, normaliser, unrounded] = call_linear_forward(arguments);
+    auto saved = arguments.tensors();
+    for (const auto& tensor : {output, final_state, normaliser, unrounded}) saved.push_back(tensor);
+    context->save_for_backward(saved);
     context->set_materialize_grads(false);
-    context->saved_data["arguments"] =
-        c10::IValue::make_capsule(c10::make_intrusive<LinearArgumentsHolder>(arguments));
-    const auto [output, final_state] = call_linear_forward(arguments);
+    context->saved_data["arguments"] = capsule_of(without_tensors(arguments));
     return {output, final_state};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    auto arguments = c10::static_intrusive_pointer_cast<LinearArgumentsHolder>(
-                         context->saved_data["arguments"].toCapsule())
-                         ->arguments;
+    auto arguments = held_in<LinearArguments>(context->saved_data["arguments"]);
     const auto saved = context->get_saved_variables();
-    auto next = saved.begin();
-    for (auto* tensor : arguments.tensor_members()) *tensor = *next++;
-    const auto all = at::GradMode::is_enabled() ? gradients_of(arguments, grads, /*create_graph=*/true)
-                                                : call_linear_backward(arguments, grads);
+    size_t next = 0;
+    for (auto* tensor : arguments.tensor_members()) *tensor = saved[next++];
+    const auto all = at::GradMode::is_enabled()
+                         ? differentiable_linear_backward(arguments, grads)
+                         : call_linear_backward(arguments, at::TensorList(saved).slice(next), grads);
     variable_list gradients;
-    for (size_t n = 0; n < saved.size(); ++n) {
+    for (size_t n = 0; n < all.size(); ++n) {
       if (saved[n].defined()) gradients.push_back(all[n]);
     }
     gradients.emplace_back();  // of the arguments
@@ -220,7 +259,10 @@ struct OpaqueLinearAttention : torch::autograd::Function<OpaqueLinearAttention> 
 LinearResult linear_attention(const LinearArguments& in) {
   const auto tensors = in.given_tensors();
   if (!is_traced(tensors)) return compute(in);
-  if (!is_differentiated(tensors)) return call_linear_forward(in);
+  if (!any_needs_gradient(tensors)) {
+    const auto result = call_linear_forward(in);
+    return {std::get<0>(result), std::get<1>(result)};
+  }
   const auto results = OpaqueLinearAttention::apply(at::TensorList(tensors), in);
   return {results[0], results[1]};
 }
@@ -231,9 +273,11 @@ TORCH_LIBRARY_FRAGMENT(attend, library) {
   const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
   const auto define = [&](const std::string& schema) { library.def(schema.c_str(), tags); };
   define("linear_attention(" + kLinearSchema + ") -> (Tensor output, Tensor final_state)");
-  define("_linear_attention_forward(" + kLinearSchema + ") -> (Tensor output, Tensor final_state)");
+  define("_linear_attention_forward(" + kLinearSchema +
+         ") -> (Tensor output, Tensor final_state, Tensor normaliser, Tensor unrounded)");
   define("_linear_attention_backward(" + kLinearSchema +
-         ", Tensor? grad_output, Tensor? grad_final_state) -> (Tensor query, Tensor key, Tensor value, "
+         ", Tensor output, Tensor final_state, Tensor? normaliser, Tensor? unrounded, "
+         "Tensor? grad_output, Tensor? grad_final_state) -> (Tensor query, Tensor key, Tensor value, "
          "Tensor log_decay, Tensor beta, Tensor initial_state)");
 }
 
