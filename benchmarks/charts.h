@@ -8,10 +8,10 @@
 
 namespace attend::benchmarks {
 
-/// A bar for each ratio, with a tick at its target.
+/// Draws a bar for each ratio, with a mark at its target.
 void draw_ratios(const std::string& file, const std::vector<Measurement>& measurements);
 
-/// The time over the length, a line for each series; both axes logarithmic.
+/// Draws the time over the length, a line per series, with logarithmic axes.
 void draw_lengths(const std::string& file, const std::vector<Series>& series);
 
 }  // namespace attend::benchmarks

@@ -8,9 +8,9 @@
 namespace attend::benchmarks {
 
 struct Comparison {
-  double ours;    ///< median, in milliseconds
-  double theirs;  ///< median
-  double ratio;   ///< median of theirs / ours over the pairs: above 1, ours is faster
+  double ours;      ///< median, in milliseconds
+  double baseline;  ///< median, in milliseconds
+  double ratio;     ///< median over the pairs of baseline / ours: above 1, ours is faster
 };
 
 inline double median(std::vector<double> values) {
@@ -25,10 +25,11 @@ inline double milliseconds(const std::function<void()>& run) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Times both sides alternately, so that what else the machine does falls on both. A run shorter than a
-/// millisecond is repeated within a measurement until it is that long.
-inline Comparison compare(const std::function<void()>& ours, const std::function<void()>& theirs, int pairs) {
-  const double once = std::min(milliseconds(ours), milliseconds(theirs));
+/// Times both sides alternately, so that other load of the machine affects both. A run that is shorter than a
+/// millisecond is repeated within a measurement to last that long.
+inline Comparison compare(const std::function<void()>& ours, const std::function<void()>& baseline,
+                          int pairs) {
+  const double once = std::min(milliseconds(ours), milliseconds(baseline));
   const int repeats = once < 1 ? static_cast<int>(1 / std::max(once, 1e-3)) + 1 : 1;
   const auto repeated = [repeats](const std::function<void()>& run) {
     return milliseconds([&] {
@@ -36,13 +37,13 @@ inline Comparison compare(const std::function<void()>& ours, const std::function
            }) /
            repeats;
   };
-  std::vector<double> our_times, their_times, ratios;
+  std::vector<double> our_times, baseline_times, ratios;
   for (int pair = 0; pair < pairs; ++pair) {
     our_times.push_back(repeated(ours));
-    their_times.push_back(repeated(theirs));
-    ratios.push_back(their_times.back() / our_times.back());
+    baseline_times.push_back(repeated(baseline));
+    ratios.push_back(baseline_times.back() / our_times.back());
   }
-  return {median(our_times), median(their_times), median(ratios)};
+  return {median(our_times), median(baseline_times), median(ratios)};
 }
 
 }  // namespace attend::benchmarks

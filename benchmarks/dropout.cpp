@@ -1,4 +1,4 @@
-// Dropout of 0.1: against ATen, and against what the same call takes without it.
+// Dropout of 0.1, against ATen and against attend without dropout.
 #include "sides.h"
 
 namespace attend::benchmarks {
@@ -7,7 +7,7 @@ namespace {
 const Sizes kSizes = Sizes::self(8, 2048, 64);
 constexpr double kP = 0.1;
 
-/// The same weights are dropped on every run.
+/// Drops the same weights on every run.
 Attention seeded(Attention attention) {
   return [attention] {
     torch::manual_seed(1);
@@ -15,22 +15,22 @@ Attention seeded(Attention attention) {
   };
 }
 
-Attention dropping(const Inputs& in, Backend backend = Backend::automatic) {
+Attention with_dropout(const Inputs& in, Backend backend = Backend::automatic) {
   return seeded(ours(in, {.dropout_p = kP, .backend = backend}));
 }
 
-/// ATen drops other weights: what ours must give is the reference's result.
-Sides forward_sides(const Attention& theirs, const Inputs& in) {
-  return {.ours = forward(dropping(in)),
-          .theirs = forward(theirs),
-          .expected = forward(dropping(in, Backend::reference)),
+/// ATen drops other weights, so the expected result is that of attend's reference.
+Sides forward_sides(const Attention& baseline, const Inputs& in) {
+  return {.ours = forward(with_dropout(in)),
+          .baseline = forward(baseline),
+          .expected = forward(with_dropout(in, Backend::reference)),
           .flops = kSizes.forward_flops()};
 }
 
-Sides training_sides(const Attention& theirs, const Inputs& in) {
-  return {.ours = forward_backward(dropping(in), in.all()),
-          .theirs = forward_backward(theirs, in.all()),
-          .expected = forward_backward(dropping(in, Backend::reference), in.all()),
+Sides training_sides(const Attention& baseline, const Inputs& in) {
+  return {.ours = forward_backward(with_dropout(in), in.all()),
+          .baseline = forward_backward(baseline, in.all()),
+          .expected = forward_backward(with_dropout(in, Backend::reference), in.all()),
           .flops = kSizes.training_flops()};
 }
 
@@ -48,12 +48,12 @@ std::vector<Row> dropout_rows() {
          const auto in = Inputs(kSizes).trained();
          return training_sides(sdpa(in, {.dropout_p = kP}), in);
        }},
-      {"dropout 0.1 forward / ours without", 1 / 1.25,
+      {"dropout 0.1 forward / attend without dropout", 1 / 1.25,
        [] {
          const Inputs in(kSizes);
          return forward_sides(ours(in), in);
        }},
-      {"dropout 0.1 forward + backward / ours without", 1 / 1.25,
+      {"dropout 0.1 forward + backward / attend without dropout", 1 / 1.25,
        [] {
          const auto in = Inputs(kSizes).trained();
          return training_sides(ours(in), in);

@@ -1,5 +1,5 @@
-// A pretrained sentence encoder, against transformers, which is Python's alone: both sides run in processes
-// of their own.
+// A pretrained sentence encoder, against transformers. That is a Python library, so both sides run in their
+// own processes.
 #include "encode.h"
 
 #include <ATen/Parallel.h>
@@ -25,7 +25,7 @@ Comparison compare_with_transformers(const std::string& python, const std::strin
       output_of(fmt::format("'{}' -B '{}' --model '{}' --program '{}' --threads {} --pairs {} {}", python,
                             ATTEND_ENCODE, model, program, threads, pairs, order)));
   Comparison times{};
-  if (!(output >> times.ours >> times.theirs >> times.ratio)) {
+  if (!(output >> times.ours >> times.baseline >> times.ratio)) {
     throw std::runtime_error("encode.py printed no times");
   }
   return times;
@@ -59,12 +59,12 @@ std::vector<Row> encode_rows() {
                .make = {},
                .threads = Threads::all,
                .in_quick = false,
-               .elsewhere = [python = std::string(python), model = std::string(model), order](int threads,
-                                                                                              int pairs) {
+               .in_own_process = [python = std::string(python), model = std::string(model), order](
+                                     int threads, int pairs) {
                  return compare_with_transformers(python, model, order, threads, pairs);
                }};
   };
-  return {row("32 at once", ""), row("32 at once, the longest first", "--sorted")};
+  return {row("batches of 32", ""), row("batches of 32 sorted by length", "--sorted")};
 }
 
 }  // namespace attend::benchmarks

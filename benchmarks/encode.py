@@ -1,5 +1,5 @@
 """Times attend's sentence encoder against transformers on passages: the vectors are compared first, then both
-sides run alternately. Prints ours and theirs in milliseconds, the medians, and the median ratio."""
+sides run alternately. Prints the median times of attend and of transformers in milliseconds, and the median ratio."""
 
 import argparse
 import pathlib
@@ -18,14 +18,14 @@ MAX_LENGTH, BATCH = 256, 32
 
 
 def passages(vocabulary, count):
-    """Of 10 to 200 words, as paragraphs are."""
+    """Texts of 10 to 200 words, the lengths of paragraphs."""
     words = [word for word in vocabulary if word.isalpha() and len(word) > 2]
     return [" ".join(random.choices(words, k=random.randint(10, 200))) for _ in range(count)]
 
 
 class Transformers:
-    """32 texts at once, as they come or the longest first, as sentence_transformers has them; the mean of a text's
-    tokens, of length 1."""
+    """Mean pooling over a text's tokens, normalised to length 1; batches of 32, in the given order or, as
+    sentence_transformers does, sorted by descending length."""
 
     def __init__(self, folder, is_sorted):
         self.is_sorted = is_sorted
@@ -36,11 +36,11 @@ class Transformers:
         order = sorted(range(len(texts)), key=lambda n: -len(texts[n]) if self.is_sorted else n)
         vectors = torch.empty(len(texts), self.model.config.hidden_size)
         for first in range(0, len(texts), BATCH):
-            numbers = order[first : first + BATCH]
-            batch = self.tokenizer([texts[n] for n in numbers], padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+            indices = order[first : first + BATCH]
+            batch = self.tokenizer([texts[n] for n in indices], padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
             hidden, mask = self.model(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
             mean = (hidden * mask).sum(1) / mask.sum(1)
-            vectors[numbers] = torch.nn.functional.normalize(mean, dim=-1)
+            vectors[indices] = torch.nn.functional.normalize(mean, dim=-1)
         return vectors
 
 
@@ -62,7 +62,7 @@ def main():
     torch.set_num_threads(options.threads)
     random.seed(0)
     texts = passages((pathlib.Path(options.model) / "vocab.txt").read_text().splitlines(), options.passages)
-    theirs = Transformers(options.model, options.sorted)
+    baseline = Transformers(options.model, options.sorted)
 
     with tempfile.TemporaryDirectory() as folder:
         lines, vectors = pathlib.Path(folder) / "texts", pathlib.Path(folder) / "vectors"
@@ -73,10 +73,10 @@ def main():
             return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
         ours()
-        error = (load_file(vectors)["vectors"] - theirs.encode(texts)).abs().max().item()
+        error = (load_file(vectors)["vectors"] - baseline.encode(texts)).abs().max().item()
         if not error <= 1e-5:
             sys.exit(f"encode.py: off by {error:.1e}")
-        pairs = [(ours(), milliseconds(lambda: theirs.encode(texts))) for _ in range(options.pairs)]
+        pairs = [(ours(), milliseconds(lambda: baseline.encode(texts))) for _ in range(options.pairs)]
     print(statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs),
           statistics.median(p[1] / p[0] for p in pairs))
 

@@ -1,4 +1,4 @@
-// PyTorch's FlexAttention, compiled, which is Python's alone: both sides run in a Python process, attend
+// PyTorch's compiled FlexAttention. It exists in Python only, so both sides run in a Python process, attend
 // through its operators.
 #include <sstream>
 
@@ -15,12 +15,12 @@ Row row(const char* name, const char* variant, double target) {
           .target = target,
           .make = {},
           .in_quick = false,
-          .elsewhere = [variant](int threads, int pairs) {
+          .in_own_process = [variant](int threads, int pairs) {
             std::istringstream output(
                 output_of(fmt::format("'{}' -B '{}' {} --library '{}' --threads {} --pairs {}", ATTEND_PYTHON,
                                       ATTEND_FLEX, variant, ATTEND_LIBRARY, threads, pairs)));
             Comparison times{};
-            if (!(output >> times.ours >> times.theirs >> times.ratio)) {
+            if (!(output >> times.ours >> times.baseline >> times.ratio)) {
               throw std::runtime_error("flex.py printed no times");
             }
             return times;
@@ -38,7 +38,7 @@ std::vector<Row> flex_rows() {
   };
 }
 #else
-std::vector<Row> flex_rows() { return {}; }  // a LibTorch without Python
+std::vector<Row> flex_rows() { return {}; }  // no Python has this LibTorch
 #endif
 
 }  // namespace attend::benchmarks

@@ -1,5 +1,5 @@
 """Times attend against compiled FlexAttention on the same tensors: the result is verified first, then both sides run
-alternately. Prints ours and theirs in milliseconds, the medians, and the median ratio."""
+alternately. Prints the median times of attend and of FlexAttention in milliseconds, and the median ratio."""
 
 import argparse
 import statistics
@@ -45,22 +45,22 @@ def main():
 
     length = 8192 if options.variant == "window" else 2048
     query, key, value = (torch.randn(1, 8, length, 64) for _ in range(3))
-    ours_arguments, their_arguments = variant(options.variant, length, torch.linspace(0.01, 0.5, 8))
+    our_arguments, baseline_arguments = variant(options.variant, length, torch.linspace(0.01, 0.5, 8))
     compiled = torch.compile(flex_attention)
 
     def ours():
-        return torch.ops.attend.attention(query, key, value, **ours_arguments)
+        return torch.ops.attend.attention(query, key, value, **our_arguments)
 
-    def theirs():
-        return compiled(query, key, value, **their_arguments)
+    def baseline():
+        return compiled(query, key, value, **baseline_arguments)
 
     with torch.no_grad():
-        compilation = milliseconds(theirs) / 1e3
-        expected = theirs()
+        compilation = milliseconds(baseline) / 1e3
+        expected = baseline()
         error = ((ours() - expected).abs().max() / expected.abs().max()).item()
-        if not error <= 8 * 2**-20:  # as benchmarks/verify.h has it
-            sys.exit(f"flex.py: {options.variant}: off by {error:.1e} of the largest number")
-        pairs = [(milliseconds(ours), milliseconds(theirs)) for _ in range(options.pairs)]
+        if not error <= 8 * 2**-20:  # the tolerance of verify.h
+            sys.exit(f"flex.py: {options.variant}: off by {error:.1e} of the largest element")
+        pairs = [(milliseconds(ours), milliseconds(baseline)) for _ in range(options.pairs)]
     print(statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs),
           statistics.median(p[1] / p[0] for p in pairs))
     print(f"flex.py: {options.variant}: FlexAttention took {compilation:.0f} s to compile", file=sys.stderr)

@@ -25,14 +25,14 @@ std::vector<Contender> contenders(const Inputs& in) {
   };
 }
 
-/// The medians, in the order of the contenders, who run alternately.
-std::vector<double> times_of(const std::vector<Contender>& all, int rounds) {
+/// The median times, in the order of the contenders, which run alternately.
+std::vector<double> median_times(const std::vector<Contender>& all, int rounds) {
   std::vector<std::vector<double>> times(all.size());
   for (int round = 0; round < rounds; ++round) {
     for (size_t n = 0; n < all.size(); ++n) times[n].push_back(milliseconds([&] { all[n].run(); }));
   }
   std::vector<double> medians;
-  for (auto& of_one : times) medians.push_back(median(of_one));
+  for (const auto& samples : times) medians.push_back(median(samples));
   return medians;
 }
 
@@ -45,11 +45,11 @@ std::vector<Series> measure_lengths(int64_t longest, int pairs) {
     for (const auto& contender : all) {
       const auto wrong = difference(contender.run(), contender.expected());
       if (wrong.empty()) continue;
-      fmt::print(stderr, "bench: time over the length: {} at {} is {}, so nothing is timed\n", contender.name,
+      fmt::print(stderr, "bench: time over the length: {} at {} tokens is {}; not timed\n", contender.name,
                  length, wrong);
       return {};
     }
-    const auto times = times_of(all, pairs);
+    const auto times = median_times(all, pairs);
     series.resize(all.size());
     for (size_t n = 0; n < all.size(); ++n) {
       series[n].name = all[n].name;

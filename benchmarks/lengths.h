@@ -6,14 +6,14 @@
 
 namespace attend::benchmarks {
 
-/// What a call takes at each length.
+/// The time of a call at each length.
 struct Series {
   std::string name;
   std::vector<std::pair<int64_t, double>> times;  ///< length, median in milliseconds
 };
 
-/// Forward passes of 8 heads, D = 64, at 512 and each double of it up to the longest, on ATen's threads.
-/// Nothing where a result is wrong, which is said on stderr.
+/// Times forward passes of 8 heads, D = 64, at 512 tokens and each doubling up to `longest`, on ATen's
+/// threads. Returns nothing if a result is wrong, and reports it on stderr.
 std::vector<Series> measure_lengths(int64_t longest, int pairs);
 
 }  // namespace attend::benchmarks

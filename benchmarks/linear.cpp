@@ -1,5 +1,5 @@
-// Linear attention: against plain ATen, in chunks of 64 as one would write it, or the library's own chunked
-// form.
+// Linear attention, against chunks of 64 in straightforward ATen code or against the library's own reference,
+// which is chunked too.
 #include <cmath>
 
 #include "sides.h"
@@ -7,15 +7,15 @@
 namespace attend::benchmarks {
 namespace {
 
-/// Causal linear attention of features in products of whole tensors: [B, H, L, D] in chunks of 64.
+/// Causal linear attention without a feature map in chunks of 64, as batched matrix products; [B, H, L, D].
 torch::Tensor plain_chunks(const Inputs& in) {
   constexpr int64_t kChunk = 64;
   const auto chunks = [](const torch::Tensor& tensor) { return tensor.unflatten(2, {-1, kChunk}); };
   const auto q = chunks(in.query), k = chunks(in.key), v = chunks(in.value);
-  const auto added = torch::matmul(k.transpose(-2, -1), v);
-  const auto before = added.cumsum(2) - added;
+  const auto chunk_states = torch::matmul(k.transpose(-2, -1), v);
+  const auto state_before = chunk_states.cumsum(2) - chunk_states;
   const auto within = torch::matmul(torch::matmul(q, k.transpose(-2, -1)).tril(), v);
-  return (torch::matmul(q, before) + within).flatten(2, 3);
+  return (torch::matmul(q, state_before) + within).flatten(2, 3);
 }
 
 LinearAttentionParams plain_params() {
@@ -27,8 +27,8 @@ Attention linear(const Inputs& in, LinearAttentionParams params, LinearForm form
   return [=] { return linear_attention(in.query, in.key, in.value, params).output; };
 }
 
-/// Keys no longer than 1, as the delta rule wants them.
-Inputs inputs_of(int64_t heads, int64_t length) {
+/// The keys have norm 1, which keeps the delta rule stable.
+Inputs normalized_inputs(int64_t heads, int64_t length) {
   Inputs in(Sizes::self(heads, length, 64));
   in.query = in.query / 8;
   in.key = torch::nn::functional::normalize(in.key, torch::nn::functional::NormalizeFuncOptions().dim(-1));
@@ -42,20 +42,21 @@ Side side(Pass pass, const Attention& attention, const Tensors& leaves) {
 }
 
 Sides plain_sides(Pass pass) {
-  const auto in = pass == Pass::training ? inputs_of(8, 8192).trained() : inputs_of(8, 8192);
+  const auto in = pass == Pass::training ? normalized_inputs(8, 8192).trained() : normalized_inputs(8, 8192);
   return {.ours = side(pass, linear(in, plain_params(), LinearForm::fused), in.all()),
-          .theirs = side(pass, [in] { return plain_chunks(in); }, in.all())};
+          .baseline = side(pass, [in] { return plain_chunks(in); }, in.all())};
 }
 
-/// What the library would do without its kernel.
-Sides chunked_sides(Pass pass, int64_t length, LinearAttentionParams params) {
-  const auto in = pass == Pass::training ? inputs_of(8, length).trained() : inputs_of(8, length);
+/// The baseline is the library without its kernel.
+Sides reference_sides(Pass pass, int64_t length, LinearAttentionParams params) {
+  const auto in =
+      pass == Pass::training ? normalized_inputs(8, length).trained() : normalized_inputs(8, length);
   auto leaves = in.all();
   for (auto* tensor : {&params.log_decay, &params.beta}) {
     if (pass == Pass::training && tensor->defined()) leaves.push_back(tensor->requires_grad_());
   }
   return {.ours = side(pass, linear(in, params, LinearForm::fused), leaves),
-          .theirs = side(pass, linear(in, params, LinearForm::chunked), leaves)};
+          .baseline = side(pass, linear(in, params, LinearForm::chunked), leaves)};
 }
 
 constexpr int64_t kLength = 2048;
@@ -71,14 +72,15 @@ LinearAttentionParams delta(LinearAttentionParams params) {
   return params;
 }
 
-/// As many tokens in sequences of 1024: what a token costs must not grow with the length.
+/// The baseline is the same number of tokens in sequences of 1024: the cost per token must not grow with the
+/// length.
 Sides length_sides() {
   constexpr int64_t kParts = 64;
-  const auto in = inputs_of(1, 1024 * kParts);
+  const auto in = normalized_inputs(1, 1024 * kParts);
   const auto parts = [](const torch::Tensor& tensor) { return tensor.split(1024, 2); };
   const auto q = parts(in.query), k = parts(in.key), v = parts(in.value);
   return {.ours = forward(linear(in, plain_params(), LinearForm::fused)),
-          .theirs =
+          .baseline =
               [=] {
                 Tensors outputs;
                 for (size_t n = 0; n < q.size(); ++n) {
@@ -98,7 +100,7 @@ struct Token {
     return {draw() / 8, draw() / 16, draw(), torch::rand({1, 32, 1}) * -0.1, torch::rand({1, 32, 1})};
   }
 
-  /// Ours; the state goes on from call to call.
+  /// attend's step; the state carries over from call to call.
   Side step(const torch::Tensor& initial) const {
     auto params = plain_params();
     params.log_decay = log_decay;
@@ -107,7 +109,7 @@ struct Token {
       return Tensors{linear_attention_step(in.query, in.key, in.value, state, params)};
     };
   }
-  /// As one would write it.
+  /// The step in straightforward ATen code.
   Side plain_step(const torch::Tensor& initial) const {
     return [in = *this, state = initial.clone()] {
       state.mul_(in.log_decay.exp().unsqueeze(-1));
@@ -122,11 +124,11 @@ Sides step_sides() {
   const auto token = Token::random();
   const auto initial = torch::randn({1, 32, 128, 128});
   return {.ours = token.step(initial),
-          .theirs = token.plain_step(initial),
+          .baseline = token.plain_step(initial),
           .bytes = static_cast<double>(initial.nbytes())};
 }
 
-/// The state after so many tokens, of heads of which each is drawn from the first.
+/// The state of 32 heads after `tokens` tokens: random multiples of the state of one head.
 torch::Tensor state_after(int64_t tokens) {
   const auto draw = [=] { return torch::randn({1, 1, tokens, 128}); };
   auto params = plain_params();
@@ -140,38 +142,37 @@ Sides late_step_sides() {
   const auto token = Token::random();
   const auto late = state_after(1000000);
   return {
-      .ours = token.step(late), .theirs = token.step(state_after(10)), .expected = token.plain_step(late)};
+      .ours = token.step(late), .baseline = token.step(state_after(10)), .expected = token.plain_step(late)};
 }
 
 }  // namespace
 
 std::vector<Row> linear_rows() {
   const auto row = [](const char* name, Pass pass, int64_t length, const auto& make) {
-    return Row{name, 4, [=] { return chunked_sides(pass, length, make()); }, Threads::all};
+    return Row{name, 4, [=] { return reference_sides(pass, length, make()); }, Threads::all};
   };
-  const auto of_step = [] { return gated({1, 8, kLength}); };
-  const auto of_channel = [] { return gated({1, 8, kLength, 64}); };
+  const auto per_step = [] { return gated({1, 8, kLength}); };
+  const auto per_channel = [] { return gated({1, 8, kLength, 64}); };
   return {
       {"linear, causal, L = 8192, forward / chunks in plain ATen", 2,
        [] { return plain_sides(Pass::forward); }},
       {"linear, causal, L = 8192, forward + backward / chunks in plain ATen", 2,
        [] { return plain_sides(Pass::training); }},
-      row("linear, a decay of each step, forward / chunked form", Pass::forward, kLength, of_step),
-      row("linear, a decay of each step, forward + backward / chunked form", Pass::training, kLength,
-          of_step),
-      row("linear, a decay of each channel, forward + backward / chunked form", Pass::training, kLength,
-          of_channel),
+      row("linear, per-step decay, forward / chunked form", Pass::forward, kLength, per_step),
+      row("linear, per-step decay, forward + backward / chunked form", Pass::training, kLength, per_step),
+      row("linear, per-channel decay, forward + backward / chunked form", Pass::training, kLength,
+          per_channel),
       row("linear, delta rule, forward / chunked form", Pass::forward, kLength,
           [] { return delta(plain_params()); }),
       row("linear, delta rule, forward + backward / chunked form", Pass::training, kLength,
           [] { return delta(plain_params()); }),
-      row("linear, delta rule and a decay of each step, forward + backward / chunked form", Pass::training,
-          kLength, [=] { return delta(of_step()); }),
-      row("linear, delta rule and a decay of each channel, forward + backward / chunked form", Pass::training,
-          kLength, [=] { return delta(of_channel()); }),
+      row("linear, delta rule and per-step decay, forward + backward / chunked form", Pass::training, kLength,
+          [=] { return delta(per_step()); }),
+      row("linear, delta rule and per-channel decay, forward + backward / chunked form", Pass::training,
+          kLength, [=] { return delta(per_channel()); }),
       {"linear, one head, 65536 tokens / 64 sequences of 1024", 1 / 1.1, length_sides},
-      {"linear, a token, 32 heads, D = 128, delta rule / plain ATen", 0, step_sides},
-      {"linear, a token after 1000000 / after 10", 1 / 1.1, late_step_sides, Threads::one,
+      {"linear, one step, 32 heads, D = 128, delta rule / plain ATen", 0, step_sides},
+      {"linear, one step after 1000000 tokens / after 10", 1 / 1.1, late_step_sides, Threads::one,
        /*in_quick=*/false},
   };
 }

@@ -1,5 +1,4 @@
-// Times attend against what a user would pick instead: the result is verified first, then both sides run
-// alternately.
+// Times attend against its alternatives: a result is verified first, then both sides run alternately.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -26,11 +25,11 @@ struct Options {
   bool quick = false, list = false;
   std::string filter, output, markdown;
   int pairs = 9;
-  int threads = 0;                  ///< 0: one, and all
-  std::string memory;               ///< what the process measures the memory of
-  int64_t length = 0;               ///< of that
-  std::vector<std::string> encode;  ///< a sentence encoder, and files of texts and of their vectors
-  std::string command;              ///< as it was given
+  int threads = 0;                  ///< 0: one thread, and all
+  std::string memory;               ///< the computation whose memory this process measures
+  int64_t length = 0;               ///< of that computation
+  std::vector<std::string> encode;  ///< the model's folder, the file of texts, the file of vectors
+  std::string command;              ///< the command line, for the table
 
   bool selects(const std::string& name) const { return name.find(filter) != std::string::npos; }
 };
@@ -56,20 +55,20 @@ std::vector<int> thread_counts(const Options& options, Threads wanted = Threads:
 }
 
 struct Results {
-  std::vector<Bound> bounds;
+  std::vector<PeakRates> peak_rates;
   std::vector<Measurement> measurements;
   std::vector<Series> lengths;
-  bool all_right = true;
+  bool all_correct = true;
 };
 
 void measure_row(const Row& row, const Options& options, Results& results) {
   const auto counts = thread_counts(options, row.threads);
   torch::manual_seed(0);
-  const auto sides = row.elsewhere ? Sides() : row.make();
+  const auto sides = row.in_own_process ? Sides() : row.make();
   for (const int threads : counts) {
-    const auto measurement = row.elsewhere ? measure_elsewhere(row, threads, options.pairs)
-                                           : measure(row, sides, threads, options.pairs);
-    results.all_right &= measurement.has_value();
+    const auto measurement = row.in_own_process ? measure_in_own_process(row, threads, options.pairs)
+                                                : measure(row, sides, threads, options.pairs);
+    results.all_correct &= measurement.has_value();
     if (!measurement) continue;
     print(*measurement);
     results.measurements.push_back(*measurement);
@@ -81,8 +80,8 @@ Results run(const std::vector<Row>& rows, const Options& options) {
   const torch::NoGradGuard no_grad;
   Results results;
   ProgressLine progress(rows.size() + 1);
-  results.bounds = bounds_of(thread_counts(options));
-  for (const auto& bound : results.bounds) print(bound);
+  results.peak_rates = peak_rates(thread_counts(options));
+  for (const auto& rates : results.peak_rates) print(rates);
   print_header();
   for (const auto& row : rows) {
     progress.step(row.name);
@@ -94,7 +93,7 @@ Results run(const std::vector<Row>& rows, const Options& options) {
     progress.step(kLengthsName);
     at::set_num_threads(options.threads > 0 ? options.threads : all_threads);
     results.lengths = measure_lengths(options.quick ? 2048 : 8192, options.pairs);
-    results.all_right &= !results.lengths.empty();
+    results.all_correct &= !results.lengths.empty();
     progress.clear();
   }
   return results;
@@ -114,23 +113,24 @@ void write(const Results& results, const Options& options) {
     draw_lengths(file("lengths.svg"), results.lengths);
   }
   if (!options.markdown.empty()) {
-    write_markdown(options.markdown, options.command, results.bounds, results.measurements);
+    write_markdown(options.markdown, options.command, results.peak_rates, results.measurements);
     written.push_back(options.markdown);
   }
   fmt::print("Written: {}\n", fmt::join(written, ", "));
 }
 
 void add_options(CLI::App& app, Options& options) {
-  app.add_option("--pairs", options.pairs, "Measured pairs (default: 9, with --quick 3)")
+  app.add_option("--pairs", options.pairs, "Measured pairs (default: 9, or 3 with --quick)")
       ->check(CLI::Range(1, 10000));
-  app.add_option("--threads", options.threads, "Threads (default: one, and all)")->check(CLI::Range(1, 1024));
-  app.add_option("--filter", options.filter, "Only the rows whose name contains this");
+  app.add_option("--threads", options.threads, "Number of threads (default: measures with 1 and with all)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--filter", options.filter, "Only the rows whose name contains this text");
   app.add_option("--output", options.output, "Folder of the CSV and SVG files (default: the program's)");
   app.add_option("--markdown", options.markdown,
-                 "Write the table to this file, between its marks where it has them");
-  app.add_flag("--quick", options.quick, "Fewer pairs, on all threads alone, no FlexAttention: two minutes");
-  app.add_flag("--list", options.list, "Print the rows' names and measure nothing");
-  // What rows start processes with.
+                 "Write the table into this file, between its marker lines if it has them");
+  app.add_flag("--quick", options.quick, "Fewer pairs, all threads only, no FlexAttention: two minutes");
+  app.add_flag("--list", options.list, "Print the names of the rows, and exit");
+  // Rows start this program with these options for what needs a process of its own.
   app.add_option("--memory", options.memory)->group("");
   app.add_option("--length", options.length)->group("");
   app.add_option("--encode", options.encode)->expected(3)->group("");
@@ -139,8 +139,7 @@ void add_options(CLI::App& app, Options& options) {
 int main(int argc, char** argv) {
   Options options;
   options.command = fmt::format("./dev bench {}", fmt::join(argv + 1, argv + argc, " "));
-  CLI::App app(
-      "Times attend against what a user would pick instead; a ratio above 1 means that attend is faster.");
+  CLI::App app("Times attend against its alternatives; a ratio above 1 means that attend is faster.");
   add_options(app, options);
   try {
     app.parse(argc, argv);
@@ -159,7 +158,7 @@ int main(int argc, char** argv) {
   if (options.output.empty()) options.output = std::filesystem::canonical("/proc/self/exe").parent_path();
   const auto rows = rows_for(options);
   if (rows.empty() && !options.selects(kLengthsName)) {
-    fmt::print(stderr, "bench: filter: expected a part of a row's name (--list prints them), got {}\n",
+    fmt::print(stderr, "bench: filter: expected a part of a row's name (--list prints all), got {}\n",
                options.filter);
     return 2;
   }
@@ -170,7 +169,7 @@ int main(int argc, char** argv) {
   }
   const auto results = run(rows, options);
   write(results, options);
-  return results.all_right ? 0 : 1;
+  return results.all_correct ? 0 : 1;
 }
 
 }  // namespace

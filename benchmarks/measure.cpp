@@ -9,12 +9,13 @@
 namespace attend::benchmarks {
 namespace {
 
-/// Of ATen's number of threads.
-const Limits& limits() {
-  static std::map<int, Limits> known;
-  auto& limits = known[at::get_num_threads()];
-  if (limits.gflops == 0) limits = measure_limits();
-  return limits;
+/// With ATen's number of threads; measured on the first call for that number.
+const PeakRates& current_peak_rates() {
+  static std::map<int, PeakRates> measured;
+  const int threads = at::get_num_threads();
+  const auto found = measured.find(threads);
+  return found != measured.end() ? found->second
+                                 : measured.emplace(threads, measure_peak_rates()).first->second;
 }
 
 }  // namespace
@@ -23,10 +24,10 @@ std::optional<Measurement> measure(const Row& row, const Sides& sides, int threa
   at::set_num_threads(threads);
   const auto wrong = verify(sides);
   if (!wrong.empty()) {
-    fmt::print(stderr, "bench: {}: {}, so it is not timed\n", row.name, wrong);
+    fmt::print(stderr, "bench: {}: {}; not timed\n", row.name, wrong);
     return {};
   }
-  const auto times = compare([&] { sides.ours(); }, [&] { sides.theirs(); }, pairs);
+  const auto times = compare([&] { sides.ours(); }, [&] { sides.baseline(); }, pairs);
   return Measurement{
       .name = row.name,
       .unit = row.unit,
@@ -35,29 +36,30 @@ std::optional<Measurement> measure(const Row& row, const Sides& sides, int threa
       .target = row.target,
       .gflops = sides.flops / times.ours / 1e6,
       .gigabytes = sides.bytes / times.ours / 1e6,
-      .of_bound = limits().milliseconds(sides.flops, sides.in_bfloat16, sides.bytes) / times.ours};
+      .roofline_fraction =
+          current_peak_rates().milliseconds(sides.flops, sides.in_bfloat16, sides.bytes) / times.ours};
 }
 
-std::optional<Measurement> measure_elsewhere(const Row& row, int threads, int pairs) {
+std::optional<Measurement> measure_in_own_process(const Row& row, int threads, int pairs) {
   try {
     return Measurement{.name = row.name,
                        .unit = row.unit,
                        .threads = threads,
-                       .times = row.elsewhere(threads, pairs),
+                       .times = row.in_own_process(threads, pairs),
                        .target = row.target};
   } catch (const std::runtime_error& error) {
-    fmt::print(stderr, "bench: {}: {}, so it is not timed\n", row.name, error.what());
+    fmt::print(stderr, "bench: {}: {}; not timed\n", row.name, error.what());
     return {};
   }
 }
 
-std::vector<Bound> bounds_of(const std::vector<int>& thread_counts) {
-  std::vector<Bound> bounds;
+std::vector<PeakRates> peak_rates(const std::vector<int>& thread_counts) {
+  std::vector<PeakRates> all;
   for (const int threads : thread_counts) {
     at::set_num_threads(threads);
-    bounds.push_back({threads, limits()});
+    all.push_back(current_peak_rates());
   }
-  return bounds;
+  return all;
 }
 
 }  // namespace attend::benchmarks

@@ -8,13 +8,13 @@
 
 namespace attend::benchmarks {
 
-/// Verifies, then times. Nothing where the result is wrong, which is said on stderr.
+/// Verifies, then times. Returns nothing if the result is wrong, and reports it on stderr.
 std::optional<Measurement> measure(const Row& row, const Sides& sides, int threads, int pairs);
 
-/// Of a row whose sides run elsewhere.
-std::optional<Measurement> measure_elsewhere(const Row& row, int threads, int pairs);
+/// The same for a row whose sides run in their own processes.
+std::optional<Measurement> measure_in_own_process(const Row& row, int threads, int pairs);
 
-/// What the machine does at most with these numbers of threads.
-std::vector<Bound> bounds_of(const std::vector<int>& thread_counts);
+/// The machine's peak rates with each number of threads.
+std::vector<PeakRates> peak_rates(const std::vector<int>& thread_counts);
 
 }  // namespace attend::benchmarks

@@ -1,5 +1,4 @@
-// A long sequence: what memory a training step takes, which must grow with the length and not with its
-// square.
+// The peak memory of a training step on a long sequence, which must grow linearly with the length.
 #include "memory.h"
 
 #include <ATen/Parallel.h>
@@ -19,8 +18,8 @@ namespace {
 constexpr int64_t kHeadDim = 64;
 constexpr double kAllowed = 256;  ///< MB
 
-/// A line of /proc/self/status, in MB.
-double status(const std::string& name) {
+/// The size in a line of /proc/self/status, in MB.
+double memory_status(const std::string& name) {
   std::ifstream stream("/proc/self/status");
   std::string word;
   double kilobytes = 0;
@@ -30,7 +29,8 @@ double status(const std::string& name) {
   throw std::runtime_error(fmt::format("/proc/self/status has no {}", name));
 }
 
-/// What is wrong with the last queries' output and gradient, which see every key; empty where nothing is.
+/// The error of the output and gradient of the last queries, which attend to all keys; empty within the
+/// tolerance.
 std::string verify_last_rows(const Inputs& in, const Tensors& results) {
   constexpr int64_t kRows = 64;
   const at::AutoGradMode graph(true);
@@ -46,7 +46,7 @@ std::string verify_last_rows(const Inputs& in, const Tensors& results) {
   return wrong.empty() ? difference(rows(results[3]), expected[1]) : wrong;
 }
 
-/// A training step, and what is wrong with its results; empty where nothing is.
+/// A training step, and a check of its results: the error as text, empty within the tolerance.
 struct Step {
   Side run;
   std::function<std::string(const Tensors& results)> verify = [](const Tensors&) { return std::string(); };
@@ -58,11 +58,11 @@ Step step_of(const std::string& what, int64_t length) {
     return {forward_backward(ours(in, {.mask = causal()}), in.all()),
             [in](const Tensors& results) { return verify_last_rows(in, results); }};
   }
-  const auto sides = module_training_sides(length);  // which the rows of time verify
-  return {what == "module" ? sides.ours : sides.theirs};
+  const auto sides = module_training_sides(length);  // the rows of modules.cpp verify them
+  return {what == "module" ? sides.ours : sides.baseline};
 }
 
-/// In a process of its own.
+/// Measures in a process of its own.
 double extra_memory(const std::string& what, int64_t length, int threads) {
   const auto program = std::filesystem::canonical("/proc/self/exe").string();
   return std::stod(
@@ -71,15 +71,15 @@ double extra_memory(const std::string& what, int64_t length, int threads) {
 
 using Megabytes = std::function<double(int threads)>;
 
-Row row(const std::string& name, double target, const Megabytes& ours, const Megabytes& theirs) {
-  return {.name = "memory besides the inputs, " + name,
+Row row(const std::string& name, double target, const Megabytes& ours, const Megabytes& baseline) {
+  return {.name = "peak memory beyond the inputs, " + name,
           .target = target,
           .make = {},
           .threads = Threads::all,
-          .elsewhere =
+          .in_own_process =
               [=](int threads, int) {
-                const double megabytes = ours(threads), others = theirs(threads);
-                return Comparison{megabytes, others, others / megabytes};
+                const double our_peak = ours(threads), baseline_peak = baseline(threads);
+                return Comparison{our_peak, baseline_peak, baseline_peak / our_peak};
               },
           .unit = "MB"};
 }
@@ -98,18 +98,18 @@ Megabytes module_memory(const std::string& what, int64_t length, double times = 
 }  // namespace
 
 int print_extra_memory(const std::string& what, int64_t length) {
-  step_of(what, 1024).run();  // what a first call keeps for the next
+  step_of(what, 1024).run();  // so that one-time allocations don't count
   const auto step = step_of(what, length);
-  const double before = status("VmRSS");
-  std::ofstream("/proc/self/clear_refs") << 5;  // forget the most that there was
+  const double before = memory_status("VmRSS");
+  std::ofstream("/proc/self/clear_refs") << 5;  // resets VmHWM, the peak
   const auto results = step.run();
-  const double most = status("VmHWM");
+  const double peak = memory_status("VmHWM");
   const auto wrong = step.verify(results);
   if (!wrong.empty()) {
-    fmt::print(stderr, "bench: the last queries are {}\n", wrong);
+    fmt::print(stderr, "bench: the result for the last queries is {}\n", wrong);
     return 1;
   }
-  fmt::print("{}\n", most - before);
+  fmt::print("{}\n", peak - before);
   return 0;
 }
 

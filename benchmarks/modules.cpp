@@ -1,4 +1,4 @@
-// Modules: with their projections, against what torch::nn has; a step at a time, against all at once.
+// Modules with their projections: against torch::nn, and decoding with a KV cache against full forwards.
 #include "modules.h"
 
 namespace attend::benchmarks {
@@ -6,24 +6,24 @@ namespace {
 
 constexpr int64_t kWidth = 512, kHeads = 8;
 
-/// The same weights in both modules; inputs [1, L, E], which torch::nn takes as [L, 1, E].
+/// Both modules with the same weights. Inputs are [1, L, E]; torch::nn takes them as [L, 1, E].
 struct Modules {
   nn::MultiHeadAttention ours{nn::MultiHeadAttentionOptions(kWidth, kHeads)};
-  torch::nn::MultiheadAttention theirs{torch::nn::MultiheadAttentionOptions(kWidth, kHeads)};
+  torch::nn::MultiheadAttention baseline{torch::nn::MultiheadAttentionOptions(kWidth, kHeads)};
   torch::Tensor x;
 
   explicit Modules(int64_t length) : x(torch::randn({1, length, kWidth})) {
     const torch::NoGradGuard no_grad;
     for (auto& parameter : ours->named_parameters()) {
-      theirs->named_parameters()[parameter.key()].copy_(parameter.value());
+      baseline->named_parameters()[parameter.key()].copy_(parameter.value());
     }
   }
 
   Attention run_ours() const {
     return [module = ours, input = x]() mutable { return module(input); };
   }
-  Attention run_theirs() const {
-    return [module = theirs, input = x]() mutable {
+  Attention run_baseline() const {
+    return [module = baseline, input = x]() mutable {
       const auto rows = input.transpose(0, 1);
       return std::get<0>(module(rows, rows, rows)).transpose(0, 1);
     };
@@ -32,10 +32,10 @@ struct Modules {
 
 Sides forward_sides() {
   const Modules modules(4096);
-  return {.ours = forward(modules.run_ours()), .theirs = forward(modules.run_theirs())};
+  return {.ours = forward(modules.run_ours()), .baseline = forward(modules.run_baseline())};
 }
 
-/// A causal module, its input, and a cache that holds all of it but the last `steps` tokens.
+/// A causal module, its input, and a cache that contains the input but for the last `steps` tokens.
 struct Decoder {
   nn::MultiHeadAttention module{nn::MultiHeadAttentionOptions(kWidth, kHeads).is_causal(true)};
   torch::Tensor x;
@@ -48,7 +48,7 @@ struct Decoder {
     if (steps < length) module(x.slice(1, 0, length - steps), {}, {}, {.cache = &cache});
   }
 
-  /// The outputs of the last tokens, one call each.
+  /// Decodes the last tokens, one call each.
   Tensors run() {
     const int64_t first = x.size(1) - steps;
     cache.truncate(first);
@@ -60,11 +60,11 @@ struct Decoder {
   }
 };
 
-/// 256 tokens through the cache, against the whole again for every token.
+/// 256 tokens with a KV cache, against a full forward for every token.
 Sides decode_sides() {
   const auto decoder = std::make_shared<Decoder>(256, 256);
   return {.ours = [decoder] { return decoder->run(); },
-          .theirs =
+          .baseline =
               [decoder] {
                 Tensors outputs;
                 for (int64_t n = 1; n <= decoder->x.size(1); ++n) {
@@ -75,12 +75,12 @@ Sides decode_sides() {
           .expected = [decoder] { return Tensors{decoder->module(decoder->x)}; }};
 }
 
-/// 16 steps at the end of many tokens, against four times as many at the end of a quarter.
+/// 16 steps after 16384 tokens, against 64 steps after 4096 tokens.
 Sides longer_decode_sides() {
   const auto longer = std::make_shared<Decoder>(16384, 16);
   const auto shorter = std::make_shared<Decoder>(4096, 16);
   return {.ours = [longer] { return longer->run(); },
-          .theirs =
+          .baseline =
               [shorter] {
                 for (int n = 0; n < 3; ++n) shorter->run();
                 return shorter->run();
@@ -101,7 +101,7 @@ Sides module_training_sides(int64_t length) {
     return all;
   };
   return {.ours = forward_backward(modules.run_ours(), leaves(*modules.ours)),
-          .theirs = forward_backward(modules.run_theirs(), leaves(*modules.theirs))};
+          .baseline = forward_backward(modules.run_baseline(), leaves(*modules.baseline))};
 }
 
 std::vector<Row> module_rows() {
@@ -109,9 +109,9 @@ std::vector<Row> module_rows() {
       {"nn::MultiHeadAttention(512, 8), L = 4096, forward / torch::nn", 3.5, forward_sides, Threads::all},
       {"nn::MultiHeadAttention(512, 8), L = 4096, forward + backward / torch::nn", 1.8,
        [] { return module_training_sides(4096); }, Threads::all},
-      {"nn::MultiHeadAttention(512, 8), 256 tokens through the cache / the whole again for each", 0,
+      {"nn::MultiHeadAttention(512, 8), 256 tokens with a KV cache / a full forward for each", 0,
        decode_sides, Threads::all},
-      {"nn::MultiHeadAttention(512, 8), a step after 16384 tokens / four after 4096", 0.8,
+      {"nn::MultiHeadAttention(512, 8), a step after 16384 tokens / four steps after 4096", 0.8,
        longer_decode_sides, Threads::all},
   };
 }

@@ -4,7 +4,7 @@
 
 namespace attend::benchmarks {
 
-/// What a command of the shell writes to its standard output. Throws std::runtime_error where it fails.
+/// Runs a shell command and returns its standard output. Throws std::runtime_error if it fails.
 std::string output_of(const std::string& command);
 
 }  // namespace attend::benchmarks

@@ -25,22 +25,22 @@ std::string verdict(const Measurement& m) {
   return fmt::format("missed by {:.0f} %", 100 * (1 - m.times.ratio / m.target));
 }
 
-std::string rates(const Measurement& m) {
+std::string achieved_rates(const Measurement& m) {
   std::string text;
   if (m.gflops > 0) text += fmt::format("{:7.1f} GFLOP/s", m.gflops);
   if (m.gigabytes > 0) text += fmt::format(" {:5.1f} GB/s", m.gigabytes);
-  if (m.of_bound > 0) text += fmt::format(" {:3.0f} % of the bound", 100 * m.of_bound);
+  if (m.roofline_fraction > 0) text += fmt::format(" {:3.0f} % of the roofline", 100 * m.roofline_fraction);
   return text;
 }
 
-std::string amount(double number, const std::string& unit) {
-  return fmt::format("{:.{}f} {}", number, number < 10 ? 3 : 1, unit);
+std::string amount(double value, const std::string& unit) {
+  return fmt::format("{:.{}f} {}", value, value < 10 ? 3 : 1, unit);
 }
 
-std::string bound_text(const Bound& bound) {
+std::string rates_text(const PeakRates& rates) {
   return fmt::format(
-      "{:.0f} GFLOP/s of multiply-adds, {:.0f} of bfloat16, and {:.1f} GB/s of plain reads with {}",
-      bound.limits.gflops, bound.limits.bfloat16_gflops, bound.limits.gigabytes, threads_text(bound.threads));
+      "{:.0f} GFLOP/s of multiply-adds, {:.0f} GFLOP/s in bfloat16 and {:.1f} GB/s of reads with {}",
+      rates.gflops, rates.bfloat16_gflops, rates.gigabytes, threads_text(rates.threads));
 }
 
 /// "AMD EPYC, 2 cores, AVX2, LibTorch 2.13.0"
@@ -56,13 +56,14 @@ std::string machine() {
 
 std::string markdown_table(const std::vector<Measurement>& measurements) {
   std::string table =
-      "| attend / other side | threads | attend | other | ratio | target | of the bound |\n"
+      "| attend / baseline | threads | attend | baseline | ratio | target | of the roofline |\n"
       "| --- | --- | --- | --- | --- | --- | --- |\n";
   for (const auto& m : measurements) {
-    const auto judged = m.target == 0 ? "" : fmt::format("{} {}", target_text(m), verdict(m));
-    table += fmt::format("| {} | {} | {} | {} | {:.2f}x | {} | {} |\n", m.name, m.threads,
-                         amount(m.times.ours, m.unit), amount(m.times.theirs, m.unit), m.times.ratio, judged,
-                         m.of_bound > 0 ? fmt::format("{:.0f} %", 100 * m.of_bound) : "");
+    const auto target = m.target == 0 ? "" : fmt::format("{} {}", target_text(m), verdict(m));
+    table +=
+        fmt::format("| {} | {} | {} | {} | {:.2f}x | {} | {} |\n", m.name, m.threads,
+                    amount(m.times.ours, m.unit), amount(m.times.baseline, m.unit), m.times.ratio, target,
+                    m.roofline_fraction > 0 ? fmt::format("{:.0f} %", 100 * m.roofline_fraction) : "");
   }
   return table;
 }
@@ -73,26 +74,27 @@ std::string threads_text(int threads) {
   return threads == 1 ? "1 thread" : fmt::format("{} threads", threads);
 }
 
-void print(const Bound& bound) { fmt::print("The machine's bound: {}\n", bound_text(bound)); }
+void print(const PeakRates& rates) { fmt::print("Peak rates: {}\n", rates_text(rates)); }
 
 void print_header() {
-  fmt::print("{:<66} {:>7} {:>12} {:>12} {:>8} {:>7}  {:<16} {}\n", "ours / theirs", "threads", "ours",
-             "theirs", "ratio", "target", "", "ours");
+  fmt::print("{:<66} {:>7} {:>12} {:>12} {:>8} {:>7}  {:<16} {}\n", "attend / baseline", "threads", "attend",
+             "baseline", "ratio", "target", "", "attend");
 }
 
 void print(const Measurement& m) {
   fmt::print("{:<66} {:>7} {:>12} {:>12} {:>7.2f}x {:>7}  {:<16} {}\n", m.name, m.threads,
-             amount(m.times.ours, m.unit), amount(m.times.theirs, m.unit), m.times.ratio, target_text(m),
-             verdict(m), rates(m));
+             amount(m.times.ours, m.unit), amount(m.times.baseline, m.unit), m.times.ratio, target_text(m),
+             verdict(m), achieved_rates(m));
   std::fflush(stdout);
 }
 
 void write_csv(const std::string& file, const std::vector<Measurement>& measurements) {
-  std::string csv = "name,threads,unit,ours,theirs,ratio,target,ours_gflops,ours_gb_per_s,of_bound\n";
+  std::string csv =
+      "name,threads,unit,attend,baseline,ratio,target,attend_gflops,attend_gb_per_s,roofline_fraction\n";
   for (const auto& m : measurements) {
-    csv += fmt::format("\"{}\",{},{},{:.4f},{:.4f},{:.3f},{:.3f},{:.1f},{:.1f},{:.3f}\n", m.name, m.threads,
-                       m.unit, m.times.ours, m.times.theirs, m.times.ratio, m.target, m.gflops, m.gigabytes,
-                       m.of_bound);
+    csv += fmt::format("\"{}\",{},{},{:.6g},{:.6g},{:.3f},{:.3f},{:.1f},{:.1f},{:.3f}\n", m.name, m.threads,
+                       m.unit, m.times.ours, m.times.baseline, m.times.ratio, m.target, m.gflops, m.gigabytes,
+                       m.roofline_fraction);
   }
   write_file(file, csv);
 }
@@ -106,12 +108,12 @@ void write_csv(const std::string& file, const std::vector<Series>& lengths) {
   write_file(file, csv);
 }
 
-void write_markdown(const std::string& file, const std::string& command, const std::vector<Bound>& bounds,
+void write_markdown(const std::string& file, const std::string& command, const std::vector<PeakRates>& rates,
                     const std::vector<Measurement>& measurements) {
   const std::string begin = "<!-- measured, written by ./dev bench --markdown -->\n", end = "<!-- end -->\n";
   auto text = fmt::format("Measured on {:%Y-%m-%d} by `{}`: {}.", fmt::gmtime(std::time(nullptr)), command,
                           machine());
-  for (const auto& bound : bounds) text += fmt::format(" The bound: {}.", bound_text(bound));
+  for (const auto& peak : rates) text += fmt::format(" Peak rates: {}.", rates_text(peak));
   text += "\n\n" + markdown_table(measurements);
   auto content = read_file(file);
   const auto first = content.find(begin), last = content.find(end);

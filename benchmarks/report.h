@@ -5,7 +5,7 @@
 
 #include "compare.h"
 #include "lengths.h"
-#include "limits.h"
+#include "peak_rates.h"
 
 namespace attend::benchmarks {
 
@@ -13,37 +13,31 @@ struct Measurement {
   std::string name, unit;
   int threads;
   Comparison times;
-  double target = 0;                 ///< 0 where there is none
-  double gflops = 0, gigabytes = 0;  ///< of ours, per second; 0 where nobody counts them
-  double of_bound = 0;  ///< the shortest time that the machine could do it in, over ours; 0 likewise
+  double target = 0;                 ///< of the ratio; 0: none
+  double gflops = 0, gigabytes = 0;  ///< of attend, per second; 0: not counted
+  double roofline_fraction = 0;      ///< the time at the peak rates over attend's; 0: not counted
 
   bool meets_target() const { return times.ratio >= target; }
-};
-
-/// What the machine does at most with a number of threads.
-struct Bound {
-  int threads;
-  Limits limits;
 };
 
 /// "1 thread", "2 threads".
 std::string threads_text(int threads);
 
-void print(const Bound& bound);
+void print(const PeakRates& rates);
 void print_header();
 void print(const Measurement& measurement);
 
-// Files are replaced. Throw std::runtime_error where one can't be written.
+// These functions replace a file, and throw std::runtime_error if it can't be written.
 
 void write_csv(const std::string& file, const std::vector<Measurement>& measurements);
 void write_csv(const std::string& file, const std::vector<Series>& lengths);
 
-/// Writes the table, with what was measured where, between the two lines of the file that mark its place; a
-/// file without them holds the table alone afterwards.
-void write_markdown(const std::string& file, const std::string& command, const std::vector<Bound>& bounds,
+/// Writes the machine, the command and the table between the file's two marker lines. A file without these
+/// lines is replaced by the table.
+void write_markdown(const std::string& file, const std::string& command, const std::vector<PeakRates>& rates,
                     const std::vector<Measurement>& measurements);
 
-/// One line on a terminal that says what is being measured; nothing elsewhere.
+/// A line on stderr that shows what is being measured, if stderr is a terminal.
 class ProgressLine {
  public:
   explicit ProgressLine(size_t steps);

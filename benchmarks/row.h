@@ -13,30 +13,30 @@ namespace attend::benchmarks {
 using Tensors = std::vector<torch::Tensor>;
 using Side = std::function<Tensors()>;
 
-/// Both sides of a comparison, with the inputs that they hold.
+/// Both sides of a comparison: attend and what it is compared with.
 struct Sides {
-  Side ours, theirs;
-  /// What ours must give; theirs where empty.
+  Side ours, baseline;
+  /// Computes the expected result of `ours`; `baseline` if empty.
   Side expected = {};
-  /// Floating-point operations and bytes read by one run of ours, those that can't be done without; 0 where
-  /// nobody counts them.
+  /// The floating-point operations and the bytes of input that one run of `ours` needs at least; 0: not
+  /// counted.
   double flops = 0, bytes = 0;
-  bool in_bfloat16 = false;  ///< the floating-point operations
+  bool in_bfloat16 = false;  ///< whether `flops` are bfloat16 products
 };
 
 enum class Threads { one_and_all, one, all };
 
-/// A line of the table: theirs / ours, the ratio of the times, is to be at least the target.
+/// A line of the table.
 struct Row {
   std::string name;
-  double target;  ///< 0: none
-  /// Makes the inputs: called when the row's turn comes.
+  double target;  ///< the least ratio of times, baseline / ours, to be met; 0: none
+  /// Creates the inputs. Called when the row is measured.
   std::function<Sides()> make;
   Threads threads = Threads::one_and_all;
   bool in_quick = true;
-  /// Instead of `make`, where the sides run in a process of their own: verifies and times them there. Throws
-  /// std::runtime_error where that fails.
-  std::function<Comparison(int threads, int pairs)> elsewhere = {};
+  /// Replaces `make` if the sides need a process of their own: verifies and times them there. Throws
+  /// std::runtime_error on failure.
+  std::function<Comparison(int threads, int pairs)> in_own_process = {};
   const char* unit = "ms";
 };
 

@@ -1,5 +1,4 @@
-// What score modifications and masks cost: against attend without them, or with the built-in that a lambda
-// repeats.
+// The cost of score modifications and of lambdas, against attend without them or with the built-in mask.
 #include "sides.h"
 
 namespace attend::benchmarks {
@@ -12,17 +11,18 @@ const auto softcap_lambda = [](double cap) {
   return score_mod([=](auto score, Position) { return cap * attend::tanh(score / cap); });
 };
 
-/// Ours with `mod`, which must agree with `same`, beside ours without any.
+/// attend with `mod`, whose result must equal that with `same`, against attend without a score modification.
 Row row(const std::string& name, double target, const ScoreMod& mod, const ScoreMod& same, bool trains) {
-  return {name + (trains ? ", forward + backward / without" : ", forward / without"), target, [=] {
+  return {name + (trains ? ", forward + backward / attend without" : ", forward / attend without"), target,
+          [=] {
             const auto sizes = Sizes::self(8, 2048, 64);
             const auto in = trains ? Inputs(sizes).trained() : Inputs(sizes);
-            const auto side = [=](const ScoreMod& of) {
-              const auto attention = ours(in, {.score_mod = of});
+            const auto side = [=](const ScoreMod& score_mod) {
+              const auto attention = ours(in, {.score_mod = score_mod});
               return trains ? forward_backward(attention, in.all()) : forward(attention);
             };
             return Sides{.ours = side(mod),
-                         .theirs = side({}),
+                         .baseline = side({}),
                          .expected = side(same),
                          .flops = trains ? sizes.training_flops() : sizes.forward_flops()};
           }};
@@ -34,7 +34,7 @@ Row mask_row() {
             const Inputs in(sizes);
             const auto lambda = mask_mod([](Position at) { return at.key <= at.query; });
             return Sides{.ours = forward(ours(in, {.mask = lambda})),
-                         .theirs = forward(ours(in, {.mask = causal()})),
+                         .baseline = forward(ours(in, {.mask = causal()})),
                          .flops = sizes.forward_flops() / 2};
           }};
 }

@@ -1,4 +1,4 @@
-// Short sequences: what a call costs besides its scores.
+// Short sequences, where the fixed cost of a call counts.
 #include "sides.h"
 
 namespace attend::benchmarks {
@@ -6,19 +6,19 @@ namespace {
 
 Sides forward_sides(const Sizes& sizes) {
   const Inputs in(sizes);
-  return {.ours = forward(ours(in)), .theirs = forward(sdpa(in)), .flops = sizes.forward_flops()};
+  return {.ours = forward(ours(in)), .baseline = forward(sdpa(in)), .flops = sizes.forward_flops()};
 }
 
-/// The article's module, and what one would write instead of it.
+/// nn::Attention, against the same computation in plain ATen.
 Sides module_sides() {
   nn::Attention module(nn::AttentionOptions(512, 512, 2048));
   const auto q = torch::randn({1, 10, 512}), k = torch::randn({1, 10, 512}), v = torch::randn({1, 10, 2048});
-  const auto by_hand = [=]() mutable {
+  const auto plain = [=]() mutable {
     const auto scores =
         torch::matmul(module->q_linear(q), module->k_linear(k).transpose(-2, -1)) / std::sqrt(512.0);
     return torch::matmul(torch::softmax(scores, -1), module->v_linear(v));
   };
-  return {.ours = forward([=]() mutable { return module(q, k, v); }), .theirs = forward(by_hand)};
+  return {.ours = forward([=]() mutable { return module(q, k, v); }), .baseline = forward(plain)};
 }
 
 }  // namespace
@@ -27,7 +27,7 @@ std::vector<Row> short_rows() {
   return {
       {"short [32, 8, 32, 64] forward / SDPA", 1.2, [] { return forward_sides({32, 8, 8, 32, 32, 64}); }},
       {"short [1, 8, 10, 64] forward / SDPA", 1, [] { return forward_sides({1, 8, 8, 10, 10, 64}); }},
-      {"nn::Attention(512, 512, 2048), L = 10 / by hand", 0, module_sides},
+      {"nn::Attention(512, 512, 2048), L = 10 / plain ATen", 0, module_sides},
   };
 }
 

@@ -8,28 +8,30 @@
 
 namespace attend::benchmarks {
 
-/// A few roundings of the dtype; in float32 of ATen's exp, which its forward kernel computes to 20 bits.
+/// The allowed relative error: eight units of the dtype's precision. In float32 the unit is 2^-20, the error
+/// of the exp in ATen's forward kernel.
 inline double tolerance(torch::ScalarType dtype) {
   return 8 * std::pow(2.0, dtype == torch::kBFloat16 ? -8 : dtype == torch::kHalf ? -11 : -20);
 }
 
-/// What is wrong with the result, measured against its largest number; empty where nothing is.
+/// The error of a result relative to its largest element, as text; empty within the tolerance.
 inline std::string difference(const torch::Tensor& result, const torch::Tensor& expected) {
   if (result.sizes() != expected.sizes())
     return fmt::format("{} instead of {}", result.sizes(), expected.sizes());
-  const auto ours = result.to(torch::kDouble), theirs = expected.to(torch::kDouble);
-  const double largest = theirs.abs().max().item<double>();
-  const double error = (ours - theirs).abs().max().item<double>() / largest;
-  // Of the coarser dtype, where they differ. A NaN is not below the tolerance either.
+  const auto ours = result.to(torch::kDouble), baseline = expected.to(torch::kDouble);
+  const double largest = baseline.abs().max().item<double>();
+  const double error = (ours - baseline).abs().max().item<double>() / largest;
+  // The coarser dtype decides. A NaN fails the comparison.
   const double allowed = std::max(tolerance(result.scalar_type()), tolerance(expected.scalar_type()));
-  return error <= allowed ? "" : fmt::format("off by {:.1e} of the largest number", error);
+  return error <= allowed ? "" : fmt::format("off by {:.1e} of the largest element", error);
 }
 
-/// What is wrong with our results; empty where nothing is.
+/// The first error among the results of `ours`, as text; empty if all are right.
 inline std::string verify(const Sides& sides) {
   const auto ours = sides.ours();
-  const auto expected = sides.expected ? sides.expected() : sides.theirs();
-  if (ours.size() != expected.size()) return "another number of results";
+  const auto expected = sides.expected ? sides.expected() : sides.baseline();
+  if (ours.size() != expected.size())
+    return fmt::format("{} results instead of {}", ours.size(), expected.size());
   for (size_t n = 0; n < ours.size(); ++n) {
     const auto wrong = difference(ours[n], expected[n]);
     if (!wrong.empty()) return fmt::format("result {} is {}", n, wrong);

@@ -1,4 +1,4 @@
-// Where attend::models is not built.
+// Replaces encode.cpp if attend::models is not built.
 #include "encode.h"
 #include "row.h"
 

@@ -1,4 +1,4 @@
-#include "limits.h"
+#include "peak_rates.h"
 
 #include <ATen/Parallel.h>
 
@@ -7,24 +7,24 @@
 
 #include "compare.h"
 #include "cpu/runtime/dispatch.h"
-#include "limits_kernel.h"
+#include "peak_kernels.h"
 
 namespace attend::benchmarks {
 
-LimitKernels limits_kernels_default();
-LimitKernels limits_kernels_avx2();
-LimitKernels limits_kernels_avx512();
-LimitKernels limits_kernels_avx512_bf16();
+PeakKernels peak_kernels_default();
+PeakKernels peak_kernels_avx2();
+PeakKernels peak_kernels_avx512();
+PeakKernels peak_kernels_avx512_bf16();
 
 namespace {
 
-const LimitKernels& kernels() {
-  static const auto selected = cpu::select_kernels<limits_kernels_default, limits_kernels_avx2,
-                                                   limits_kernels_avx512, limits_kernels_avx512_bf16>();
+const PeakKernels& kernels() {
+  static const auto selected = cpu::select_kernels<peak_kernels_default, peak_kernels_avx2,
+                                                   peak_kernels_avx512, peak_kernels_avx512_bf16>();
   return selected;
 }
 
-/// Results go here, so that the compiler can't leave their computation out.
+/// Receives results, so that the compiler can't remove their computation.
 std::atomic<float> sink;
 
 double median_of_runs(const std::function<void()>& run) {
@@ -48,21 +48,21 @@ void multiply_add(double flops, bool in_bfloat16) {
 
 void read(const torch::Tensor& tensor) {
   TORCH_CHECK(tensor.is_contiguous(), "a contiguous tensor was expected");
-  const auto* numbers = static_cast<const float*>(tensor.const_data_ptr());
+  const auto* values = static_cast<const float*>(tensor.const_data_ptr());
   const auto count = static_cast<int64_t>(tensor.nbytes() / sizeof(float));
-  at::parallel_for(0, count, 1, [numbers](int64_t begin, int64_t end) {
-    sink = kernels().sum(numbers + begin, end - begin);
+  at::parallel_for(0, count, 1, [values](int64_t begin, int64_t end) {
+    sink = kernels().sum(values + begin, end - begin);
   });
 }
 
-double Limits::milliseconds(double flops, bool in_bfloat16, double bytes) const {
+double PeakRates::milliseconds(double flops, bool in_bfloat16, double bytes) const {
   return std::max(flops / (in_bfloat16 ? bfloat16_gflops : gflops), bytes / gigabytes) / 1e6;
 }
 
-Limits measure_limits() {
+PeakRates measure_peak_rates() {
   constexpr double kFlops = 1e9;
-  const auto beyond_caches = torch::ones({int64_t{1} << 26});  // 256 MiB
-  return {kFlops / 1e6 / median_of_runs([] { multiply_add(kFlops); }),
+  const auto beyond_caches = torch::ones({int64_t{1} << 26});  // 256 MiB, more than any cache
+  return {at::get_num_threads(), kFlops / 1e6 / median_of_runs([] { multiply_add(kFlops); }),
           kFlops / 1e6 / median_of_runs([] { multiply_add(kFlops, /*in_bfloat16=*/true); }),
           static_cast<double>(beyond_caches.nbytes()) / 1e6 / median_of_runs([&] { read(beyond_caches); })};
 }

@@ -1,5 +1,5 @@
-// Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
-#include "limits_kernel.h"
+// This file is compiled once per instruction set; ATTEND_KERNELS is the name of its function.
+#include "peak_kernels.h"
 
 #include "cpu/simd/operands.h"
 
@@ -8,11 +8,11 @@ namespace {
 
 using cpu::Vec;
 
-/// More independent chains than a processor has multiply-adds in flight, and few enough for its registers.
+/// More independent chains than a processor has multiply-adds in flight, and few enough for the registers.
 constexpr int kChains = 12;
 constexpr int64_t kLanes = cpu::kLanes<float>;
 
-float lanes_and_chains(const Vec<float>* chains) {
+float horizontal_sum(const Vec<float>* chains) {
   Vec<float> total = chains[0];
   for (int chain = 1; chain < kChains; ++chain) total += chains[chain];
   float sum = 0;
@@ -23,12 +23,12 @@ float lanes_and_chains(const Vec<float>* chains) {
 float multiply_add(int64_t steps) {
   Vec<float> chains[kChains] = {};
   Vec<float> factor = cpu::all(0.999F), summand = cpu::all(0.001F);
-  asm volatile("" : "+m"(factor), "+m"(summand));  // numbers that the compiler doesn't know
+  asm volatile("" : "+m"(factor), "+m"(summand));  // hides the values from the compiler
   for (int64_t step = 0; step < steps; ++step) {
 #pragma GCC unroll 12
     for (int chain = 0; chain < kChains; ++chain) chains[chain] = chains[chain] * factor + summand;
   }
-  return lanes_and_chains(chains);
+  return horizontal_sum(chains);
 }
 
 #if defined(__AVX512BF16__)
@@ -40,7 +40,7 @@ float multiply_add_bfloat16(int64_t steps) {
 #pragma GCC unroll 12
     for (int chain = 0; chain < kChains; ++chain) cpu::add_product<cpu::BFloat16Pair>(chains[chain], a, b);
   }
-  return lanes_and_chains(chains);
+  return horizontal_sum(chains);
 }
 constexpr int64_t kBFloat16FlopsPerStep = 4 * kChains * kLanes;
 #else
@@ -48,22 +48,22 @@ constexpr auto multiply_add_bfloat16 = multiply_add;
 constexpr int64_t kBFloat16FlopsPerStep = 2 * kChains * kLanes;
 #endif
 
-float sum(const float* numbers, int64_t n) {
+float sum(const float* values, int64_t n) {
   Vec<float> chains[kChains] = {};
   int64_t i = 0;
   for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
 #pragma GCC unroll 12
-    for (int chain = 0; chain < kChains; ++chain) chains[chain] += cpu::load(numbers + i + chain * kLanes);
+    for (int chain = 0; chain < kChains; ++chain) chains[chain] += cpu::load(values + i + chain * kLanes);
   }
   float rest = 0;
-  for (; i < n; ++i) rest += numbers[i];
-  return rest + lanes_and_chains(chains);
+  for (; i < n; ++i) rest += values[i];
+  return rest + horizontal_sum(chains);
 }
 
 }  // namespace
 
-LimitKernels ATTEND_KERNELS();
-LimitKernels ATTEND_KERNELS() {
+PeakKernels ATTEND_KERNELS();
+PeakKernels ATTEND_KERNELS() {
   return {.multiply_add = multiply_add,
           .flops_per_step = 2 * kChains * kLanes,
           .multiply_add_bfloat16 = multiply_add_bfloat16,
