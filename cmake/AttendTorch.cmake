@@ -1,5 +1,5 @@
 # Finds LibTorch and OpenMP.
-set(ATTEND_TORCH_MINIMUM 2.11)
+set(ATTEND_TORCH_MINIMUM 2.13)
 
 # TorchConfig warns of a "kineto" that nothing here needs.
 set(log_level ${CMAKE_MESSAGE_LOG_LEVEL})

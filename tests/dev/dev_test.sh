@@ -84,7 +84,7 @@ echo "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnecti
 echo "ERROR: Could not find a version that satisfies the requirement torch==2.13.0+cpu (from versions: none)"
 exit 1
 PIP
-expect 1 "dev: pip can't install torch==*: no network; install it, or set CMAKE_PREFIX_PATH to a LibTorch >= 2.11" demo
+expect 1 "dev: pip can't install torch==*: no network; install it, or set CMAKE_PREFIX_PATH to a LibTorch >= 2.13" demo
 expect 1 "dev: pip can't install clang-format and clang-tidy *: no network" format
 
 begin # an index with only the CUDA build, and a pip that can't tell before it is brought up to date
@@ -105,12 +105,12 @@ begin # a LibTorch that does not do
 torch_dir=$work/torch
 expect 1 "dev: no TorchConfig.cmake in Torch_DIR=$work/torch: correct it, or unset it" demo
 torch ''
-expect 1 "dev: the LibTorch in $work/torch has no version in TorchConfigVersion.cmake: 2.11 or newer is needed" demo
-torch 2.10.1
-expect 1 "dev: LibTorch 2.10.1 in $work/torch is too old: 2.11 or newer is needed (*)" test
+expect 1 "dev: the LibTorch in $work/torch has no version in TorchConfigVersion.cmake: 2.13 or newer is needed" demo
+torch 2.12.1
+expect 1 "dev: LibTorch 2.12.1 in $work/torch is too old: 2.13 or newer is needed (*)" test
 
 begin # all is there: the program that is built gets the arguments, and does not run where the build fails
-torch 2.11.0
+torch 2.13.0
 stand_in cmake 'mkdir -p build/release/examples && cp program build/release/examples/demo'
 printf '#!/usr/bin/env bash\necho "demo $*"\n' >"$work/program" && chmod +x "$work/program"
 expect 0 'demo --an argument' demo --an argument

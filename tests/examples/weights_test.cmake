@@ -1,0 +1,12 @@
+# Runs PROGRAM: it must draw four panels of twelve tokens.
+set(drawing ${WORK}/weights.svg)
+file(REMOVE ${drawing})
+execute_process(COMMAND ${PROGRAM} ${drawing} COMMAND_ERROR_IS_FATAL ANY)
+file(READ ${drawing} svg)
+if(NOT svg MATCHES "^<svg [^>]*>.*>chased<.*>head 3<.*</svg>\n$")
+  message(FATAL_ERROR "the drawing is not as expected:\n${svg}")
+endif()
+execute_process(COMMAND ${PROGRAM} RESULT_VARIABLE code ERROR_VARIABLE error)
+if(NOT code EQUAL 2 OR NOT error MATCHES "^expected the name of the file to write")
+  message(FATAL_ERROR "without arguments: exit code ${code}, printed\n${error}")
+endif()
