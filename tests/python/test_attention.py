@@ -1,5 +1,5 @@
-"""attend::attention and attend::attention_with_lse against their formula, and every way of differentiating, tracing
-and transforming them."""
+"""attend::attention and attend::attention_with_lse: results and gradients against the equations in plain ATen, derivatives
+of every kind, tracing, compilation, transforms and errors."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ BATCH, HEADS, KV_HEADS, QUERIES, KEYS, D, DV = 2, 4, 2, 5, 7, 8, 6
 
 def formula(query, key, value, *, attn_mask=None, is_causal=False, window=None, key_lengths=None, alibi_slopes=None,
             softcap=0.0, scale=None):
-    """Output and logsumexp as the papers write them; [B, H, L, D]."""
+    """Output and logsumexp by the equations of the papers; tensors are [B, H, L, D]."""
     group = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     scores = query @ key.transpose(-1, -2) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
@@ -40,10 +40,10 @@ def formula(query, key, value, *, attn_mask=None, is_causal=False, window=None, 
         allowed = allowed & ((left < 0) | (column >= row - left)) & ((right < 0) | (column <= row + right))
     if key_lengths is not None:
         allowed = allowed & (column < key_lengths[:, None, None, None])
-    sees = allowed.any(-1)
-    scores = scores.masked_fill(~allowed & sees[..., None], -math.inf)  # rows that see nothing stay finite
-    weights = torch.softmax(scores, -1) * sees[..., None]
-    return weights @ value, torch.logsumexp(scores, -1).masked_fill(~sees, -math.inf)
+    has_key = allowed.any(-1)
+    scores = scores.masked_fill(~allowed & has_key[..., None], -math.inf)  # fully masked rows stay finite
+    weights = torch.softmax(scores, -1) * has_key[..., None]
+    return weights @ value, torch.logsumexp(scores, -1).masked_fill(~has_key, -math.inf)
 
 
 def inputs(dtype=torch.float64, batch=BATCH, heads=HEADS, kv_heads=KV_HEADS, queries=QUERIES, keys=KEYS):
@@ -53,12 +53,12 @@ def inputs(dtype=torch.float64, batch=BATCH, heads=HEADS, kv_heads=KV_HEADS, que
 
 
 def cases(dtype=torch.float64):
-    """Arguments by name: each one alone, and together."""
+    """Arguments by the name of their case: each one alone, and combined."""
     torch.manual_seed(1)
     bias = torch.randn(HEADS, QUERIES, KEYS, dtype=torch.float64).to(dtype)
     slopes = torch.rand(HEADS, dtype=torch.float64).to(dtype)
     mask = torch.rand(BATCH, 1, QUERIES, KEYS) > 0.4
-    mask[0, 0, 2] = False  # a query that sees nothing
+    mask[0, 0, 2] = False  # a fully masked row
     return {
         "plain": {},
         "boolean mask": {"attn_mask": mask},
@@ -79,7 +79,7 @@ def cases(dtype=torch.float64):
 
 
 def tensors_of(params):
-    """The parameters with leaves in place of tensors that have gradients, and those leaves."""
+    """The parameters with leaves in place of their floating tensors, and those leaves."""
     params = {name: leaves([value])[0] if torch.is_tensor(value) else value for name, value in params.items()}
     return params, [value for value in params.values() if torch.is_tensor(value) and value.is_floating_point()]
 
@@ -99,16 +99,16 @@ class Formula(Accuracy, unittest.TestCase):
                     self.compare(dtype, name)
 
     def compare(self, dtype, name):
-        def in_plain_code(*qkv, **params):  # what one would write in this dtype; the logsumexp is float32
+        def plain_code(*qkv, **params):  # the equations in this dtype; the logsumexp is float32
             output, logsumexp = formula(*qkv, **params)
             return output, logsumexp.to(torch.float32)
 
-        def exact(*qkv, **params):  # the same numbers, computed in float64
+        def exact(*qkv, **params):  # the equations in float64 on the same values
             params = {k: v.double() if torch.is_tensor(v) and v.is_floating_point() else v for k, v in params.items()}
             return formula(*(t.double() for t in qkv), **params)
 
         ours = results_and_gradients(attention_with_lse, dtype, name)
-        plain = results_and_gradients(in_plain_code, dtype, name)
+        plain = results_and_gradients(plain_code, dtype, name)
         params, more = tensors_of(cases(dtype)[name])
         qkv = leaves(inputs(dtype))
         wide = [t.detach().double().requires_grad_() for t in qkv + more]
@@ -140,7 +140,7 @@ class Formula(Accuracy, unittest.TestCase):
         key[:, :, 3:], value[:, :, 3:] = math.nan, math.nan
         self.assertTrue(torch.equal(attention(query, key, value, key_lengths=torch.tensor([3, 3])), expected))
 
-    def test_nothing_to_attend_to(self):
+    def test_empty_tensors(self):
         for sizes in ({"batch": 0}, {"queries": 0}, {"keys": 0}):
             with self.subTest(**sizes):
                 output, logsumexp = attention_with_lse(*inputs(**sizes))
@@ -254,7 +254,7 @@ class Compilation(unittest.TestCase):
         return torch.compile(function, fullgraph=True, backend="aot_eager", **options)
 
     def compare(self, params, compiled, **sizes):
-        """The same numbers as without compilation, forward and backward, dropout too."""
+        """Asserts the same bits as without compilation, forward and backward, with dropout too."""
         params, more = tensors_of(params)
         qkv = leaves(inputs(torch.float32, **sizes))
         torch.manual_seed(3)
@@ -287,7 +287,7 @@ class Compilation(unittest.TestCase):
             with mode:
                 self.assertTrue(torch.equal(compiled(*qkv), attention(*qkv) * 2))
 
-    def test_lengths_are_checked_in_the_graph(self):
+    def test_values_of_lengths_are_checked_in_a_graph(self):
         compiled = self.compiled(attention)
         compiled(*inputs(), key_lengths=torch.tensor([1, 2]))
         with self.assertRaisesRegex(RuntimeError, "attend::attention: key_lengths: expected lengths in 0 ... 7, got 8"):
@@ -316,7 +316,7 @@ class Dropout(unittest.TestCase):
 
 class Errors(unittest.TestCase):
     def setUp(self):
-        logging.disable(logging.ERROR)  # what a failing compilation says of itself
+        logging.disable(logging.ERROR)  # of failing compilations
         self.addCleanup(logging.disable, logging.NOTSET)
 
     def fails(self, message, **params):

@@ -1,4 +1,5 @@
-"""attend::linear_attention against its recurrence, and every way of differentiating, tracing and transforming it."""
+"""attend::linear_attention: results and gradients against its recurrence, derivatives of every kind, tracing, compilation,
+transforms and errors."""
 
 import unittest
 
@@ -14,14 +15,14 @@ BATCH, HEADS, KV_HEADS, LENGTH, D, DV = 2, 4, 2, 5, 3, 6
 
 def recurrence(query, key, value, *, feature_map="elu_plus_one", normalize=True, is_causal=False, log_decay=None,
                beta=None, initial_state=None, scale=None):
-    """Step by step; [B, H, L, D]."""
+    """Output and final state, computed step by step; tensors are [B, H, L, D]."""
     phi = {"elu_plus_one": lambda x: torch.nn.functional.elu(x) + 1, "relu": torch.relu, "identity": lambda x: x}
     group = query.shape[1] // key.shape[1]
     q = phi[feature_map](query) * (scale if scale is not None else 1 if normalize else D**-0.5)
     z_q = phi[feature_map](query)
     k = phi[feature_map](key).repeat_interleave(group, 1)
     v = value.repeat_interleave(group, 1)
-    if normalize:  # the normaliser is one more column, of ones
+    if normalize:  # the normaliser is a further column of the state, whose values are 1
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
     state = torch.zeros(BATCH, HEADS, D, v.shape[-1], dtype=q.dtype) if initial_state is None else initial_state
     read = lambda t, state: (torch.einsum("bhd,bhde->bhe", q[:, :, t], state),
@@ -69,7 +70,7 @@ def cases(dtype=torch.float64):
 
 
 def with_leaves(params):
-    """The parameters with leaves in place of tensors, and those leaves by name."""
+    """The parameters with leaves in place of their tensors, and those leaves by name."""
     params = {name: leaves([value])[0] if torch.is_tensor(value) else value for name, value in params.items()}
     return params, {name: value for name, value in params.items() if torch.is_tensor(value)}
 
@@ -126,17 +127,30 @@ class LinearAttention(unittest.TestCase):
         for left, right in zip(gradients(ours, qkv), gradients(expected, half)):
             self.assertTrue(torch.equal(left, right.to(torch.float32)))
 
+    def compare_compiled(self, qkv, params):
+        """Asserts the same bits as without compilation, forward and backward."""
+        torch._dynamo.reset()
+        compiled = torch.compile(linear_attention, fullgraph=True, backend="aot_eager")
+        params, more = with_leaves(params)
+        qkv = leaves(qkv)
+        ours, expected = compiled(*qkv, **params), linear_attention(*qkv, **params)
+        every = qkv + list(more.values())
+        for left, right in zip(ours + gradients(ours, every), expected + gradients(expected, every)):
+            self.assertTrue(torch.equal(left, right))
+
     def test_compilation(self):
-        for name in cases():
-            with self.subTest(case=name):
-                torch._dynamo.reset()
-                compiled = torch.compile(linear_attention, fullgraph=True, backend="aot_eager")
-                params, more = with_leaves(cases(torch.float32)[name])
-                qkv = leaves(inputs(torch.float32))
-                ours, expected = compiled(*qkv, **params), linear_attention(*qkv, **params)
-                every = qkv + list(more.values())
-                for left, right in zip(ours + gradients(ours, every), expected + gradients(expected, every)):
-                    self.assertTrue(torch.equal(left, right))
+        for dtype in (torch.float32, torch.bfloat16):
+            for name in cases():
+                with self.subTest(dtype=dtype, case=name):
+                    self.compare_compiled(inputs(dtype), cases(dtype)[name])
+
+    def test_compilation_of_fewer_dimensions(self):
+        for is_causal in (False, True):
+            for index in ((slice(None), 0), (0, 0)):
+                with self.subTest(is_causal=is_causal, dim=4 - sum(isinstance(n, int) for n in index)):
+                    decay = -torch.rand(BATCH, HEADS, LENGTH, generator=torch.Generator().manual_seed(2))
+                    self.compare_compiled([t[index].bfloat16() for t in inputs()],
+                                          {"is_causal": is_causal, "log_decay": decay[index]})
 
     def test_transforms(self):
         qkv = inputs()

@@ -1,4 +1,4 @@
-"""Each named setting of attend::linear_attention against the formula of its paper, outputs and all gradients."""
+"""Published mechanisms as settings of attend::linear_attention: outputs and all gradients against each paper's equation."""
 
 import unittest
 
@@ -77,12 +77,12 @@ class Papers(unittest.TestCase):
         draw = lambda *size: torch.randn(BATCH, HEADS, LENGTH, *size, dtype=torch.float64)
         unit = lambda x: x / x.norm(dim=-1, keepdim=True)
         self.q, self.k, self.v = leaves([unit(draw(D)), unit(draw(D)), draw(DV)])
-        self.of_channel, self.of_step, self.beta = leaves(
+        self.channel_decay, self.step_decay, self.beta = leaves(
             [0.95 + 0.05 * draw(D).sigmoid(), 0.5 + 0.5 * draw().sigmoid(), draw().sigmoid()])
-        self.of_head = leaves([1 - 2.0 ** (-5 - torch.arange(HEADS, dtype=torch.float64))])[0]
+        self.head_decay = leaves([1 - 2.0 ** (-5 - torch.arange(HEADS, dtype=torch.float64))])[0]
 
     def check(self, formula, gates, **params):
-        """Gates are leaves of the formula, and their logarithms or themselves parameters."""
+        """`gates`: further leaves, on which the formula and the parameters depend."""
         inputs = [self.q, self.k, self.v, *gates]
         ours, exact = linear_attention(*inputs[:3], **params)[0], formula(*inputs)
         torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-10)
@@ -93,28 +93,28 @@ class Papers(unittest.TestCase):
         self.check(katharopoulos, [], is_causal=True)
 
     def test_retention(self):
-        self.check(retention, [self.of_head], **PLAIN, log_decay=self.of_head.log())
+        self.check(retention, [self.head_decay], **PLAIN, log_decay=self.head_decay.log())
 
     def test_lightning_attention(self):
-        self.check(lambda *inputs: retention(*inputs) * D**0.5, [self.of_head], **PLAIN, scale=1.0,
-                   log_decay=self.of_head.log())
+        self.check(lambda *inputs: retention(*inputs) * D**0.5, [self.head_decay], **PLAIN, scale=1.0,
+                   log_decay=self.head_decay.log())
 
     def test_mamba2(self):
-        self.check(mamba2, [self.of_step], **PLAIN, scale=1.0, log_decay=self.of_step.log())
+        self.check(mamba2, [self.step_decay], **PLAIN, scale=1.0, log_decay=self.step_decay.log())
 
     def test_gated_linear_attention(self):
-        self.check(gla, [self.of_channel], **PLAIN, log_decay=self.of_channel.log())
+        self.check(gla, [self.channel_decay], **PLAIN, log_decay=self.channel_decay.log())
 
     def test_delta_net(self):
         self.check(delta_net, [self.beta], **PLAIN, beta=self.beta)
 
     def test_gated_delta_net(self):
-        self.check(gated_delta_net, [self.of_step, self.beta], **PLAIN, log_decay=self.of_step.log(),
+        self.check(gated_delta_net, [self.step_decay, self.beta], **PLAIN, log_decay=self.step_decay.log(),
                    beta=self.beta)
 
     def test_kimi_delta_attention(self):
-        self.check(kimi_delta_attention, [self.of_channel, self.beta], **PLAIN,
-                   log_decay=self.of_channel.log(), beta=self.beta)
+        self.check(kimi_delta_attention, [self.channel_decay, self.beta], **PLAIN,
+                   log_decay=self.channel_decay.log(), beta=self.beta)
 
 
 if __name__ == "__main__":
