@@ -14,6 +14,17 @@ namespace attend::torch_private {
 /// elements cannot be read through a pointer. False for an undefined tensor.
 bool is_subclass_like(const at::Tensor& tensor);
 
+/// Whether one of the tensors, of which some may be undefined, is wrapped by a transform of torch.func.
+bool has_transform(at::TensorList tensors);
+
+/// Whether a tracer, such as torch.compile, fake tensors or a dispatch mode, records operations on the tensors,
+/// of which some may be undefined.
+bool has_tracer(at::TensorList tensors);
+
+/// Whether a size of the tensors, of which some may be undefined, is a symbol, as under torch.compile with
+/// dynamic shapes.
+bool has_symbolic_sizes(at::TensorList tensors);
+
 /// Whether the elements of the tensor are the negatives of what is in memory, or zeros without memory.
 bool is_lazy(const at::Tensor& tensor);
 
@@ -31,6 +42,10 @@ struct Autocast {
 };
 Autocast autocast_of(at::DeviceType device);
 void set_autocast(at::DeviceType device, const Autocast& autocast);
+
+/// The tensor in autocast's dtype for this kind of device, if autocast would cast it for ATen's operations: not
+/// float64, integers, or a tensor on another kind of device.
+at::Tensor autocast_tensor(const at::Tensor& tensor, at::DeviceType device);
 
 /// Whether at::scaled_dot_product_attention, called with these arguments without dropout, uses a fused kernel
 /// rather than building the scores.

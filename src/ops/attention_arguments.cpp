@@ -1,6 +1,7 @@
 #include "ops/attention_arguments.h"
 
 #include "core/checks.h"
+#include "core/torch_private.h"
 
 namespace attend::ops {
 namespace {
@@ -51,7 +52,7 @@ AttentionParams to_params(const char* function, const AttentionArguments& in) {
   params.score_mod = to_score_mod(in);
   params.scale = in.scale;
   params.dropout_p = in.dropout_p;
-  if (is_transformed(in.tensors())) params.backend = Backend::reference;
+  if (torch_private::has_transform(in.tensors())) params.backend = Backend::reference;
   return params;
 }
 

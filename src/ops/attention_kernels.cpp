@@ -7,6 +7,7 @@
 
 #include "core/compute_type.h"
 #include "core/inputs.h"
+#include "core/torch_private.h"
 #include "functional/fused.h"
 
 namespace attend::ops {
@@ -23,7 +24,7 @@ AttentionForwardResult attention_forward_cpu(const AttentionArguments& in,
 /// Checks what is known before the values are: sizes only where they are not symbols, no lengths.
 void check_shapes(AttentionArguments in) {
   if (in.key_lengths.defined()) in.key_lengths = in.key_lengths.to(at::kMeta);
-  if (!has_symbolic_sizes(in.tensors())) {
+  if (!torch_private::has_symbolic_sizes(in.tensors())) {
     to_call(in, /*dropout_seed=*/{});
     return;
   }

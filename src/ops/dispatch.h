@@ -1,6 +1,6 @@
 #pragma once
 
-// What all operators share: typed calls through the dispatcher, and how a call is traced or transformed.
+// What all operators share: typed calls through the dispatcher, and whether a call is traced.
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
@@ -27,11 +27,5 @@ c10::TypedOperatorHandle<Function> find_operator(const char* name) {
 /// mode) can't look into a kernel, and meta tensors have no data. False under a functional transform and with
 /// a forward-mode tangent: those go through the ATen operations of the reference.
 bool is_traced(at::TensorList tensors);
-
-/// Whether a tensor is under a functional transform (torch.func).
-bool is_transformed(at::TensorList tensors);
-
-/// Whether a size is a symbol, as under torch.compile with dynamic shapes.
-bool has_symbolic_sizes(at::TensorList tensors);
 
 }  // namespace attend::ops

@@ -13,6 +13,7 @@
 #include "core/gradients.h"
 #include "core/held.h"
 #include "core/inputs.h"
+#include "core/torch_private.h"
 #include "functional/fused.h"
 #include "functional/linear_attention_arguments.h"
 #include "ops/dispatch.h"
@@ -131,7 +132,7 @@ LinearForwardResult linear_attention_forward_cpu(const LinearArguments& in) {
 }
 
 LinearForwardResult linear_attention_forward_meta(const LinearArguments& in) {
-  if (has_symbolic_sizes(in.tensors())) {
+  if (torch_private::has_symbolic_sizes(in.tensors())) {
     check_inputs("linear_attention", in.query, in.key, in.value);  // the others once the sizes are known
     to_params(in);
   } else {
