@@ -17,8 +17,8 @@ bool is_subclass_like(const at::Tensor& tensor);
 /// Whether one of the tensors, of which some may be undefined, is wrapped by a transform of torch.func.
 bool has_transform(at::TensorList tensors);
 
-/// Whether a tracer, such as torch.compile, fake tensors or a dispatch mode, records operations on the tensors,
-/// of which some may be undefined.
+/// Whether a tracer, such as torch.compile, fake tensors or a dispatch mode, records operations on the
+/// tensors, of which some may be undefined.
 bool has_tracer(at::TensorList tensors);
 
 /// Whether a size of the tensors, of which some may be undefined, is a symbol, as under torch.compile with
@@ -43,8 +43,8 @@ struct Autocast {
 Autocast autocast_of(at::DeviceType device);
 void set_autocast(at::DeviceType device, const Autocast& autocast);
 
-/// The tensor in autocast's dtype for this kind of device, if autocast would cast it for ATen's operations: not
-/// float64, integers, or a tensor on another kind of device.
+/// The tensor in autocast's dtype for this kind of device, if autocast would cast it for ATen's operations:
+/// not float64, integers, or a tensor on another kind of device.
 at::Tensor autocast_tensor(const at::Tensor& tensor, at::DeviceType device);
 
 /// Whether at::scaled_dot_product_attention, called with these arguments without dropout, uses a fused kernel
