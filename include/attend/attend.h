@@ -5,6 +5,7 @@
 #include <attend/attention.h>
 #include <attend/checkpoint.h>
 #include <attend/checkpointing.h>
+#include <attend/error.h>
 #include <attend/generation.h>
 #include <attend/kv_cache.h>
 #include <attend/linear_attention.h>

@@ -1,35 +1,24 @@
 #include "core/checks.h"
 
 #include <ATen/ops/unsqueeze.h>
+#include <attend/error.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
-#include <algorithm>
-#include <string_view>
-#include <utility>
+#include "core/error_context.h"
 
 namespace attend::checks {
-namespace {
-
-thread_local const Caller* innermost = nullptr;
-
-}  // namespace
-
-Caller::Caller(const char* caller, const char* callee, c10::ArrayRef<Argument> arguments)
-    : caller_(caller), callee_(callee), arguments_(arguments), outer_(std::exchange(innermost, this)) {}
-
-Caller::~Caller() { innermost = outer_; }
 
 void fail(const char* function, const char* argument, const std::string& expected, const std::string& got) {
-  for (const Caller* caller = innermost; caller != nullptr; caller = caller->outer_) {
-    if (std::string_view(function) != caller->callee_) continue;
-    function = caller->caller_;
-    const auto found = std::find_if(
-        caller->arguments_.begin(), caller->arguments_.end(),
-        [&](const Caller::Argument& name) { return std::string_view(argument) == name.of_callee; });
-    if (found != caller->arguments_.end()) argument = found->of_caller;
+  throw Error(function, argument, expected, got);
+}
+
+void rethrow_in(const char* module, const Part& part, c10::ArrayRef<ArgumentName> names, const Error& error) {
+  std::string argument = error.argument();
+  for (const auto& name : names) {
+    if (error.argument() == name.inner) argument = name.outer;
   }
-  TORCH_CHECK(false, "attend::", function, ": ", argument, ": expected ", expected, ", got ", got);
+  throw error.raised_in(module, part.index < 0 ? part.name : c10::str(part.name, ".", part.index), argument);
 }
 
 std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
@@ -65,17 +54,16 @@ void on_device(const char* function, const char* argument, const at::Tensor& ten
   }
 }
 
-void holds_numbers(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
+void has_data(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
   if (tensor.is_meta() && !device.is_meta()) {
-    fail(function, argument, c10::str("a tensor that holds numbers, as the query on ", device, " does"),
+    fail(function, argument, c10::str("a tensor with data, since the query is on ", device),
          c10::str(describe(tensor), " on meta"));
   }
 }
 
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim) {
-  // The scores as the caller sees them: a query of three dimensions has no head dimension, one of two no
-  // batch.
+  // A query of three dimensions has no head dimension, and one of two has no batch dimension either.
   const bool without_heads = query_dim == 3 && tensor.dim() == 3;
   auto aligned = without_heads ? tensor.unsqueeze(1) : tensor;
   while (aligned.dim() < 4) aligned = aligned.unsqueeze(0);

@@ -84,7 +84,7 @@ at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, cons
                            const LinearSizes& sizes) {
   if (!lengths.defined()) return lengths;
   checks::is_strided(function, "key_lengths", lengths);
-  checks::holds_numbers(function, "key_lengths", lengths, query.device());
+  checks::has_data(function, "key_lengths", lengths, query.device());
   const bool is_whole = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
   if (!is_whole || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
     fail(function, "key_lengths", c10::str("int64 or int32 [B] = [", sizes.batch, "]"), describe(lengths));

@@ -92,7 +92,7 @@ torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentSt
                                           .beta = at::sigmoid(widen(beta))},
                                          state);
   if (state != nullptr) state->recent = recent;
-  const auto normed = rms_norm(heads, o_norm_weight, options.eps());
+  const auto normed = rms_norm(heads, {}, options.eps()) * o_norm_weight;
   return o_proj(at::silu(g_proj(input)) * merge_heads(normed, input));
 }
 

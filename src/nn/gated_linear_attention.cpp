@@ -67,7 +67,7 @@ torch::Tensor GatedLinearAttentionImpl::forward(const torch::Tensor& input, Recu
       split_heads(q_proj(input), num_heads), split_heads(k_proj(input), num_heads),
       split_heads(v_proj(input), num_heads),
       {.feature_map = FeatureMap::identity, .normalize = false, .log_decay = log_decay}, state);
-  const auto normed = rms_norm(heads, g_norm_weight, options.eps());
+  const auto normed = rms_norm(heads, {}, options.eps()) * g_norm_weight;
   return o_proj(at::silu(g_proj(input)) * merge_heads(normed, input));
 }
 

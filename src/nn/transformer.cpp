@@ -5,32 +5,39 @@
 #include <ostream>
 
 #include "core/checks.h"
+#include "core/error_context.h"
 #include "core/mask_node.h"
 
 namespace attend::nn {
 namespace {
 
-using checks::Caller;
+using checks::ArgumentName;
 using checks::describe;
 using checks::fail;
+using checks::in_function;
+using checks::in_module;
 
 constexpr auto kEncoder = "nn::TransformerEncoder";
 constexpr auto kDecoder = "nn::TransformerDecoder";
 constexpr auto kTransformer = "nn::Transformer";
 
-/// What the memory of a decoder is to the attention of a layer.
-constexpr Caller::Argument kOfMemory[] = {{"key", "memory"}, {"value", "memory"}};
+/// The names in a decoder of what the attention of a layer calls by the inner name.
+constexpr ArgumentName kMemoryNames[] = {{"key", "memory"}, {"value", "memory"}};
 
-/// What the options and arguments of a stack, which are those of its layers, are in a Transformer.
-constexpr Caller::Argument kEncoderOptions[] = {{"num_layers", "num_encoder_layers"}};
-constexpr Caller::Argument kDecoderOptions[] = {{"num_layers", "num_decoder_layers"}};
-constexpr Caller::Argument kOfEncoder[] = {{"key_padding_mask", "src_key_padding_mask"},
-                                           {"attn_mask", "src_mask"}};
-constexpr Caller::Argument kOfDecoder[] = {{"memory", "src"},
-                                           {"self.key_padding_mask", "tgt_key_padding_mask"},
-                                           {"self.attn_mask", "tgt_mask"},
-                                           {"cross.key_padding_mask", "memory_key_padding_mask"},
-                                           {"cross.attn_mask", "memory_mask"}};
+/// The names in an encoder of what its caches call by the inner name.
+constexpr ArgumentName kCacheNames[] = {{"key", "src"}, {"counts", "inputs.counts"}};
+
+/// The names in a `Transformer` of what its encoder or decoder calls by the inner name: options, and
+/// arguments.
+constexpr ArgumentName kEncoderOptionNames[] = {{"num_layers", "num_encoder_layers"}};
+constexpr ArgumentName kDecoderOptionNames[] = {{"num_layers", "num_decoder_layers"}};
+constexpr ArgumentName kEncoderNames[] = {{"key_padding_mask", "src_key_padding_mask"},
+                                          {"attn_mask", "src_mask"}};
+constexpr ArgumentName kDecoderNames[] = {{"memory", "src"},
+                                          {"self.key_padding_mask", "tgt_key_padding_mask"},
+                                          {"self.attn_mask", "tgt_mask"},
+                                          {"cross.key_padding_mask", "memory_key_padding_mask"},
+                                          {"cross.attn_mask", "memory_mask"}};
 
 void check_stack(const char* name, const TransformerStackOptions& options) {
   const int64_t layers = options.num_layers();
@@ -42,13 +49,13 @@ void check_stack(const char* name, const TransformerStackOptions& options) {
 }
 
 template <typename Layer, typename Stack>
-void register_layers(Stack& stack) {
+void register_layers(const char* name, Stack& stack) {
   stack.layers = stack.register_module("layers", torch::nn::ModuleList());
   const auto& mixers = stack.options.mixers();
   for (int64_t n = 0; n < stack.options.num_layers(); ++n) {
     auto layer = stack.options.layer();
     if (!mixers.empty()) layer.mixer(mixers[static_cast<size_t>(n) % mixers.size()]);
-    stack.layers->push_back(Layer(layer));
+    stack.layers->push_back(in_module(name, {"layers", n}, {}, [&] { return Layer(layer); }));
   }
   if (stack.options.final_norm()) stack.norm = stack.register_module("norm", Norm(stack.options.layer()));
 }
@@ -102,7 +109,10 @@ void check_room(const TransformerStackOptions& options, const torch::Tensor& src
                 const std::vector<KVCache>& caches) {
   if (!src.defined() || src.dim() < 2) return;  // which a layer refuses
   const bool is_other = src.dim() == 3 && !options.layer().batch_first();
-  for (const auto& cache : caches) cache.num_keys(is_other ? src.size(0) : src.size(-2), counts);
+  for (const auto& cache : caches) {
+    in_function(kEncoder, kCacheNames,
+                [&] { cache.num_keys(is_other ? src.size(0) : src.size(-2), counts); });
+  }
 }
 
 /// `inputs`, with a layer's cache.
@@ -122,8 +132,7 @@ TransformerEncoderImpl::TransformerEncoderImpl(const TransformerStackOptions& op
 
 void TransformerEncoderImpl::reset() {
   check_stack(kEncoder, options);
-  const Caller caller(kEncoder, "nn::TransformerEncoderLayer", {});
-  register_layers<TransformerEncoderLayer>(*this);
+  register_layers<TransformerEncoderLayer>(kEncoder, *this);
 }
 
 void TransformerEncoderImpl::pretty_print(std::ostream& stream) const {
@@ -133,7 +142,6 @@ void TransformerEncoderImpl::pretty_print(std::ostream& stream) const {
 torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
                                               const MultiHeadAttentionInputs& inputs,
                                               TransformerCache* cache) {
-  const Caller caller(kEncoder, "nn::TransformerEncoderLayer", {});
   check_inputs(kEncoder, "inputs", inputs);
   if (cache != nullptr) {
     const size_t mixers = count_mixers(*layers);
@@ -145,19 +153,18 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
   size_t attending = 0, mixing = 0;
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerEncoderLayerImpl>(n);
-    if (cache != nullptr && !layer->mixer.is_empty()) {
-      x = layer->forward(x, inputs, &cache->recurrent[mixing++]);
-    } else if (cache != nullptr) {
-      x = layer->forward(x, with_cache(inputs, cache->self[attending++]));
-    } else if (options.checkpointing()) {
+    x = in_module(kEncoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
+      if (cache != nullptr && !layer->mixer.is_empty()) {
+        return layer->forward(x, inputs, &cache->recurrent[mixing++]);
+      }
+      if (cache != nullptr) return layer->forward(x, with_cache(inputs, cache->self[attending++]));
+      if (!options.checkpointing()) return layer->forward(x, inputs);
       const auto run = [=](const std::vector<at::Tensor>& of) {
         return layer->forward(of[0], with_masks(inputs, of[1], of[2]));
       };
-      x = attend::checkpointed(run, {x, inputs.key_padding_mask, inputs.attn_mask},
-                               read_by(*layer, {inputs.mask}));
-    } else {
-      x = layer->forward(x, inputs);
-    }
+      return attend::checkpointed(run, {x, inputs.key_padding_mask, inputs.attn_mask},
+                                  read_by(*layer, {inputs.mask}));
+    });
   }
   return norm.is_empty() ? x : norm(x);
 }
@@ -183,8 +190,7 @@ TransformerDecoderImpl::TransformerDecoderImpl(const TransformerStackOptions& op
 
 void TransformerDecoderImpl::reset() {
   check_stack(kDecoder, options);
-  const Caller caller(kDecoder, "nn::TransformerDecoderLayer", {});
-  register_layers<TransformerDecoderLayer>(*this);
+  register_layers<TransformerDecoderLayer>(kDecoder, *this);
 }
 
 void TransformerDecoderImpl::pretty_print(std::ostream& stream) const {
@@ -195,7 +201,6 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
                                               const MultiHeadAttentionInputs& self,
                                               const MultiHeadAttentionInputs& cross,
                                               TransformerCache* cache) {
-  const Caller caller(kDecoder, "nn::TransformerDecoderLayer", {});
   check_inputs(kDecoder, "self", self);
   check_inputs(kDecoder, "cross", cross);
   auto of_target = self, of_memory = cross;
@@ -209,19 +214,19 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
   auto x = tgt;
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
-    if (cache != nullptr) {
-      x = layer->forward(x, {}, with_cache(of_target, cache->self[n]),
-                         with_cache(of_memory, cache->memory[n], /*appends=*/false));
-    } else if (options.checkpointing()) {
+    x = in_module(kDecoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
+      if (cache != nullptr) {
+        return layer->forward(x, {}, with_cache(of_target, cache->self[n]),
+                              with_cache(of_memory, cache->memory[n], /*appends=*/false));
+      }
+      if (!options.checkpointing()) return layer->forward(x, memory, self, cross);
       const auto run = [=](const std::vector<at::Tensor>& of) {
         return layer->forward(of[0], of[1], with_masks(self, of[2], of[3]), with_masks(cross, of[4], of[5]));
       };
-      x = attend::checkpointed(
+      return attend::checkpointed(
           run, {x, memory, self.key_padding_mask, self.attn_mask, cross.key_padding_mask, cross.attn_mask},
           read_by(*layer, {self.mask, cross.mask}));
-    } else {
-      x = layer->forward(x, memory, self, cross);
-    }
+    });
   }
   return norm.is_empty() ? x : norm(x);
 }
@@ -234,7 +239,6 @@ TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory,
          c10::str("[B, S, ", options.layer().d_model(), "] or [S, ", options.layer().d_model(), "]"),
          describe(memory));
   }
-  const Caller caller(kDecoder, "nn::MultiHeadAttention", kOfMemory);
   const bool is_other = memory.dim() == 3 && !options.layer().batch_first();
   const auto keys = is_other ? memory.transpose(0, 1) : memory;
   const int64_t batch = keys.dim() == 3 ? keys.size(0) : 1;
@@ -244,7 +248,10 @@ TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory,
     const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
     cache.self.push_back(layer->self_attn->make_cache(batch, capacity));
     cache.memory.push_back(layer->multihead_attn->make_cache(batch, std::max<int64_t>(keys.size(-2), 1)));
-    layer->multihead_attn->append(cache.memory.back(), keys);
+    in_module(kDecoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
+      in_module("nn::TransformerDecoderLayer", "multihead_attn", kMemoryNames,
+                [&] { layer->multihead_attn->append(cache.memory.back(), keys); });
+    });
   }
   return cache;
 }
@@ -259,10 +266,12 @@ void TransformerImpl::reset() {
         .final_norm(true)
         .checkpointing(options.checkpointing());
   };
-  const Caller of_encoder(kTransformer, kEncoder, kEncoderOptions);
-  const Caller of_decoder(kTransformer, kDecoder, kDecoderOptions);
-  encoder = register_module("encoder", TransformerEncoder(stack(options.num_encoder_layers())));
-  decoder = register_module("decoder", TransformerDecoder(stack(options.num_decoder_layers())));
+  encoder = in_module(kTransformer, "encoder", kEncoderOptionNames, [&] {
+    return register_module("encoder", TransformerEncoder(stack(options.num_encoder_layers())));
+  });
+  decoder = in_module(kTransformer, "decoder", kDecoderOptionNames, [&] {
+    return register_module("decoder", TransformerDecoder(stack(options.num_decoder_layers())));
+  });
   reset_parameters();
 }
 
@@ -283,9 +292,10 @@ torch::Tensor TransformerImpl::forward(const torch::Tensor& src, const torch::Te
                                            .mask = masks.tgt_is_causal ? causal() : Mask()};
   const MultiHeadAttentionInputs of_memory{.key_padding_mask = masks.memory_key_padding_mask,
                                            .attn_mask = masks.memory_mask};
-  const Caller of_encoder(kTransformer, kEncoder, kOfEncoder);
-  const Caller of_decoder(kTransformer, kDecoder, kOfDecoder);
-  return decoder(tgt, encoder(src, of_source), of_target, of_memory);
+  const auto memory =
+      in_module(kTransformer, "encoder", kEncoderNames, [&] { return encoder(src, of_source); });
+  return in_module(kTransformer, "decoder", kDecoderNames,
+                   [&] { return decoder(tgt, memory, of_target, of_memory); });
 }
 
 }  // namespace attend::nn

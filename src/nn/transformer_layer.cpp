@@ -1,7 +1,6 @@
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zeros.h>
 #include <attend/nn/transformer.h>
@@ -9,36 +8,41 @@
 #include <ostream>
 
 #include "core/checks.h"
+#include "core/error_context.h"
 #include "nn/checks.h"
 #include "nn/onednn_linear.h"
+#include "nn/rms_norm.h"
 
 namespace attend::nn {
 namespace {
 
-using checks::Caller;
+using checks::ArgumentName;
 using checks::fail;
+using checks::in_module;
 
 constexpr auto kEncoderLayer = "nn::TransformerEncoderLayer";
 constexpr auto kDecoderLayer = "nn::TransformerDecoderLayer";
 
-/// What the options and arguments of nn::MultiHeadAttention are in a layer.
-constexpr auto kAttentionOf = "nn::MultiHeadAttention";
-constexpr Caller::Argument kOptions[] = {{"embed_dim", "d_model"}, {"num_heads", "nhead"}};
-constexpr Caller::Argument kOfSource[] = {{"query", "src"}, {"key", "src"}, {"value", "src"}};
-constexpr Caller::Argument kOfSelf[] = {{"query", "tgt"},
-                                        {"key", "tgt"},
-                                        {"value", "tgt"},
-                                        {"key_padding_mask", "self.key_padding_mask"},
-                                        {"attn_mask", "self.attn_mask"},
-                                        {"counts", "self.counts"},
-                                        {"cache", "self.cache"}};
-constexpr Caller::Argument kOfCross[] = {{"query", "tgt"},
-                                         {"key", "memory"},
-                                         {"value", "memory"},
-                                         {"key_padding_mask", "cross.key_padding_mask"},
-                                         {"attn_mask", "cross.attn_mask"},
-                                         {"counts", "cross.counts"},
-                                         {"cache", "cross.cache"}};
+/// The names in a layer of what `MultiHeadAttention` calls by the inner name: options, and arguments.
+constexpr ArgumentName kOptionNames[] = {{"embed_dim", "d_model"}, {"num_heads", "nhead"}};
+constexpr ArgumentName kSourceNames[] = {{"query", "src"}, {"key", "src"}, {"value", "src"}};
+constexpr ArgumentName kSelfNames[] = {{"query", "tgt"},
+                                       {"key", "tgt"},
+                                       {"value", "tgt"},
+                                       {"key_padding_mask", "self.key_padding_mask"},
+                                       {"attn_mask", "self.attn_mask"},
+                                       {"counts", "self.counts"},
+                                       {"cache", "self.cache"}};
+constexpr ArgumentName kCrossNames[] = {{"query", "tgt"},
+                                        {"key", "memory"},
+                                        {"value", "memory"},
+                                        {"key_padding_mask", "cross.key_padding_mask"},
+                                        {"attn_mask", "cross.attn_mask"},
+                                        {"counts", "cross.counts"},
+                                        {"cache", "cross.cache"}};
+
+const char* layer_name(const TransformerEncoderLayerImpl&) { return kEncoderLayer; }
+const char* layer_name(const TransformerDecoderLayerImpl&) { return kDecoderLayer; }
 
 void check_options(const char* name, const TransformerLayerOptions& options) {
   if (options.dim_feedforward() < 1) {
@@ -67,6 +71,13 @@ MultiHeadAttentionOptions cross_options(const TransformerLayerOptions& options) 
   return MultiHeadAttentionOptions(options.d_model(), options.nhead())
       .dropout(options.dropout())
       .bias(options.bias());
+}
+
+template <typename Layer>
+MultiHeadAttention register_attention(Layer& layer, const char* name,
+                                      const MultiHeadAttentionOptions& options) {
+  return in_module(layer_name(layer), name, kOptionNames,
+                   [&] { return layer.register_module(name, MultiHeadAttention(options)); });
 }
 
 /// Registers what an encoder's and a decoder's layer have in common.
@@ -169,7 +180,7 @@ void NormImpl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor NormImpl::forward(const torch::Tensor& x) {
-  return kind_ == NormKind::rms_norm ? at::rms_norm(x, {width_}, weight, eps_)
+  return kind_ == NormKind::rms_norm ? rms_norm(x, weight, eps_)
                                      : at::layer_norm(x, {width_}, weight, bias, eps_);
 }
 
@@ -183,11 +194,10 @@ TransformerEncoderLayerImpl::TransformerEncoderLayerImpl(const TransformerLayerO
 void TransformerEncoderLayerImpl::reset() {
   check_options(kEncoderLayer, options);
   if (options.mixer()) {
-    mixer = options.mixer()();
+    mixer = in_module(kEncoderLayer, "mixer", {}, options.mixer());
     register_module("mixer", mixer.ptr());
   } else {
-    const Caller caller(kEncoderLayer, kAttentionOf, kOptions);
-    self_attn = register_module("self_attn", MultiHeadAttention(self_options(options)));
+    self_attn = register_attention(*this, "self_attn", self_options(options));
   }
   register_common(*this);
 }
@@ -204,9 +214,10 @@ torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
               linear1->weight);
   auto x = batch_first(options, src);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
-    if (!mixer.is_empty()) return mixer.forward(y, state);
-    const Caller caller(kEncoderLayer, kAttentionOf, kOfSource);
-    return self_attn(y, {}, {}, inputs);
+    if (!mixer.is_empty()) {
+      return in_module(kEncoderLayer, "mixer", {}, [&] { return mixer.forward(y, state); });
+    }
+    return in_module(kEncoderLayer, "self_attn", kSourceNames, [&] { return self_attn(y, {}, {}, inputs); });
   });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
   return batch_first(options, x);
@@ -222,10 +233,9 @@ TransformerDecoderLayerImpl::TransformerDecoderLayerImpl(const TransformerLayerO
 void TransformerDecoderLayerImpl::reset() {
   check_options(kDecoderLayer, options);
   if (options.mixer()) fail(kDecoderLayer, "mixer", "none in a layer of a decoder", "one");
-  const Caller caller(kDecoderLayer, kAttentionOf, kOptions);
-  self_attn = register_module("self_attn", MultiHeadAttention(self_options(options)));
+  self_attn = register_attention(*this, "self_attn", self_options(options));
   register_common(*this);
-  multihead_attn = register_module("multihead_attn", MultiHeadAttention(cross_options(options)));
+  multihead_attn = register_attention(*this, "multihead_attn", cross_options(options));
   norm3 = register_module("norm3", Norm(options));
 }
 
@@ -243,12 +253,11 @@ torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& tgt, con
   auto x = batch_first(options, tgt);
   const auto attended = batch_first(options, memory);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
-    const Caller caller(kDecoderLayer, kAttentionOf, kOfSelf);
-    return self_attn(y, {}, {}, self);
+    return in_module(kDecoderLayer, "self_attn", kSelfNames, [&] { return self_attn(y, {}, {}, self); });
   });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) {
-    const Caller caller(kDecoderLayer, kAttentionOf, kOfCross);
-    return multihead_attn(y, attended, attended, cross);
+    return in_module(kDecoderLayer, "multihead_attn", kCrossNames,
+                     [&] { return multihead_attn(y, attended, attended, cross); });
   });
   x = with_residual(*this, norm3, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
   return batch_first(options, x);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/attention_call.h"
+#include "core/error_context.h"
 #include "ops/dispatch.h"
 
 namespace attend::ops {
@@ -79,13 +80,10 @@ struct AttentionOperator<function> {
 /// Runs a C++ function of attention; its errors name the operator's arguments.
 template <class Function>
 auto with_argument_names(const char* function, const Function& run) {
-  static constexpr checks::Caller::Argument kNames[] = {
+  static constexpr checks::ArgumentName kNames[] = {
       {"mask", "attn_mask"}, {"allowed", "attn_mask"},   {"bias", "attn_mask"}, {"left", "window"},
       {"right", "window"},   {"slopes", "alibi_slopes"}, {"cap", "softcap"},    {"lengths", "key_lengths"}};
-  const checks::Caller attention(function, function, kNames), dense(function, "dense", kNames),
-      bias(function, "bias", kNames), window(function, "window", kNames), alibi(function, "alibi", kNames),
-      softcap(function, "softcap", kNames), key_lengths(function, "key_lengths", kNames);
-  return run();
+  return checks::in_function(function, kNames, run);
 }
 
 /// What the C++ function takes. Throws c10::Error where a value, a dtype or a number of dimensions is wrong.

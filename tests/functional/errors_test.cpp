@@ -1,5 +1,6 @@
 // Every wrong argument gets a c10::Error that names function, argument, what was expected and what it got.
 #include <attend/attention.h>
+#include <attend/error.h>
 
 #include "support.h"
 
@@ -137,15 +138,14 @@ TEST(Errors, Masks) {
     EXPECT_EQ(error_of([&] { make({}); }), of_function + "a tensor, got an undefined tensor");
     EXPECT_EQ(params_error({.mask = make(torch::tensor({5, 4}).to(torch::kMeta))}),
               c10::str("attend::attention: ", name,
-                       ": expected a tensor that holds numbers, as the query on cpu does, got int64 [2] on "
+                       ": expected a tensor with data, since the query is on cpu, got int64 [2] on "
                        "meta"));
   }
   EXPECT_EQ(error_of([] { documents({}); }),
             "attend::documents: numbers: expected a tensor, got an undefined tensor");
-  EXPECT_EQ(
-      params_error({.mask = documents(torch::zeros({5}, torch::kInt).to(torch::kMeta))}),
-      "attend::attention: documents: expected a tensor that holds numbers, as the query on cpu does, got "
-      "int64 [5] on meta");
+  EXPECT_EQ(params_error({.mask = documents(torch::zeros({5}, torch::kInt).to(torch::kMeta))}),
+            "attend::attention: documents: expected a tensor with data, since the query is on cpu, got "
+            "int64 [5] on meta");
   EXPECT_EQ(params_error({.mask = key_lengths(torch::tensor({5, 5, 5}))}),
             "attend::attention: key_lengths: expected one length per batch element, [2], got int64 [3]");
   EXPECT_EQ(params_error({.mask = causal() & key_lengths(torch::tensor({5, 6}))}),
@@ -268,6 +268,32 @@ TEST(Errors, Softcap) {
   }
   EXPECT_EQ(error_of([] { softcap(NAN); }),
             "attend::softcap: cap: expected a positive number in the range of float32, got nan");
+}
+
+TEST(Errors, HoldThePartsOfTheirMessage) {
+  try {
+    attention(zeros({4, 8}), zeros({5, 7}), zeros({5, 6}));
+    FAIL() << "no error was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.function(), "attention");
+    EXPECT_EQ(error.path(), "");
+    EXPECT_EQ(error.argument(), "key");
+    EXPECT_EQ(error.expected(), "the query's last dimension, 8");
+    EXPECT_EQ(error.got(), "float32 [5, 7]");
+    EXPECT_STREQ(error.what_without_backtrace(),
+                 "attend::attention: key: expected the query's last dimension, 8, got float32 [5, 7]");
+  }
+}
+
+TEST(Errors, OfAPartNameTheCallerAndThePath) {
+  const Error inner("nn::Inner", "key", "a", "b");
+  const auto middle = inner.raised_in("nn::Middle", "layers.3", "memory");
+  EXPECT_STREQ(middle.what_without_backtrace(), "attend::nn::Middle: layers.3: memory: expected a, got b");
+  const auto outer = middle.raised_in("nn::Outer", "decoder", "src");
+  EXPECT_STREQ(outer.what_without_backtrace(), "attend::nn::Outer: decoder.layers.3: src: expected a, got b");
+  EXPECT_EQ(outer.path(), "decoder.layers.3");
+  EXPECT_STREQ(outer.raised_in("function", "", "x").what_without_backtrace(),
+               "attend::function: decoder.layers.3: x: expected a, got b");
 }
 
 }  // namespace

@@ -438,10 +438,9 @@ TEST_F(LinearAttention, SaysWhatIsWrong) {
   };
   EXPECT_EQ(error({.log_decay = torch::zeros({2}, torch::kDouble)}),
             "attend::linear_attention: log_decay: expected the query's dtype float32, got float64 [2]");
-  EXPECT_EQ(
-      error({.key_lengths = torch::empty({1}, torch::dtype(torch::kLong).device(torch::kMeta))}),
-      "attend::linear_attention: key_lengths: expected a tensor that holds numbers, as the query on cpu "
-      "does, got int64 [1] on meta");
+  EXPECT_EQ(error({.key_lengths = torch::empty({1}, torch::dtype(torch::kLong).device(torch::kMeta))}),
+            "attend::linear_attention: key_lengths: expected a tensor with data, since the query is on cpu, "
+            "got int64 [1] on meta");
 }
 
 TEST_F(LinearAttention, GradientsAreOfTheLengthsThatWere) {

@@ -329,9 +329,11 @@ TEST_F(Mixers, LayersRefuseMasksBesideAMixer) {
   auto stack = hybrid(4);
   const std::string prefix = "attend::nn::TransformerEncoder: ";
   EXPECT_EQ(error_of([&] { stack(x, {.mask = causal()}); }),
-            prefix + "mask: expected none beside a mixer, which is causal by itself, got one");
-  EXPECT_EQ(error_of([&] { stack(x, {.key_padding_mask = torch::zeros({2, 9}, torch::kBool)}); }),
-            prefix + "key_padding_mask: expected none beside a mixer, which is causal by itself, got one");
+            prefix + "layers.0: mask: expected none beside a mixer, which is causal by itself, got one");
+  EXPECT_EQ(
+      error_of([&] { stack(x, {.key_padding_mask = torch::zeros({2, 9}, torch::kBool)}); }),
+      prefix +
+          "layers.0: key_padding_mask: expected none beside a mixer, which is causal by itself, got one");
   auto layer = in_float64(nn::TransformerEncoderLayer(kWidth, kHeads));
   RecurrentState state;
   EXPECT_EQ(

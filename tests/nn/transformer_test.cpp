@@ -1,5 +1,6 @@
 // The modules against torch.nn.Transformer* of Python (recorded by tests/record_modules.py), and what Python
 // has not against attention and norms that are put together by hand.
+#include <attend/error.h>
 #include <attend/nn/transformer.h>
 
 #include <sstream>
@@ -377,7 +378,7 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
   auto decoder = random_module(TransformerDecoder(TransformerStackOptions(small_layer(), 2)));
   const auto x = random({2, 3, 8});
   EXPECT_EQ(error_of([&] { decoder(x, torch::Tensor()); }),
-            "attend::nn::TransformerDecoder: memory: expected a tensor, got an undefined tensor");
+            "attend::nn::TransformerDecoder: layers.0: memory: expected a tensor, got an undefined tensor");
   const torch::NoGradGuard no_grad;
   auto cache = decoder->make_cache(x, 4);
   EXPECT_EQ(
@@ -394,7 +395,8 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
   auto encoder = random_module(TransformerEncoder(TransformerStackOptions(small_layer(), 1)));
   auto of_encoder = encoder->make_cache(2, 4);
   EXPECT_EQ(error_of([&] { encoder(x, {}, &of_encoder); }),
-            "attend::nn::TransformerEncoder: cache: expected is_causal(true), as what is appended to it is "
+            "attend::nn::TransformerEncoder: layers.0.self_attn: cache: expected is_causal(true), as what is "
+            "appended to it is "
             "masked causally, got is_causal(false)");
 }
 
@@ -412,41 +414,56 @@ TEST_F(TransformerModules, ACacheOfAMemoryWithoutABatch) {
 }
 
 TEST_F(TransformerModules, ErrorsNameWhatWasCalled) {
-  EXPECT_EQ(
-      error_of([] { Transformer(TransformerOptions(30, 4)); }),
-      "attend::nn::Transformer: nhead: expected a number that divides embed_dim, 30, or a head_dim, got 4");
+  EXPECT_EQ(error_of([] { Transformer(TransformerOptions(30, 4)); }),
+            "attend::nn::Transformer: encoder.layers.0.self_attn: nhead: expected a number that divides "
+            "embed_dim, 30, or a head_dim, got 4");
   EXPECT_EQ(error_of([] { Transformer(TransformerOptions(8, 2).num_decoder_layers(-1)); }),
-            "attend::nn::Transformer: num_decoder_layers: expected at least 0, got -1");
+            "attend::nn::Transformer: decoder: num_decoder_layers: expected at least 0, got -1");
   Transformer transformer(TransformerOptions(8, 2));
   const auto src = torch::zeros({2, 3, 8}), tgt = torch::zeros({2, 4, 8});
   const auto error_with = [&](const TransformerMasks& masks) {
     return error_of([&] { transformer(src, tgt, masks); });
   };
   EXPECT_EQ(error_of([&] { transformer(torch::zeros({2, 3, 7}), tgt); }),
-            "attend::nn::Transformer: src: expected [B, L, 8], got float32 [2, 3, 7]");
+            "attend::nn::Transformer: encoder.layers.0: src: expected [B, L, 8], got float32 [2, 3, 7]");
   EXPECT_EQ(error_of([&] { transformer(src, torch::zeros({2, 4, 7})); }),
-            "attend::nn::Transformer: tgt: expected [B, L, 8], got float32 [2, 4, 7]");
+            "attend::nn::Transformer: decoder.layers.0: tgt: expected [B, L, 8], got float32 [2, 4, 7]");
   EXPECT_EQ(error_of([&] { transformer(src, tgt[0]); }),
-            "attend::nn::Transformer: src: expected [L, 8], got float32 [2, 3, 8]");
-  EXPECT_EQ(
-      error_with({.src_mask = torch::zeros({3, 4})}),
-      "attend::nn::Transformer: src_mask: expected a boolean or floating tensor [3, 3] or [4, 3, 3], got "
-      "float32 [3, 4]");
-  EXPECT_EQ(
-      error_with({.tgt_key_padding_mask = torch::zeros({2, 3})}),
-      "attend::nn::Transformer: tgt_key_padding_mask: expected a boolean or floating tensor [2, 4], got "
-      "float32 [2, 3]");
-  EXPECT_EQ(
-      error_with({.memory_mask = torch::zeros({3, 4})}),
-      "attend::nn::Transformer: memory_mask: expected a boolean or floating tensor [4, 3] or [4, 4, 3], got "
-      "float32 [3, 4]");
+            "attend::nn::Transformer: decoder.layers.0: src: expected [L, 8], got float32 [2, 3, 8]");
+  EXPECT_EQ(error_with({.src_mask = torch::zeros({3, 4})}),
+            "attend::nn::Transformer: encoder.layers.0.self_attn: src_mask: expected a boolean or floating "
+            "tensor [3, 3] or [4, 3, 3], got "
+            "float32 [3, 4]");
+  EXPECT_EQ(error_with({.tgt_key_padding_mask = torch::zeros({2, 3})}),
+            "attend::nn::Transformer: decoder.layers.0.self_attn: tgt_key_padding_mask: expected a boolean "
+            "or floating tensor [2, 4], got "
+            "float32 [2, 3]");
+  EXPECT_EQ(error_with({.memory_mask = torch::zeros({3, 4})}),
+            "attend::nn::Transformer: decoder.layers.0.multihead_attn: memory_mask: expected a boolean or "
+            "floating tensor [4, 3] or [4, 4, 3], got "
+            "float32 [3, 4]");
   TransformerDecoderLayer layer(TransformerLayerOptions(8, 2).dim_feedforward(8));
-  EXPECT_EQ(
-      error_of([&] { layer(tgt, src, {}, {.attn_mask = torch::zeros({3, 4})}); }),
-      "attend::nn::TransformerDecoderLayer: cross.attn_mask: expected a boolean or floating tensor [4, 3] or "
-      "[4, 4, 3], got float32 [3, 4]");
+  EXPECT_EQ(error_of([&] { layer(tgt, src, {}, {.attn_mask = torch::zeros({3, 4})}); }),
+            "attend::nn::TransformerDecoderLayer: multihead_attn: cross.attn_mask: expected a boolean or "
+            "floating tensor [4, 3] or "
+            "[4, 4, 3], got float32 [3, 4]");
   EXPECT_EQ(error_of([&] { transformer->decoder->make_cache(torch::zeros({2, 3, 7}), 4); }),
-            "attend::nn::TransformerDecoder: memory: expected [B, L, 8], got float32 [2, 3, 7]");
+            "attend::nn::TransformerDecoder: layers.0.multihead_attn: memory: expected [B, L, 8], got "
+            "float32 [2, 3, 7]");
+}
+
+TEST_F(TransformerModules, ErrorsHoldTheNameOfTheModuleThatFailed) {
+  Transformer transformer(TransformerOptions(8, 2).num_encoder_layers(2).num_decoder_layers(1));
+  try {
+    transformer(torch::zeros({2, 3, 8}), torch::zeros({2, 4, 8}), {.tgt_mask = torch::zeros({3, 4})});
+    FAIL() << "no error was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.function(), "nn::Transformer");
+    EXPECT_EQ(error.path(), "decoder.layers.0.self_attn");
+    EXPECT_EQ(error.argument(), "tgt_mask");
+    EXPECT_EQ(error.got(), "float32 [3, 4]");
+    EXPECT_TRUE(transformer->named_modules().contains(error.path()));
+  }
 }
 
 }  // namespace

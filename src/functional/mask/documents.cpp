@@ -66,7 +66,7 @@ class Documents final : public MaskNode {
       : documents_(documents.to(at::kLong, /*non_blocking=*/false, /*copy=*/true)) {}
 
   void check(const char* function, const ScoreShape& shape, int64_t, at::Device device) const override {
-    checks::holds_numbers(function, "documents", documents_, device);
+    checks::has_data(function, "documents", documents_, device);
     const bool per_batch = documents_.dim() == 2;
     if (documents_.size(-1) != shape.keys || (per_batch && documents_.size(0) != shape.batch)) {
       checks::fail(

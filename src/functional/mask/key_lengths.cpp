@@ -56,7 +56,7 @@ class Lengths final : public MaskNode {
         reads_past_(reads_past) {}
 
   void check(const char* function, const ScoreShape& shape, int64_t, at::Device device) const override {
-    checks::holds_numbers(function, name_, lengths_, device);
+    checks::has_data(function, name_, lengths_, device);
     if (lengths_.size(0) != shape.batch) {
       checks::fail(function, name_, c10::str("one length per batch element, [", shape.batch, "]"),
                    checks::describe(lengths_));

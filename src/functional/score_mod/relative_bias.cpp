@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/error_context.h"
 #include "core/score_mod_node.h"
 #include "functional/score_mod/sum_in_order.h"
 
@@ -145,10 +146,7 @@ class RelativeBias final : public ScoreModNode {
 }  // namespace
 
 ScoreMod relative_bias(const at::Tensor& table, const RelativeBuckets& buckets) {
-  {
-    const checks::Caller caller("relative_bias", "relative_bucket", {});
-    relative_bucket(0, buckets);  // fails where the buckets are none
-  }
+  checks::in_function("relative_bias", {}, [&] { relative_bucket(0, buckets); });  // checks the buckets
   checks::is_strided("relative_bias", "table", table);
   checks::is_floating("relative_bias", "table", table);
   if (table.dim() != 2 || table.size(0) != buckets.count) {

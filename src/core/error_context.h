@@ -1,0 +1,47 @@
+#pragma once
+
+#include <attend/error.h>
+#include <c10/util/ArrayRef.h>
+
+#include <utility>
+
+namespace attend::checks {
+
+/// The name of an argument in a module, and that of the same argument in a module which contains it.
+struct ArgumentName {
+  const char* inner;
+  const char* outer;
+};
+
+/// A module by its name in the module that contains it: "self_attn", or "layers.3" for an element of a list.
+struct Part {
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Part(const char* part_name, int64_t part_index = -1) : name(part_name), index(part_index) {}
+  const char* name;
+  int64_t index;
+};
+
+/// Throws the error as one of `module`, raised in its part. An argument that is not listed keeps its name.
+[[noreturn]] void rethrow_in(const char* module, const Part& part, c10::ArrayRef<ArgumentName> names,
+                             const Error& error);
+
+/// Returns call(), which calls a part of `module`. An `Error` that it throws becomes one of `module`: its
+/// path is extended by the part, and its argument has the name that `module` gives it.
+template <typename Call>
+decltype(auto) in_module(const char* module, const Part& part, c10::ArrayRef<ArgumentName> names,
+                         Call&& call) {
+  try {
+    return std::forward<Call>(call)();
+  } catch (const Error& error) {
+    rethrow_in(module, part, names, error);
+  }
+}
+
+/// Returns call(), which calls other functions on behalf of `function`. An `Error` that they throw names
+/// `function`.
+template <typename Call>
+decltype(auto) in_function(const char* function, c10::ArrayRef<ArgumentName> names, Call&& call) {
+  return in_module(function, "", names, std::forward<Call>(call));
+}
+
+}  // namespace attend::checks
