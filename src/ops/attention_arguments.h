@@ -81,8 +81,9 @@ struct AttentionOperator<function> {
 template <class Function>
 auto with_argument_names(const char* function, const Function& run) {
   static constexpr checks::ArgumentName kNames[] = {
-      {"mask", "attn_mask"}, {"allowed", "attn_mask"},   {"bias", "attn_mask"}, {"left", "window"},
-      {"right", "window"},   {"slopes", "alibi_slopes"}, {"cap", "softcap"},    {"lengths", "key_lengths"}};
+      {"mask", "attn_mask"},      {"allowed", "attn_mask"}, {"bias", "attn_mask"},
+      {"values", "attn_mask"},    {"left", "window"},       {"right", "window"},
+      {"slopes", "alibi_slopes"}, {"cap", "softcap"},       {"lengths", "key_lengths"}};
   return checks::in_function(function, kNames, run);
 }
 

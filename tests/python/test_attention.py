@@ -343,6 +343,11 @@ class Errors(unittest.TestCase):
         self.fails("dropout_p: expected a probability in [0, 1], got 1.5", dropout_p=1.5)
         self.fails("scale: expected a finite number in the range of float64, got inf", scale=math.inf)
 
+    def test_wrong_layouts(self):
+        for mask in (torch.ones(QUERIES, KEYS), torch.ones(QUERIES, KEYS, dtype=torch.bool)):
+            with self.assertRaisesRegex(RuntimeError, r"attend::attention: attn_mask: expected a (dense|strided)"):
+                attention(*inputs(), attn_mask=mask.to_sparse())
+
     def test_wrong_shapes(self):
         query, key, value = inputs()
         for device in ("cpu", "meta"):
