@@ -22,7 +22,7 @@ float horizontal_sum(const Vec<float>* chains) {
 
 float multiply_add(int64_t steps) {
   Vec<float> chains[kChains] = {};
-  Vec<float> factor = cpu::all(0.999F), summand = cpu::all(0.001F);
+  Vec<float> factor = cpu::broadcast(0.999F), summand = cpu::broadcast(0.001F);
   asm volatile("" : "+m"(factor), "+m"(summand));  // hides the values from the compiler
   for (int64_t step = 0; step < steps; ++step) {
 #pragma GCC unroll 12

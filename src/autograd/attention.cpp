@@ -33,7 +33,7 @@ struct FusedAttentionFunction : torch::autograd::Function<FusedAttentionFunction
                                const at::Tensor& /*key*/, const at::Tensor& /*value*/,
                                at::TensorList /*score_mod*/, const AttentionCall& call) {
     const auto result = cpu::attention(call);
-    save_call(context, call, {result.output, result.logsumexp, result.logsumexp_rest});
+    save_call(context, call, {result.output, result.logsumexp, result.logsumexp_low});
     if (!result.logsumexp.defined()) return {result.output};
     return {result.output, result.logsumexp};
   }

@@ -18,7 +18,7 @@ AttentionForwardResult attention_forward_cpu(const AttentionArguments& in,
   const auto result = fused_attention(to_call(in, dropout_seed.value_or(at::Tensor())));
   const int64_t dim = in.query.dim();
   return {without_heads(result.output, dim), without_heads(result.logsumexp, dim),
-          without_heads(result.logsumexp_rest, dim)};
+          without_heads(result.logsumexp_low, dim)};
 }
 
 /// Checks what is known before the values are: sizes only where they are not symbols, no lengths.

@@ -6,20 +6,22 @@ namespace attend::cpu {
 
 struct AttentionResult {
   at::Tensor output;
-  /// [B, H, Lq], undefined unless the weighting is softmax; and what its rounding left out, for the backward.
-  at::Tensor logsumexp, logsumexp_rest;
+  /// [B, H, Lq], undefined unless the weighting is softmax; logsumexp_low is the low-order word, for the
+  /// backward.
+  at::Tensor logsumexp, logsumexp_low;
 };
 
-/// The fused kernel: tiles of scores, never all of them.
+/// Fused attention: computes tiles of scores and never stores all scores.
 AttentionResult attention(const AttentionCall& call);
 
 struct AttentionGradients {
   at::Tensor query, key, value;
-  std::vector<at::Tensor> score_mod;  ///< for each of the score modification's tensors; undefined: not wanted
+  std::vector<at::Tensor>
+      score_mod;  ///< of each tensor of the score modification; undefined where not requested
 };
 
-/// Gradients from those of the output and, where defined, of the logsumexp; `wanted`: for each of the score
-/// modification's tensors, whether its gradient is asked for.
+/// Gradients of a call from the gradients of its output and, if defined, of its logsumexp. wanted[i]: whether
+/// the gradient of tensor i of the score modification is requested.
 AttentionGradients attention_backward(const AttentionCall& call, const AttentionResult& result,
                                       const at::Tensor& grad_output, const at::Tensor& grad_logsumexp,
                                       at::ArrayRef<bool> wanted);

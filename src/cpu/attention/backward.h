@@ -1,6 +1,10 @@
 #pragma once
 
-// The backward pass: recomputes the weights of each tile from the logsumexp (Dao 2022, algorithm 4).
+// The backward: recomputes the weights of each tile from the logsumexp (Dao 2022, algorithm 4).
+//
+//     dV = P^T dO    dP = dO V^T    dS = P (dP - delta)    dQ = scale dS K    dK = scale dS^T Q
+//
+// delta_i = dO_i . O_i - dlogsumexp_i. With dropout, P and dP are multiplied by its factors.
 
 #include "cpu/attention/dropout.h"
 #include "cpu/attention/tile.h"
@@ -8,18 +12,18 @@
 namespace attend::cpu {
 namespace {
 
-/// What a block of queries keeps while it goes over the keys: its queries and output gradients, as columns
-/// and as rows, and for each query the statistics that its weights are recomputed from.
+/// A block of queries: the queries and the output gradients as columns and as rows, the statistics from which
+/// weights are recomputed, and the accumulated gradient of the queries.
 template <typename Element>
 struct BackwardBlock {
   Block block;
   Operand<Element>*query_t, *grad_t, *query_copy, *grad_copy;
-  Rows<const Operand<Element>> query, grad;  ///< summed over
-  Compute<Element>*logsumexp, *logsumexp_rest, *delta, *grad_query;
-  bool has_grad_query;  ///< false until the first tile that is not empty
+  Rows<const Operand<Element>> query, grad;  ///< for products that sum over queries
+  Compute<Element>*logsumexp, *logsumexp_low, *delta, *grad_query;
+  bool has_grad_query;  ///< false before the first tile that is not empty
 };
 
-/// Whether the way back needs the scores as they were before the score modification.
+/// Whether the backward of the score modification reads the scores before their modification.
 inline bool keeps_raw_scores(const AttentionArgs& args) {
   return args.score_mod != nullptr && args.score_mod->reads_scores();
 }
@@ -27,45 +31,48 @@ inline bool keeps_raw_scores(const AttentionArgs& args) {
 template <typename Element>
 struct BackwardScratch {
   using T = Compute<Element>;
-  BackwardBlock<Element> blocks[kMostBlocksTogether];
+  BackwardBlock<Element> blocks[kMaxBlocksPerTask];
   T *scores, *raw_scores, *grad_scores, *kept;            // the tile, [keys, kBlockQueries]
   Operand<Element>*key, *value, *key_over, *tile_factor;  // copies as the products read them
   uint8_t* allowed;
-  int64_t bytes;
+  int64_t bytes;  ///< of all arrays
 
   BackwardScratch(const BackwardArgs& args, void* buffer) {
-    Scratch scratch(buffer);
-    for (int64_t n = 0; n < args.blocks_together; ++n) {
+    ScratchAllocator allocator(buffer);
+    for (int64_t n = 0; n < args.blocks_per_task; ++n) {
       auto& block = blocks[n];
-      block.query_t = scratch.take<Operand<Element>>(query_size<Element>(args.d));
-      block.grad_t = scratch.take<Operand<Element>>(operands<Element>(args.d_v) * kBlockQueries);
-      block.query_copy = scratch.take<Operand<Element>>(operands<Element>(kBlockQueries) * padded<T>(args.d));
+      block.query_t = allocator.take<Operand<Element>>(query_size<Element>(args.d));
+      block.grad_t = allocator.take<Operand<Element>>(operands<Element>(args.d_v) * kBlockQueries);
+      block.query_copy =
+          allocator.take<Operand<Element>>(operands<Element>(kBlockQueries) * padded<T>(args.d));
       block.grad_copy =
-          scratch.take<Operand<Element>>(operands<Element>(kBlockQueries) * padded<T>(args.d_v));
-      block.logsumexp = scratch.take<T>(kBlockQueries);
-      block.logsumexp_rest = scratch.take<T>(kBlockQueries);
-      block.delta = scratch.take<T>(kBlockQueries);
-      block.grad_query = scratch.take<T>(kBlockQueries * padded<T>(args.d));
+          allocator.take<Operand<Element>>(operands<Element>(kBlockQueries) * padded<T>(args.d_v));
+      block.logsumexp = allocator.take<T>(kBlockQueries);
+      block.logsumexp_low = allocator.take<T>(kBlockQueries);
+      block.delta = allocator.take<T>(kBlockQueries);
+      block.grad_query = allocator.take<T>(kBlockQueries * padded<T>(args.d));
     }
     const int64_t tile = kTileKeys * kBlockQueries;
-    scores = scratch.take<T>(tile);
-    raw_scores = scratch.take<T>(keeps_raw_scores(args) ? tile : 0);
-    grad_scores = scratch.take<T>(tile);
-    kept = scratch.take<T>(args.dropout_threshold > 0 ? tile : 0);
-    key = scratch.take<Operand<Element>>(kTileKeys * row_operands<Element>(args.d));
-    value = scratch.take<Operand<Element>>(kTileKeys * row_operands<Element>(args.d_v));
-    key_over = scratch.take<Operand<Element>>(
+    scores = allocator.take<T>(tile);
+    raw_scores = allocator.take<T>(keeps_raw_scores(args) ? tile : 0);
+    grad_scores = allocator.take<T>(tile);
+    kept = allocator.take<T>(args.dropout_threshold > 0 ? tile : 0);
+    key = allocator.take<Operand<Element>>(kTileKeys * row_operands<Element>(args.d));
+    value = allocator.take<Operand<Element>>(kTileKeys * row_operands<Element>(args.d_v));
+    key_over = allocator.take<Operand<Element>>(
         kInPairs<Element> ? operands<Element>(kTileKeys) * padded<T>(args.d) : 0);
-    tile_factor = scratch.take<Operand<Element>>(kTileCopy<Element>);
-    allowed = scratch.take<uint8_t>(args.mask != nullptr ? tile : 0);
-    bytes = scratch.used();
+    tile_factor = allocator.take<Operand<Element>>(kTileCopy<Element>);
+    allowed = allocator.take<uint8_t>(args.mask != nullptr ? tile : 0);
+    bytes = allocator.used();
   }
 };
 
-/// The block's rows of a tensor, to be summed over: of numbers in place, where they lie in one head.
+/// The block's rows of a tensor, for products that sum over queries: values in place if the block is within
+/// one head.
 template <typename Element>
-Rows<const Operand<Element>> block_rows(const AttentionArgs& args, const Block& block, const Heads& tensor,
-                                        int64_t columns, Operand<Element>* copy) {
+Rows<const Operand<Element>> block_rows(const AttentionArgs& args, const Block& block,
+                                        const StridedTensor& tensor, int64_t columns,
+                                        Operand<Element>* copy) {
   const int64_t width = padded<Compute<Element>>(columns);
   Rows<const Operand<Element>> rows{copy, width};
   [[maybe_unused]] const Element* row_at[kBlockQueries];
@@ -74,7 +81,7 @@ Rows<const Operand<Element>> block_rows(const AttentionArgs& args, const Block& 
     if constexpr (kInPairs<Element>) {
       for (int64_t n = 0; n < segment.queries; ++n) row_at[segment.offset + n] = from + n * tensor.row_stride;
     } else if (segment.queries == block.rows) {
-      rows = rows_of(from, tensor.row_stride, segment.queries, columns, copy);
+      rows = compute_rows(from, tensor.row_stride, segment.queries, columns, copy);
     } else {
       widen_rows(from, tensor.row_stride, segment.queries, columns, copy + segment.offset * width, width);
     }
@@ -85,7 +92,7 @@ Rows<const Operand<Element>> block_rows(const AttentionArgs& args, const Block& 
   return rows;
 }
 
-/// An operand of a row of `columns`, which may end within it.
+/// Operand `index` of a row of `columns` elements, which may end within a pair.
 template <typename Element>
 Operand<Element> operand_at(const Element* row, int64_t index, [[maybe_unused]] int64_t columns) {
   if constexpr (kInPairs<Element>) {
@@ -95,15 +102,16 @@ Operand<Element> operand_at(const Element* row, int64_t index, [[maybe_unused]] 
   }
 }
 
-/// delta_i = sum_j P_ij dP_ij - dlogsumexp_i, where the sum is dO_i . O_i, added up in the order in which the
-/// product V dO^T adds: where one key has all the weight, dP - delta is exactly 0. And the logsumexp, 0 for a
-/// row that sees nothing: its weights exp(-inf) are 0 all the same.
+/// Loads the logsumexp and computes delta. dO_i . O_i is summed in the order of the product V dO^T: where one
+/// key has all the weight, dP - delta is exactly 0. The logsumexp of a fully masked row is replaced by 0: its
+/// weights exp(-inf) are 0 anyway, and no infinities are subtracted.
 template <typename Element>
-void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& own) {
+void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& query_block) {
   using T = Compute<Element>;
-  const auto& block = own.block;
+  const auto& block = query_block.block;
   const Element* output[kBlockQueries] = {};
-  for (int64_t i = 0; i < kBlockQueries; ++i) own.logsumexp[i] = own.logsumexp_rest[i] = own.delta[i] = 0;
+  for (int64_t i = 0; i < kBlockQueries; ++i)
+    query_block.logsumexp[i] = query_block.logsumexp_low[i] = query_block.delta[i] = 0;
   if (args.weighting != KernelWeighting::softmax) return;
   for_each_segment(args, block, [&](const Segment& segment) {
     for (int64_t n = 0; n < segment.queries; ++n) {
@@ -111,9 +119,10 @@ void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& own
       const int64_t place = (block.batch * args.heads + segment.head) * args.queries + i;
       const T logsumexp = static_cast<const T*>(args.logsumexp)[place];
       output[row] = row_of<const Element>(args.output, block.batch, segment.head, i);
-      own.logsumexp[row] = logsumexp == -kInfinity<T> ? 0 : logsumexp;
-      own.logsumexp_rest[row] = static_cast<const T*>(args.logsumexp_rest)[place];
-      if (args.grad_logsumexp != nullptr) own.delta[row] = static_cast<const T*>(args.grad_logsumexp)[place];
+      query_block.logsumexp[row] = logsumexp == -kInfinity<T> ? 0 : logsumexp;
+      query_block.logsumexp_low[row] = static_cast<const T*>(args.logsumexp_low)[place];
+      if (args.grad_logsumexp != nullptr)
+        query_block.delta[row] = static_cast<const T*>(args.grad_logsumexp)[place];
     }
   });
   for (int64_t i = 0; i < block.rows; i += kLanes<T>) {
@@ -121,27 +130,28 @@ void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& own
     const int64_t lanes = smaller(kLanes<T>, block.rows - i);
     const int64_t depth = operands<Element>(args.d_v);
     for (int64_t begin = 0; begin < depth; begin += kDotChunk) {
-      Vec<T> of_chunk = {};
+      Vec<T> chunk_sum = {};
       for (int64_t d = begin; d < smaller(begin + kDotChunk, depth); ++d) {
         Operand<Element> outputs[kLanes<T>] = {};
         for (int64_t lane = 0; lane < lanes; ++lane)
           outputs[lane] = operand_at(output[i + lane], d, args.d_v);
-        add_product<Operand<Element>>(of_chunk, load(outputs), load(own.grad_t + d * kBlockQueries + i));
+        add_product<Operand<Element>>(chunk_sum, load(outputs),
+                                      load(query_block.grad_t + d * kBlockQueries + i));
       }
-      delta += of_chunk;
+      delta += chunk_sum;
     }
-    store(own.delta + i, delta - load(own.delta + i));
+    store(query_block.delta + i, delta - load(query_block.delta + i));
   }
 }
 
-/// What the weights of a vector of queries are recomputed from.
+/// The statistics of a vector of queries.
 template <typename T>
 struct Statistics {
-  Vec<T> logsumexp, logsumexp_rest, delta;
+  Vec<T> logsumexp, logsumexp_low, delta;
 };
 
 template <typename T>
-struct Differentiated {
+struct WeightGradient {
   Vec<T> weight, grad_score;
 };
 
@@ -149,10 +159,11 @@ struct Differentiated {
 ///     sigmoid  P = 1 / (1 + exp(-S))    dS = P (1 - P) dP
 ///     relu     P = max(S, 0)            dS = [S > 0] dP
 template <typename T, KernelWeighting weighting>
-inline Differentiated<T> differentiate(Vec<T> score, Vec<T> grad_weight, const Statistics<T>& of_row) {
+inline WeightGradient<T> differentiate_weight(Vec<T> score, Vec<T> grad_weight,
+                                              const Statistics<T>& statistics) {
   if constexpr (weighting == KernelWeighting::softmax) {
-    const auto weight = exp_without_overflow((score - of_row.logsumexp) - of_row.logsumexp_rest);
-    return {weight, weight * (grad_weight - of_row.delta)};
+    const auto weight = exp_without_overflow((score - statistics.logsumexp) - statistics.logsumexp_low);
+    return {weight, weight * (grad_weight - statistics.delta)};
   }
   if constexpr (weighting == KernelWeighting::sigmoid) {
     const Vec<T> weight = 1 / (1 + exp(-score));
@@ -168,19 +179,21 @@ inline Vec<T> dropped(Vec<T> value, [[maybe_unused]] const T* factor) {
   return value;
 }
 
-/// Turns S into dropout(P) and the gradients of dropout(P) into those of S, times `factor`.
+/// Replaces S by dropout(P), and the gradients of dropout(P) by the gradients of S times `factor`.
 template <typename Element, KernelWeighting weighting, bool drops>
-void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardBlock<Element>& own,
+void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardBlock<Element>& query_block,
                         int64_t keys, Compute<Element> factor) {
   using T = Compute<Element>;
-  for (int64_t i = 0; i < own.block.rows; i += kLanes<T>) {
-    const Statistics<T> of_row{load(own.logsumexp + i), load(own.logsumexp_rest + i), load(own.delta + i)};
+  for (int64_t i = 0; i < query_block.block.rows; i += kLanes<T>) {
+    const Statistics<T> statistics{.logsumexp = load(query_block.logsumexp + i),
+                                   .logsumexp_low = load(query_block.logsumexp_low + i),
+                                   .delta = load(query_block.delta + i)};
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t place = j * kBlockQueries + i;
       const T* kept = scratch.kept + place;
       const auto grad_weight = dropped<drops, T>(load(scratch.grad_scores + place), kept);
       const auto [weight, grad_score] =
-          differentiate<T, weighting>(load(scratch.scores + place), grad_weight, of_row);
+          differentiate_weight<T, weighting>(load(scratch.scores + place), grad_weight, statistics);
       store(scratch.scores + place, dropped<drops, T>(weight, kept));
       store(scratch.grad_scores + place, grad_score * factor);
     }
@@ -189,20 +202,20 @@ void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardB
 
 template <typename Element, bool drops>
 void differentiate_tile(KernelWeighting weighting, const BackwardScratch<Element>& scratch,
-                        const BackwardBlock<Element>& own, int64_t keys, Compute<Element> factor) {
+                        const BackwardBlock<Element>& query_block, int64_t keys, Compute<Element> factor) {
   switch (weighting) {
     case KernelWeighting::softmax:
-      return differentiate_tile<Element, KernelWeighting::softmax, drops>(scratch, own, keys, factor);
+      return differentiate_tile<Element, KernelWeighting::softmax, drops>(scratch, query_block, keys, factor);
     case KernelWeighting::sigmoid:
-      return differentiate_tile<Element, KernelWeighting::sigmoid, drops>(scratch, own, keys, factor);
+      return differentiate_tile<Element, KernelWeighting::sigmoid, drops>(scratch, query_block, keys, factor);
     case KernelWeighting::relu:
-      return differentiate_tile<Element, KernelWeighting::relu, drops>(scratch, own, keys, factor);
+      return differentiate_tile<Element, KernelWeighting::relu, drops>(scratch, query_block, keys, factor);
   }
 }
 
-/// The way back through the score modification and the scale.
+/// The backward of the score modification and of the scale.
 template <typename T>
-void unmodify_gradients(const AttentionArgs& args, const Block& block, int64_t task, int64_t key,
+void score_mod_backward(const AttentionArgs& args, const Block& block, int64_t task, int64_t key,
                         int64_t keys, const T* raw_scores, T* grads) {
   for_each_segment(args, block, [&](const Segment& segment) {
     args.score_mod->backward({block.batch, segment.head, segment.query, segment.queries, key, keys}, task,
@@ -216,43 +229,44 @@ void unmodify_gradients(const AttentionArgs& args, const Block& block, int64_t t
 
 /// scores = dropout(P)^T and grad_scores = scale dS^T of a tile.
 template <typename Element>
-void backward_scores(const BackwardArgs& args, const BackwardBlock<Element>& own, int64_t task,
+void backward_scores(const BackwardArgs& args, const BackwardBlock<Element>& query_block, int64_t task,
                      TileState state, const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
   using T = Compute<Element>;
-  const auto& block = own.block;
+  const auto& block = query_block.block;
   const int64_t key = tile.key, keys = tile.keys;
-  score_block<Element>(args, block, tile, own.query_t, scratch.scores);
+  score_block<Element>(args, block, tile, query_block.query_t, scratch.scores);
   const T* raw_scores = keeps_raw_scores(args) ? scratch.raw_scores : scratch.scores;
   if (keeps_raw_scores(args)) {
     __builtin_memcpy(scratch.raw_scores, scratch.scores,
                      static_cast<uint64_t>(keys * kBlockQueries) * sizeof(T));
   }
   modify_scores(args, block, key, keys, scratch.scores);
-  if (state == TileState::partial) hide_masked(args, block, key, keys, scratch.scores, scratch.allowed);
+  if (state == TileState::partial) apply_mask(args, block, key, keys, scratch.scores, scratch.allowed);
 
   // dP^T = V dO^T
   gemm_dots<Operand<Element>>(keys, padded<T>(block.rows), operands<Element>(args.d_v),
-                              {tile.value.data, tile.value.stride, 1}, {own.grad_t, kBlockQueries},
+                              {tile.value.data, tile.value.stride, 1}, {query_block.grad_t, kBlockQueries},
                               {scratch.grad_scores, kBlockQueries});
   const T factor = args.score_mod != nullptr ? 1 : static_cast<T>(args.scale);
   if (args.dropout_threshold > 0) {
     dropout_factors(args, block, key, keys, scratch.kept);
-    differentiate_tile<Element, true>(args.weighting, scratch, own, keys, factor);
+    differentiate_tile<Element, true>(args.weighting, scratch, query_block, keys, factor);
   } else {
-    differentiate_tile<Element, false>(args.weighting, scratch, own, keys, factor);
+    differentiate_tile<Element, false>(args.weighting, scratch, query_block, keys, factor);
   }
   if (args.score_mod != nullptr) {
-    unmodify_gradients(args, block, task, key, keys, raw_scores, scratch.grad_scores);
+    score_mod_backward(args, block, task, key, keys, raw_scores, scratch.grad_scores);
   }
 }
 
+/// Accumulates the gradients of one tile of keys and one block of queries.
 template <typename Element>
-void backward_tile(const BackwardArgs& args, BackwardBlock<Element>& own, int64_t task, TileState state,
-                   const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
+void backward_tile(const BackwardArgs& args, BackwardBlock<Element>& query_block, int64_t task,
+                   TileState state, const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
   using T = Compute<Element>;
-  const auto& block = own.block;
+  const auto& block = query_block.block;
   const int64_t width = padded<T>(args.d), width_v = padded<T>(args.d_v);
-  backward_scores<Element>(args, own, task, state, tile, scratch);
+  backward_scores<Element>(args, query_block, task, state, tile, scratch);
 
   const int64_t first = (block.batch * args.kv_heads + block.kv_head) * args.keys + tile.key;
   T* grad_key = static_cast<T*>(args.grad_key) + first * width;
@@ -261,43 +275,44 @@ void backward_tile(const BackwardArgs& args, BackwardBlock<Element>& own, int64_
   const int64_t queries = operands<Element>(block.rows), keys = operands<Element>(tile.keys);
   // dV += dropout(P)^T dO
   const auto weights = along_queries<Element>(scratch.scores, block.rows, tile.keys, scratch.tile_factor);
-  gemm<F, Update::add>(tile.keys, width_v, queries, weights, own.grad, {grad_value, width_v});
+  gemm<F, Update::add>(tile.keys, width_v, queries, weights, query_block.grad, {grad_value, width_v});
   // dK += scale dS^T Q
   const auto grads_t =
       along_queries<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
-  gemm<F, Update::add>(tile.keys, width, queries, grads_t, own.query, {grad_key, width});
+  gemm<F, Update::add>(tile.keys, width, queries, grads_t, query_block.query, {grad_key, width});
   // dQ += scale dS K
   const auto grads = along_keys<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
-  if (own.has_grad_query) {
-    gemm<F, Update::add>(block.rows, width, keys, grads, tile.key_over, {own.grad_query, width});
+  if (query_block.has_grad_query) {
+    gemm<F, Update::add>(block.rows, width, keys, grads, tile.key_over, {query_block.grad_query, width});
   } else {
-    gemm<F, Update::set>(block.rows, width, keys, grads, tile.key_over, {own.grad_query, width});
+    gemm<F, Update::set>(block.rows, width, keys, grads, tile.key_over, {query_block.grad_query, width});
   }
-  own.has_grad_query = true;
+  query_block.has_grad_query = true;
 }
 
 template <typename Element>
-void write_grad_query(const BackwardArgs& args, const BackwardBlock<Element>& own, int64_t split) {
+void write_grad_query(const BackwardArgs& args, const BackwardBlock<Element>& query_block, int64_t split) {
   using T = Compute<Element>;
   const int64_t width = padded<T>(args.d);
-  for (int64_t n = 0; !own.has_grad_query && n < own.block.rows * width; ++n) own.grad_query[n] = 0;
-  for_each_segment(args, own.block, [&](const Segment& segment) {
-    const int64_t head = (split * args.batch + own.block.batch) * args.heads + segment.head;
+  for (int64_t n = 0; !query_block.has_grad_query && n < query_block.block.rows * width; ++n)
+    query_block.grad_query[n] = 0;
+  for_each_segment(args, query_block.block, [&](const Segment& segment) {
+    const int64_t head = (split * args.batch + query_block.block.batch) * args.heads + segment.head;
     T* to = static_cast<T*>(args.grad_query) + (head * args.queries + segment.query) * width;
-    __builtin_memcpy(to, own.grad_query + segment.offset * width,
+    __builtin_memcpy(to, query_block.grad_query + segment.offset * width,
                      static_cast<uint64_t>(segment.queries * width) * sizeof(T));
   });
 }
 
 template <typename Element>
-void begin_block(const BackwardArgs& args, const Block& block, BackwardBlock<Element>& own) {
-  own.block = block;
-  own.has_grad_query = false;
-  load_queries<Element>(args, block, own.query_t);
-  transpose_block<Element>(args, block, args.grad_output, args.d_v, Compute<Element>{1}, own.grad_t);
-  own.query = block_rows<Element>(args, block, args.query, args.d, own.query_copy);
-  own.grad = block_rows<Element>(args, block, args.grad_output, args.d_v, own.grad_copy);
-  load_statistics<Element>(args, own);
+void begin_block(const BackwardArgs& args, const Block& block, BackwardBlock<Element>& query_block) {
+  query_block.block = block;
+  query_block.has_grad_query = false;
+  load_queries<Element>(args, block, query_block.query_t);
+  transpose_block<Element>(args, block, args.grad_output, args.d_v, Compute<Element>{1}, query_block.grad_t);
+  query_block.query = block_rows<Element>(args, block, args.query, args.d, query_block.query_copy);
+  query_block.grad = block_rows<Element>(args, block, args.grad_output, args.d_v, query_block.grad_copy);
+  load_statistics<Element>(args, query_block);
 }
 
 template <typename Element>
@@ -315,15 +330,15 @@ KeyTile<Element> load_tile(const BackwardArgs& args, const Block& block, int64_t
   return tile;
 }
 
-/// A group of blocks of queries against the keys of the range.
+/// A group of blocks of queries against the keys of a range.
 template <typename Element>
 void backward_blocks(const BackwardArgs& args, const Block* blocks, int64_t count, int64_t task, Range range,
                      BackwardScratch<Element>& scratch) {
   for (int64_t n = 0; n < count; ++n) begin_block<Element>(args, blocks[n], scratch.blocks[n]);
   for (int64_t key = range.begin; key < range.end; key += kTileKeys) {
     const int64_t keys = smaller(kTileKeys, range.end - key);
-    TileState states[kMostBlocksTogether];
-    if (!find_states(args, blocks, count, key, keys, states)) continue;
+    TileState states[kMaxBlocksPerTask];
+    if (!block_states(args, blocks, count, key, keys, states)) continue;
     const auto tile = load_tile(args, blocks[0], key, keys, scratch);
     for (int64_t n = 0; n < count; ++n) {
       if (states[n] == TileState::empty) continue;
@@ -336,17 +351,18 @@ void backward_blocks(const BackwardArgs& args, const Block* blocks, int64_t coun
 }
 
 template <typename Element>
-int64_t backward_scratch(const BackwardArgs& args) {
+int64_t backward_scratch_bytes(const BackwardArgs& args) {
   return BackwardScratch<Element>(args, nullptr).bytes;
 }
 
+/// All blocks of queries of a key/value head against the keys of a split.
 template <typename Element>
 void backward(const BackwardArgs& args, int64_t task, void* buffer) {
   BackwardScratch<Element> scratch(args, buffer);
   const int64_t head = task / args.splits, batch = head / args.kv_heads;
   const Range range = split_range(args, batch, task % args.splits);
   for (int64_t group = 0; group < groups_of_blocks(args); ++group) {
-    Block blocks[kMostBlocksTogether];
+    Block blocks[kMaxBlocksPerTask];
     const int64_t count = blocks_at(args, batch, head % args.kv_heads, group, blocks);
     backward_blocks<Element>(args, blocks, count, task, range, scratch);
   }

@@ -1,26 +1,24 @@
 #pragma once
 
-// Dropout by Philox4x32-7 (Salmon 2011), a vector of queries at a time; the same decisions as in ../philox.h.
+// Dropout by Philox4x32-7 (Salmon 2011), for a vector of queries; the same bits as core/philox.h. A weight is
+// kept if its 16 random bits are at least the threshold.
 
 #include "cpu/attention/tile.h"
 
 namespace attend::cpu {
 namespace {
 
-/// 32-bit words in the low halves of 64-bit lanes; what the upper halves hold does not count.
+/// 32-bit words in the low halves of 64-bit lanes; the upper halves are ignored.
 typedef uint64_t Words __attribute__((vector_size(kVectorBytes)));
 constexpr int64_t kWordLanes = kVectorBytes / 8;
 
-/// The 64-bit products of the low halves; clang finds the instruction by itself.
+/// The 64-bit products of the low halves.
 inline Words multiply_low(Words a, uint32_t factor) {
   const Words b = Words{} + factor;
-#if defined(__AVX512F__) && !defined(__clang__)
-  typedef int Low __attribute__((vector_size(kVectorBytes)));
-  typedef long long Product __attribute__((vector_size(kVectorBytes)));
-  return (Words)__builtin_ia32_pmuludq512_mask((Low)a, (Low)b, Product{}, 0xff);
-#elif defined(__AVX2__) && !defined(__clang__)
-  typedef int Low __attribute__((vector_size(kVectorBytes)));
-  return (Words)__builtin_ia32_pmuludq256((Low)a, (Low)b);
+#if defined(__AVX512F__)
+  return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);  // _mm512_mul_epu32 warns with GCC 12
+#elif defined(__AVX2__)
+  return (Words)_mm256_mul_epu32((__m256i)a, (__m256i)b);
 #else
   return (a & 0xffffffff) * b;
 #endif
@@ -40,10 +38,10 @@ inline void philox(uint64_t seed, Words words[4]) {
   }
 }
 
-/// Words as wide as the lanes of T: of doubles the vector itself, of floats the low halves of two vectors,
-/// one of the even and one of the odd lanes.
+/// Words as wide as the lanes of T: for double one vector of words, for float the low halves of two vectors,
+/// the first for the even lanes and the second for the odd lanes.
 template <typename T>
-inline VecBits<T> joined(const Words* even_and_odd) {
+inline VecBits<T> interleaved_words(const Words* even_and_odd) {
   if constexpr (sizeof(T) == 8) {
     return (VecBits<T>)even_and_odd[0];
   } else {
@@ -51,11 +49,11 @@ inline VecBits<T> joined(const Words* even_and_odd) {
   }
 }
 
-/// Vectors of words for a vector of T.
+/// The number of vectors of words for a vector of T.
 template <typename T>
 constexpr int64_t kWordVectors = 8 / sizeof(T);
 
-/// Head and query of each row of a block, as Philox counts.
+/// The head and the query of each row of a block, as counters of Philox.
 template <typename T>
 struct RowCounters {
   Words heads[kBlockQueries / kLanes<T>][kWordVectors<T>],
@@ -73,7 +71,8 @@ struct RowCounters {
   }
 };
 
-/// Calls action(place, is_kept) for each vector of the tile's weights; the first key is a multiple of 8.
+/// Calls action(place, is_kept) for each vector of the tile's weights; the first key is a multiple of 8, the
+/// number of keys that share a counter.
 template <typename T, typename Action>
 void for_each_drop(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, Action action) {
   static_assert(kTileKeys % 8 == 0);
@@ -90,15 +89,15 @@ void for_each_drop(const AttentionArgs& args, const Block& block, int64_t key, i
         for (int n = 0; n < 4; ++n) words[n][part] = counter[n];
       }
       for (int64_t n = 0; n < smaller(8, keys - first); ++n) {
-        const auto word = joined<T>(words[n / 2]);
-        const auto number = (n % 2 == 0 ? word : word >> 16) & 0xffff;
-        action((first + n) * kBlockQueries + i, number >= threshold);
+        const auto word = interleaved_words<T>(words[n / 2]);
+        const auto random_bits = (n % 2 == 0 ? word : word >> 16) & 0xffff;
+        action((first + n) * kBlockQueries + i, random_bits >= threshold);
       }
     }
   }
 }
 
-/// Sets the weights of a tile to 0 that are dropped.
+/// Sets the dropped weights of a tile to 0.
 template <typename T>
 void drop(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, T* weights) {
   for_each_drop<T>(args, block, key, keys, [&](int64_t place, VecBits<T> is_kept) {
@@ -106,10 +105,10 @@ void drop(const AttentionArgs& args, const Block& block, int64_t key, int64_t ke
   });
 }
 
-/// What the weights of a tile are multiplied by.
+/// The factors of the weights of a tile: 0 or 1 / (1 - p).
 template <typename T>
 void dropout_factors(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, T* factors) {
-  const auto kept = all(static_cast<T>(args.dropout_scale));
+  const auto kept = broadcast(static_cast<T>(args.dropout_scale));
   for_each_drop<T>(args, block, key, keys, [&](int64_t place, VecBits<T> is_kept) {
     store(factors + place, is_kept ? kept : Vec<T>{});
   });

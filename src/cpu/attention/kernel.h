@@ -1,74 +1,78 @@
 #pragma once
 
-// The attention kernels as the rest of the library sees them: plain structures, and a table of functions for
-// each instruction set.
+// The interface of the attention kernels: arguments as plain structures, and a table of functions for each
+// instruction set. Naming: query head h reads key/value head h / group(); a block is a set of queries, a tile
+// a set of keys.
 
 #include <cstdint>
 
 #include "cpu/mask/tiles.h"
-#include "cpu/runtime/heads.h"
+#include "cpu/simd/element_type.h"
+#include "cpu/simd/strided_tensor.h"
 
 namespace attend::cpu {
 
-constexpr int64_t kMostBlocksTogether = 4;
+constexpr int64_t kMaxBlocksPerTask = 4;
 
 enum class KernelWeighting { softmax, sigmoid, relu };
 
-/// What forward and backward have in common.
+/// The arguments that forward and backward share.
 struct AttentionArgs {
-  Heads query, key, value;
+  StridedTensor query, key, value;
   int64_t batch, heads, kv_heads, queries, keys, d, d_v;
   double scale;
   KernelWeighting weighting;
   const MaskTiles* mask;        ///< or null
   const ScoreTiles* score_mod;  ///< or null
   uint64_t dropout_seed;
-  uint32_t dropout_threshold;  ///< see ../philox.h; 0: no dropout
-  double dropout_scale;        ///< of the weights that are kept
-  int64_t splits;              ///< into how many ranges of keys the work on a head is split
-  /// How many blocks of queries go over the keys side by side, up to kMostBlocksTogether: each tile of keys
-  /// comes from memory once for them all.
-  int64_t blocks_together;
+  uint32_t dropout_threshold;  ///< see core/philox.h; 0: no dropout
+  double dropout_scale;        ///< factor of the weights that are not dropped
+  int64_t splits;              ///< the number of ranges into which the keys of a head are split
+  /// The number of blocks of queries, up to kMaxBlocksPerTask, that are processed against one tile of keys
+  /// before the next: each tile is read from memory once for all of them.
+  int64_t blocks_per_task;
 
   int64_t group() const { return heads / kv_heads; }
 };
 
 struct ForwardArgs : AttentionArgs {
-  Heads output;
-  /// [B, H, Lq] of float (double for float64), or null unless softmax; and what its rounding left out, so
-  /// that the backward finds the weights of large scores again.
-  void *logsumexp, *logsumexp_rest;
-  /// Where splits > 1: for each split, [B, H, Lq, d_v + 2] of float (double): the sums, the maximum and the
-  /// denominator.
-  void* partial;
+  StridedTensor output;
+  /// [B, H, Lq] of float (double for float64), null unless softmax. logsumexp_low is the low-order word: the
+  /// sum of both is the logsumexp to twice the precision, so that backward recomputes the weights of large
+  /// scores exactly.
+  void *logsumexp, *logsumexp_low;
+  /// [splits, B, H, Lq, d_v + 2] of float (double): the weighted sums of each split, its maximum and its
+  /// denominator. Null if splits is 1.
+  void* partials;
 };
 
 struct BackwardArgs : AttentionArgs {
-  Heads output, grad_output;
-  const void *logsumexp, *logsumexp_rest;  ///< [B, H, Lq], as the forward gave them; null unless softmax
-  const void* grad_logsumexp;              ///< [B, H, Lq] or null
-  /// Of float (double for float64), rows padded to whole vectors: [splits, B, H, Lq, D], written; and,
-  /// zeroed, [B, Hkv, Lk, D], [B, Hkv, Lk, Dv], added to.
+  StridedTensor output, grad_output;
+  const void *logsumexp, *logsumexp_low;  ///< [B, H, Lq], results of forward; null unless softmax
+  const void* grad_logsumexp;             ///< [B, H, Lq] or null
+  /// Of float (double for float64), rows padded to whole vectors. grad_query [splits, B, H, Lq, D] is
+  /// written; grad_key [B, Hkv, Lk, D] and grad_value [B, Hkv, Lk, Dv] are accumulated into and must be
+  /// initialised.
   void *grad_query, *grad_key, *grad_value;
 };
 
-/// The kernels for one element type. Each task can run on any thread, with scratch memory of its own, aligned
-/// to 64 bytes; the result depends neither on the order of the tasks nor on the threads.
+/// The kernels for one element type. Each task can run on any thread, with its own scratch memory, aligned to
+/// 64 bytes; the result depends neither on the order of the tasks nor on the threads.
 struct AttentionKernels {
-  int64_t tile_keys;
-  int64_t lanes;                                   ///< of a vector of float (double for float64)
-  int64_t (*blocks)(const AttentionArgs&);         ///< of queries, for one kv head
-  int64_t (*forward_scratch)(const ForwardArgs&);  ///< bytes
-  /// As many tasks as B * Hkv * ceil(blocks / blocks_together) * splits.
+  int64_t tile_keys;                        ///< keys of a tile
+  int64_t lanes;                            ///< of a vector of float (double for float64)
+  int64_t (*blocks)(const AttentionArgs&);  ///< the number of blocks of queries of one key/value head
+  int64_t (*forward_scratch_bytes)(const ForwardArgs&);  ///< bytes
+  /// Tasks: B * Hkv * ceil(blocks / blocks_per_task) * splits.
   void (*forward)(const ForwardArgs&, int64_t task, void* scratch);
-  /// Joins the splits; as many tasks as B * H * Lq.
-  void (*join)(const ForwardArgs&, int64_t row);
-  int64_t (*backward_scratch)(const BackwardArgs&);  ///< bytes
-  /// As many tasks as B * Hkv * splits.
+  /// Merges the splits of one row; rows: B * H * Lq.
+  void (*merge_splits)(const ForwardArgs&, int64_t row);
+  int64_t (*backward_scratch_bytes)(const BackwardArgs&);  ///< bytes
+  /// Tasks: B * Hkv * splits.
   void (*backward)(const BackwardArgs&, int64_t task, void* scratch);
 };
 
-/// The kernels for the instruction set that ATen detected, or was told by ATEN_CPU_CAPABILITY.
+/// The kernels for the instruction set of this process; see cpu/runtime/dispatch.h.
 const AttentionKernels& attention_kernels(ElementType type);
 
 }  // namespace attend::cpu

@@ -6,16 +6,16 @@
 namespace attend::cpu {
 namespace {
 
-/// The kernels for an element type, of the instruction set that this is compiled for.
+/// The kernels for an element type, for the instruction set of the file that includes this.
 template <typename Element>
 AttentionKernels attention_table() {
   return {.tile_keys = kTileKeys,
           .lanes = kLanes<Compute<Element>>,
           .blocks = blocks_of,
-          .forward_scratch = forward_scratch<Element>,
+          .forward_scratch_bytes = forward_scratch_bytes<Element>,
           .forward = forward<Element>,
-          .join = join<Element>,
-          .backward_scratch = backward_scratch<Element>,
+          .merge_splits = merge_splits<Element>,
+          .backward_scratch_bytes = backward_scratch_bytes<Element>,
           .backward = backward<Element>};
 }
 

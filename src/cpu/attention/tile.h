@@ -1,11 +1,13 @@
 #pragma once
 
-// What forward and backward share: a block of queries against a tile of keys.
+// A block of queries against a tile of keys, for forward and backward: S = scale Q K^T, score modification,
+// mask (Dao 2022, 2023; tiles as in Dong 2024).
 //
-// Scores are kept transposed, S^T [keys, queries]: neighbouring lanes are neighbouring queries, so that no
-// step of the softmax works across lanes, and keys and values are read as they are.
+// Scores are stored transposed, S^T [keys, queries]: neighbouring lanes are neighbouring queries, so that no
+// step of the softmax works across lanes, and keys and values are read without a transposition.
 
 #include "cpu/attention/kernel.h"
+#include "cpu/simd/exp.h"
 #include "cpu/simd/operands.h"
 #include "cpu/simd/scratch.h"
 #include "cpu/simd/transpose.h"
@@ -18,19 +20,19 @@ constexpr int64_t kBlockQueries = kVectorBytes == 64 ? 96 : 48;
 /// Keys of a tile.
 constexpr int64_t kTileKeys = 96;
 
-/// The rows of a kv head's queries: those of all heads of its group, one head after the other.
+/// A range of the query rows of a key/value head: the rows of all heads of its group, one head after another.
 struct Block {
   int64_t batch, kv_head;
-  int64_t row, rows;  ///< among group * Lq
+  int64_t row, rows;  ///< the first of group * Lq rows, and their number
 };
 
-/// The part of a block that lies in one head.
+/// The rows of a block that belong to one head.
 struct Segment {
   int64_t head, query, queries;
-  int64_t offset;  ///< in the block
+  int64_t offset;  ///< of the first row in the block
 };
 
-/// Calls action(segment) for each head that the block has rows of.
+/// Calls action(segment) for each head of which the block has rows.
 template <typename Action>
 void for_each_segment(const AttentionArgs& args, const Block& block, Action action) {
   int64_t row = block.row;
@@ -43,11 +45,7 @@ void for_each_segment(const AttentionArgs& args, const Block& block, Action acti
   }
 }
 
-struct Range {
-  int64_t begin, end;
-};
-
-/// The keys of a split: whole tiles, as far as the mask lets them be read.
+/// The keys of a split: whole tiles, up to the last key that the mask may allow.
 inline Range split_range(const AttentionArgs& args, int64_t batch, int64_t split) {
   const int64_t tiles = divide_up(args.keys, kTileKeys);
   const int64_t end = args.mask == nullptr ? args.keys : args.mask->key_end(batch);
@@ -55,7 +53,7 @@ inline Range split_range(const AttentionArgs& args, int64_t batch, int64_t split
           smaller(tiles * (split + 1) / args.splits * kTileKeys, end)};
 }
 
-/// Blocks of queries of one kv head.
+/// The number of blocks of queries of one key/value head.
 inline int64_t blocks_of(const AttentionArgs& args) {
   return divide_up(args.group() * args.queries, kBlockQueries);
 }
@@ -65,8 +63,8 @@ inline Block block_at(const AttentionArgs& args, int64_t batch, int64_t kv_head,
   return {batch, kv_head, row, smaller(kBlockQueries, args.group() * args.queries - row)};
 }
 
-/// The state of the whole block's tile of keys [key, key + keys).
-inline TileState state_of(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys) {
+/// The mask state of the keys [key, key + keys) for all rows of the block.
+inline TileState block_state(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys) {
   if (args.mask == nullptr) return TileState::full;
   bool any_empty = false, any_other = false, all_full = true;
   for_each_segment(args, block, [&](const Segment& segment) {
@@ -79,17 +77,17 @@ inline TileState state_of(const AttentionArgs& args, const Block& block, int64_t
   return !any_other ? TileState::empty : all_full ? TileState::full : TileState::partial;
 }
 
-/// Whether a block has so few queries that vectors run along the rows of keys, not across queries.
+/// Whether a block has so few queries that vectors are taken along the rows of keys, not across queries.
 template <typename T>
 bool is_narrow(const Block& block) {
-  return kLanes<T> >= kFewRows && block.rows <= kFewRows;
+  return kLanes<T> >= kMaxSmallRows && block.rows <= kMaxSmallRows;
 }
 
-/// Writes the block's rows of a tensor as columns of `to` [operands(columns), kBlockQueries], of numbers
-/// times `factor`, with zeros up to a whole vector of rows.
+/// Writes the block's rows of a tensor as columns of `to` [operands(columns), kBlockQueries], with zeros up
+/// to a whole vector of rows. Values are multiplied by `factor`, pairs are not.
 template <typename Element>
-void transpose_block(const AttentionArgs& args, const Block& block, const Heads& tensor, int64_t columns,
-                     [[maybe_unused]] Compute<Element> factor, Operand<Element>* to) {
+void transpose_block(const AttentionArgs& args, const Block& block, const StridedTensor& tensor,
+                     int64_t columns, [[maybe_unused]] Compute<Element> factor, Operand<Element>* to) {
   for_each_segment(args, block, [&](const Segment& segment) {
     const auto* from = row_of<const Element>(tensor, block.batch, segment.head, segment.query);
     if constexpr (kInPairs<Element>) {
@@ -105,10 +103,11 @@ void transpose_block(const AttentionArgs& args, const Block& block, const Heads&
   }
 }
 
-/// The rows of a narrow block, of numbers times `factor`, and zeros up to kFewRows.
+/// The rows of a narrow block, with zeros up to kMaxSmallRows. Values are multiplied by `factor`, pairs are
+/// not.
 template <typename Element>
-void load_few_rows(const AttentionArgs& args, const Block& block, [[maybe_unused]] Compute<Element> factor,
-                   Operand<Element>* to) {
+void load_narrow_queries(const AttentionArgs& args, const Block& block,
+                         [[maybe_unused]] Compute<Element> factor, Operand<Element>* to) {
   const int64_t width = row_operands<Element>(args.d);
   for_each_segment(args, block, [&](const Segment& segment) {
     const auto* from = row_of<const Element>(args.query, block.batch, segment.head, segment.query);
@@ -120,19 +119,20 @@ void load_few_rows(const AttentionArgs& args, const Block& block, [[maybe_unused
       for (int64_t n = 0; n < segment.queries * width; ++n) place[n] *= factor;
     }
   });
-  for (int64_t n = block.rows * width; n < kFewRows * width; ++n) to[n] = {};
+  for (int64_t n = block.rows * width; n < kMaxSmallRows * width; ++n) to[n] = {};
 }
 
-/// The block's query rows as `score_block` reads them: as columns, or of a narrow block kFewRows rows.
-/// Numbers are multiplied by the scale here, pairs would lose digits.
+/// The block's query rows as `score_block` reads them: as columns, or as kMaxSmallRows rows of a narrow
+/// block. Values are multiplied by the scale here; in pairs of bfloat16 the product would be rounded, so
+/// scores are multiplied instead.
 template <typename Element>
 void load_queries(const AttentionArgs& args, const Block& block, Operand<Element>* to) {
   const auto scale = static_cast<Compute<Element>>(args.scale);
-  if (is_narrow<Compute<Element>>(block)) return load_few_rows<Element>(args, block, scale, to);
+  if (is_narrow<Compute<Element>>(block)) return load_narrow_queries<Element>(args, block, scale, to);
   transpose_block<Element>(args, block, args.query, args.d, scale, to);
 }
 
-/// Operands that `load_queries` writes.
+/// The number of operands that `load_queries` writes.
 template <typename Element>
 constexpr int64_t query_size(int64_t d) {
   return row_operands<Element>(d) * kBlockQueries;
@@ -143,27 +143,27 @@ template <typename Element>
 struct KeyTile {
   using Factor = Rows<const Operand<Element>>;
   int64_t key, keys;
-  Factor key_along;  ///< keys, summed along
-  Factor value;      ///< values, in the forward pass summed over, in the backward along
-  Factor key_over;   ///< keys, summed over, in the backward pass only
+  Factor key_along;  ///< for products that sum over the elements of a key
+  Factor value;     ///< for products that sum over keys (forward), or over the elements of a value (backward)
+  Factor key_over;  ///< for products that sum over keys; backward only
 };
 
 template <typename Element>
-Rows<const Operand<Element>> load_along(const Block& block, const Heads& tensor, int64_t key, int64_t keys,
-                                        int64_t columns, Operand<Element>* copy) {
+Rows<const Operand<Element>> load_along(const Block& block, const StridedTensor& tensor, int64_t key,
+                                        int64_t keys, int64_t columns, Operand<Element>* copy) {
   return rows_along(row_of<const Element>(tensor, block.batch, block.kv_head, key), tensor.row_stride, keys,
                     columns, copy, !is_narrow<Compute<Element>>(block));
 }
 
 template <typename Element>
-Rows<const Operand<Element>> load_over(const Block& block, const Heads& tensor, int64_t key, int64_t keys,
-                                       int64_t columns, Operand<Element>* copy) {
+Rows<const Operand<Element>> load_over(const Block& block, const StridedTensor& tensor, int64_t key,
+                                       int64_t keys, int64_t columns, Operand<Element>* copy) {
   return rows_over(row_of<const Element>(tensor, block.batch, block.kv_head, key), tensor.row_stride, keys,
                    columns, copy, !is_narrow<Compute<Element>>(block));
 }
 
-/// Asks for a row that is read soon. Inlined, as its callers must be: GCC drops calls of functions that do
-/// nothing but prefetch.
+/// Prefetches a row. Always inlined, as its callers must be: GCC removes calls of functions whose only effect
+/// is to prefetch.
 template <typename T>
 [[gnu::always_inline]] inline void prefetch_row(const T* row, int64_t columns) {
   constexpr int64_t kLine = 64 / sizeof(T);
@@ -179,10 +179,10 @@ void scale_scores(T scale, int64_t rows, int64_t keys, T* scores) {
   }
 }
 
-/// S^T = K Q^T of a narrow block, with what is read next asked for.
+/// S^T = K Q^T of a narrow block; prefetches the values of this tile and the keys of the next.
 template <typename Element>
-void few_scores(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
-                const Operand<Element>* query, Compute<Element>* scores) {
+void narrow_scores(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
+                   const Operand<Element>* query, Compute<Element>* scores) {
   const int64_t width = row_operands<Element>(args.d);
   const auto prefetch = [&](int64_t row) __attribute__((always_inline)) {
     if constexpr (!kInPairs<Element>) prefetch_row(tile.value.data + row * tile.value.stride, args.d_v);
@@ -199,8 +199,8 @@ template <typename Element>
 void score_block(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
                  const Operand<Element>* query, Compute<Element>* scores) {
   using T = Compute<Element>;
-  if constexpr (kLanes<T> >= kFewRows) {
-    if (is_narrow<T>(block)) few_scores(args, block, tile, query, scores);
+  if constexpr (kLanes<T> >= kMaxSmallRows) {
+    if (is_narrow<T>(block)) narrow_scores(args, block, tile, query, scores);
   }
   if (!is_narrow<T>(block)) {
     gemm_dots<Operand<Element>>(tile.keys, padded<T>(block.rows), operands<Element>(args.d),
@@ -211,7 +211,7 @@ void score_block(const AttentionArgs& args, const Block& block, const KeyTile<El
     scale_scores(static_cast<T>(args.scale), padded<T>(block.rows), tile.keys, scores);
 }
 
-/// Weights of a tile, or their gradients, as a left factor that is summed over its keys.
+/// A tile of weights, or of gradients, as the left factor of a product that sums over the keys.
 template <typename Element>
 Strided<Operand<Element>> along_keys(const Compute<Element>* tile, [[maybe_unused]] int64_t rows,
                                      [[maybe_unused]] int64_t keys, [[maybe_unused]] Operand<Element>* copy) {
@@ -230,7 +230,7 @@ Strided<Operand<Element>> along_keys(const Compute<Element>* tile, [[maybe_unuse
   }
 }
 
-/// The same, summed over the queries of the block.
+/// A tile as the left factor of a product that sums over the queries of the block.
 template <typename Element>
 Strided<Operand<Element>> along_queries(const Compute<Element>* tile, [[maybe_unused]] int64_t rows,
                                         [[maybe_unused]] int64_t keys,
@@ -243,7 +243,8 @@ Strided<Operand<Element>> along_queries(const Compute<Element>* tile, [[maybe_un
         const T* first = tile + j * kBlockQueries + i;
         store(copy + (j * kBlockQueries + i) / 2, round_to_pairs(load(first), load(first + kLanes<T>)));
       }
-      if (rows % 2 != 0) copy[(j * kBlockQueries + rows) / 2].second = {};  // of no query: it could be NaN
+      if (rows % 2 != 0)
+        copy[(j * kBlockQueries + rows) / 2].second = {};  // belongs to no query and could be NaN
     }
     return {copy, kBlockQueries / 2, 1};
   } else {
@@ -251,39 +252,39 @@ Strided<Operand<Element>> along_queries(const Compute<Element>* tile, [[maybe_un
   }
 }
 
-/// Operands that along_keys and along_queries copy.
+/// The number of operands that along_keys and along_queries copy.
 template <typename Element>
 constexpr int64_t kTileCopy = kInPairs<Element> ? kTileKeys * kBlockQueries / 2 : 0;
 
-/// Groups of blocks_together blocks of one kv head.
+/// The number of groups of blocks_per_task blocks of one key/value head.
 inline int64_t groups_of_blocks(const AttentionArgs& args) {
-  return divide_up(blocks_of(args), args.blocks_together);
+  return divide_up(blocks_of(args), args.blocks_per_task);
 }
 
-/// Writes the blocks of a group and returns their number.
+/// Writes the blocks of a group; returns their number.
 inline int64_t blocks_at(const AttentionArgs& args, int64_t batch, int64_t kv_head, int64_t group,
                          Block* blocks) {
-  const int64_t first = group * args.blocks_together;
-  const int64_t count = smaller(args.blocks_together, blocks_of(args) - first);
+  const int64_t first = group * args.blocks_per_task;
+  const int64_t count = smaller(args.blocks_per_task, blocks_of(args) - first);
   for (int64_t n = 0; n < count; ++n) blocks[n] = block_at(args, batch, kv_head, first + n);
   return count;
 }
 
-/// Writes the state of each block's tile, and returns whether any is not empty.
-inline bool find_states(const AttentionArgs& args, const Block* blocks, int64_t count, int64_t key,
-                        int64_t keys, TileState* states) {
+/// Writes the mask state of each block; returns whether any is not empty.
+inline bool block_states(const AttentionArgs& args, const Block* blocks, int64_t count, int64_t key,
+                         int64_t keys, TileState* states) {
   bool any = false;
   for (int64_t n = 0; n < count; ++n) {
-    states[n] = state_of(args, blocks[n], key, keys);
+    states[n] = block_state(args, blocks[n], key, keys);
     any |= states[n] != TileState::empty;
   }
   return any;
 }
 
-/// Sets the scores to -inf that the mask hides.
+/// Sets scores that the mask does not allow to -inf.
 template <typename T>
-void hide_masked(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, T* scores,
-                 uint8_t* allowed) {
+void apply_mask(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, T* scores,
+                uint8_t* allowed) {
   for_each_segment(args, block, [&](const Segment& segment) {
     args.mask->fill({block.batch, segment.head, segment.query, segment.queries, key, keys},
                     allowed + segment.offset, kBlockQueries);

@@ -1,41 +1,40 @@
 #pragma once
 
-// A chunk of steps of one head, and its rows as the products read them.
+// A chunk of steps of one head, and its rows as the products read them: queries and keys after the feature
+// map, values with a column of ones for the normaliser.
 
 #include "cpu/linear_attention/kernel.h"
+#include "cpu/simd/exp.h"
 #include "cpu/simd/rows.h"
+#include "cpu/simd/scratch.h"
 #include "cpu/simd/transpose.h"
 
 namespace attend::cpu {
 namespace {
 
-struct Range {
-  int64_t begin, end;
-  bool is_empty() const { return begin >= end; }
-};
-
 struct Chunk {
   int64_t batch, head, kv_head;
-  int64_t slot;         ///< of the head, among those whose states are held
-  int64_t index;        ///< among the head's chunks whose states are held
-  int64_t step, steps;  ///< the first, and how many
-  Range keys, queries;  ///< those of its steps that have one
+  int64_t slot;         ///< the index of the head among the resident heads
+  int64_t index;        ///< the index among the resident chunks of the head
+  int64_t step, steps;  ///< the first step, and their number
+  Range keys, queries;  ///< the steps of the chunk that have a key, a query
 };
 
+/// The steps first ... last - 1 of the sequence that are in the chunk, counted from its start.
 inline Range steps_of(int64_t first, int64_t last, const Chunk& chunk) {
   const int64_t begin = first - chunk.step, end = last - chunk.step;
   return {begin < 0 ? 0 : begin, smaller(end, chunk.steps)};
 }
 
-/// The chunk of a task, of which there are as many as heads and chunks whose states are held.
+/// The chunk of a task of the parallel schedule.
 inline Chunk chunk_at(const LinearArgs& args, int64_t task) {
   Chunk chunk{};
-  chunk.slot = task / args.held_chunks;
+  chunk.slot = task / args.resident_chunks;
   const int64_t head = args.first_head + chunk.slot;
   chunk.batch = head / args.heads;
   chunk.head = head % args.heads;
   chunk.kv_head = chunk.head / (args.heads / args.kv_heads);
-  chunk.index = task % args.held_chunks;
+  chunk.index = task % args.resident_chunks;
   chunk.step = (args.first_chunk + chunk.index) * args.chunk_steps;
   chunk.steps = smaller(args.chunk_steps, args.steps() - chunk.step);
   const int64_t first_key = args.steps() - args.keys, first_query = args.steps() - args.queries;
@@ -45,39 +44,50 @@ inline Chunk chunk_at(const LinearArgs& args, int64_t task) {
   return chunk;
 }
 
+/// Lays out the scratch memory S of a task of the parallel schedule and calls action(chunk, scratch).
+template <typename S, typename Args, typename Action>
+void run_chunk_task(const Args& args, int64_t task, void* memory, Action action) {
+  ScratchAllocator allocator(memory);
+  const S scratch(allocator, args);
+  action(chunk_at(args, task), scratch);
+}
+
 /// The row of a tensor at a step of the chunk.
 template <typename Element>
-Element* row_at(const Heads& tensor, int64_t head, const Chunk& chunk, int64_t step, int64_t first_step) {
+Element* row_at(const StridedTensor& tensor, int64_t head, const Chunk& chunk, int64_t step,
+                int64_t first_step) {
   return row_of<Element>(tensor, chunk.batch, head, chunk.step + step - first_step);
 }
 
 inline int64_t first_key_step(const LinearArgs& args) { return args.steps() - args.keys; }
 inline int64_t first_query_step(const LinearArgs& args) { return args.steps() - args.queries; }
 
+/// The state at the start of chunk `chunk` of a resident head.
 template <typename T>
 T* state_at(const LinearArgs& args, const States& states, int64_t slot, int64_t chunk) {
   return static_cast<T*>(states.data) +
-         (slot * (args.held_chunks + 1) + chunk) * args.d * padded<T>(args.state_width());
+         (slot * (args.resident_chunks + 1) + chunk) * args.d * padded<T>(args.state_width());
 }
 
+/// The decay of all steps of a chunk, [padded decay width].
 template <typename T>
-T* chunk_decay_of(const LinearArgs& args, const Chunk& chunk) {
+T* chunk_decay_at(const LinearArgs& args, const Chunk& chunk) {
   return static_cast<T*>(args.chunk_decays) +
-         (chunk.slot * args.held_chunks + chunk.index) * padded<T>(args.decay_width);
+         (chunk.slot * args.resident_chunks + chunk.index) * padded<T>(args.decay_width);
 }
 
-/// Asks for the next rows of those that are needed soon.
-inline void look_ahead(const LinearArgs& args) {
-  constexpr int64_t kLine = 64, kRowsAtOnce = 4;
-  if (args.ahead == nullptr) return;
-  const int64_t begin = args.ahead->row, end = begin + kRowsAtOnce;
-  for (const auto& part : args.ahead->parts) {
+/// Prefetches the next few rows of the queue.
+inline void prefetch_some(const LinearArgs& args) {
+  constexpr int64_t kLine = 64, kRowsPerCall = 4;
+  if (args.prefetch == nullptr) return;
+  const int64_t begin = args.prefetch->row, end = begin + kRowsPerCall;
+  for (const auto& part : args.prefetch->parts) {
     for (int64_t row = begin; row < smaller(end, part.rows); ++row) {
       const char* data = part.data + row * part.stride;
       for (int64_t byte = 0; byte < part.bytes; byte += kLine) __builtin_prefetch(data + byte, 0, 2);
     }
   }
-  args.ahead->row = end;
+  args.prefetch->row = end;
 }
 
 template <typename T>
@@ -85,9 +95,10 @@ void fill(T* to, int64_t count, T value) {
   for (int64_t n = 0; n < count; ++n) to[n] = value;
 }
 
-/// Copies rows of a chunk to compute type, with zeros where there are none and in the columns from `columns`.
+/// Copies rows of a chunk in the type of the computation; zeros for steps without a row and for columns from
+/// `columns` on.
 template <typename Element>
-void copy_rows(const Heads& tensor, int64_t head, const Chunk& chunk, Range range, int64_t first_step,
+void copy_rows(const StridedTensor& tensor, int64_t head, const Chunk& chunk, Range range, int64_t first_step,
                int64_t columns, Compute<Element>* copy, int64_t width) {
   using T = Compute<Element>;
   if (range.is_empty()) return fill(copy, chunk.steps * width, T{0});
@@ -97,36 +108,38 @@ void copy_rows(const Heads& tensor, int64_t head, const Chunk& chunk, Range rang
   fill(copy + range.end * width, (chunk.steps - range.end) * width, T{0});
 }
 
-/// The same, in place where they can be.
+/// As copy_rows, but in place where possible.
 template <typename Element>
-Rows<const Compute<Element>> chunk_rows(const Heads& tensor, int64_t head, const Chunk& chunk, Range range,
-                                        int64_t first_step, int64_t columns, Compute<Element>* copy) {
+Rows<const Compute<Element>> chunk_rows(const StridedTensor& tensor, int64_t head, const Chunk& chunk,
+                                        Range range, int64_t first_step, int64_t columns,
+                                        Compute<Element>* copy) {
   using T = Compute<Element>;
   if (range.begin == 0 && range.end == chunk.steps) {
     const auto* from = row_at<const Element>(tensor, head, chunk, 0, first_step);
-    return rows_of(from, tensor.row_stride, chunk.steps, columns, copy);
+    return compute_rows(from, tensor.row_stride, chunk.steps, columns, copy);
   }
   copy_rows<Element>(tensor, head, chunk, range, first_step, columns, copy, padded<T>(columns));
   return {copy, padded<T>(columns)};
 }
 
+/// relu(x), or elu(x) + 1.
 template <typename T>
-Vec<T> mapped(KernelFeatureMap map, Vec<T> x) {
+Vec<T> apply_feature_map(KernelFeatureMap map, Vec<T> x) {
   if (map == KernelFeatureMap::relu) return x > 0 ? x : Vec<T>{};
   return x > 0 ? x + 1 : exp(x);
 }
 
-/// The derivative of the feature map at the input that it maps to phi.
+/// The derivative of the feature map at x, where phi is the feature of x.
 template <typename T>
-Vec<T> map_derivative(KernelFeatureMap map, Vec<T> phi) {
-  if (map == KernelFeatureMap::identity) return all(T{1});
-  if (map == KernelFeatureMap::relu) return phi > 0 ? all(T{1}) : Vec<T>{};
-  return phi > 1 ? all(T{1}) : phi;
+Vec<T> feature_map_derivative(KernelFeatureMap map, Vec<T> phi) {
+  if (map == KernelFeatureMap::identity) return broadcast(T{1});
+  if (map == KernelFeatureMap::relu) return phi > 0 ? broadcast(T{1}) : Vec<T>{};
+  return phi > 1 ? broadcast(T{1}) : phi;
 }
 
 /// Rows of queries or keys after the feature map.
 template <typename Element>
-Rows<const Compute<Element>> feature_rows(const LinearArgs& args, const Heads& tensor, int64_t head,
+Rows<const Compute<Element>> feature_rows(const LinearArgs& args, const StridedTensor& tensor, int64_t head,
                                           const Chunk& chunk, Range range, int64_t first_step,
                                           Compute<Element>* copy) {
   using T = Compute<Element>;
@@ -135,7 +148,8 @@ Rows<const Compute<Element>> feature_rows(const LinearArgs& args, const Heads& t
   if (args.feature_map == KernelFeatureMap::identity) return rows;
   for (int64_t t = range.begin; t < range.end; ++t) {
     for (int64_t d = 0; d < width; d += kLanes<T>) {
-      store(copy + t * width + d, mapped<T>(args.feature_map, load(rows.data + t * rows.stride + d)));
+      store(copy + t * width + d,
+            apply_feature_map<T>(args.feature_map, load(rows.data + t * rows.stride + d)));
     }
     for (int64_t d = args.d; d < width; ++d) copy[t * width + d] = 0;
   }
@@ -153,7 +167,7 @@ Rows<const Compute<Element>> query_rows(const LinearArgs& args, const Chunk& chu
                                copy);
 }
 
-/// The values, with a one beside each where there is a normaliser.
+/// The values, with a one after each if there is a normaliser.
 template <typename Element>
 Rows<const Compute<Element>> value_rows(const LinearArgs& args, const Chunk& chunk, Compute<Element>* copy) {
   using T = Compute<Element>;

@@ -1,16 +1,17 @@
 #pragma once
 
-// Decays within a chunk. Each is a product of decays of steps in a row, exp of the sum of their logarithms:
-// a sum of terms of one sign of these steps alone, never a difference of longer sums, which would lose small
-// decays beside large ones. No factor is above 1, and nothing is divided by one.
+// Decays within a chunk (Sun 2023, Yang 2023). The decay of consecutive steps r ... t is a_r ... a_t =
+// exp(g_r + ... + g_t). Each such sum is accumulated from its own terms, which have one sign, never as a
+// difference of longer sums, which would lose small terms beside large ones. No factor is above 1, and there
+// is no division by a decay.
 
 #include "cpu/linear_attention/chunk.h"
 
 namespace attend::cpu {
 namespace {
 
-/// The logarithms of a chunk's decays, [steps, width], rows padded unless of one number; 0 where there is no
-/// key.
+/// The logarithms of a chunk's decays, [steps, width]. Rows are padded to whole vectors unless width is 1.
+/// Steps without a key have logarithm 0.
 template <typename T>
 struct LogDecays {
   const T* data;
@@ -21,9 +22,9 @@ struct LogDecays {
   const T* row(int64_t t) const { return data + t * stride; }
 };
 
-/// Stands for -inf, from which a sum could not go on.
+/// Replaces -inf, the logarithm of a decay of 0, for which the compensated sum would be NaN.
 template <typename T>
-constexpr T kForgets = static_cast<T>(-1e30);
+constexpr T kLogZero = static_cast<T>(-1e30);
 
 template <typename T>
 LogDecays<T> log_decays(const LinearArgs& args, const Chunk& chunk, T* copy) {
@@ -31,15 +32,15 @@ LogDecays<T> log_decays(const LinearArgs& args, const Chunk& chunk, T* copy) {
   if (args.decay_width != 0) {
     copy_rows<T>(args.log_decay, chunk.head, chunk, chunk.keys, first_key_step(args), args.decay_width, copy,
                  width);
-    for (int64_t n = 0; n < chunk.steps * width; ++n) copy[n] = copy[n] < kForgets<T> ? kForgets<T> : copy[n];
+    for (int64_t n = 0; n < chunk.steps * width; ++n) copy[n] = copy[n] < kLogZero<T> ? kLogZero<T> : copy[n];
   }
   return {copy, args.decay_width, width};
 }
 
-/// A sum and what its roundings left out (Knuth's two-sum): the same decay step after step would else add up
-/// the same rounding.
+/// A sum and the accumulated rounding errors of its additions (Knuth's two-sum). With the same decay at each
+/// step, rounding errors have the same sign and would otherwise accumulate.
 template <typename T, typename V = Vec<T>>
-struct ExactSum {
+struct CompensatedSum {
   V high = {}, low = {};
 
   void add(V x) {
@@ -50,7 +51,8 @@ struct ExactSum {
   V value() const { return high + low; }
 };
 
-/// Calls action.operator()<V>(column) for each vector of columns, or for the only column.
+/// Calls action.operator()<V>(column) for each vector of columns, V = Vec<T>, or with V = T if there is one
+/// column.
 template <typename T, typename Action>
 void for_columns(const LogDecays<T>& log, Action action) {
   if (log.width == 1) return action.template operator()<T>(0);
@@ -58,17 +60,17 @@ void for_columns(const LogDecays<T>& log, Action action) {
     action.template operator()<Vec<T>>(column);
 }
 
-/// Up to a multiple of the vector length.
+/// Replaces x by exp(x), for `count` elements rounded up to whole vectors.
 template <typename T>
-void exp_in_place(T* numbers, int64_t count) {
-  for (int64_t n = 0; n < count; n += kLanes<T>) store(numbers + n, exp(load(numbers + n)));
+void exp_in_place(T* values, int64_t count) {
+  for (int64_t n = 0; n < count; n += kLanes<T>) store(values + n, exp(load(values + n)));
 }
 
-/// to [steps, stride] = at t the decay of the steps up to t.
+/// Row t of `to` [steps, stride] = the decay of the steps 0 ... t.
 template <typename T>
 void decays_from_start(const LogDecays<T>& log, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {
-    ExactSum<T, V> sum;
+    CompensatedSum<T, V> sum;
     for (int64_t t = 0; t < steps; ++t) {
       sum.add(load_as<V>(log.row(t) + column));
       store_as<T>(to + t * log.stride + column, sum.value());
@@ -77,11 +79,11 @@ void decays_from_start(const LogDecays<T>& log, int64_t steps, T* to) {
   exp_in_place(to, steps * log.stride);
 }
 
-/// to [steps, stride] = at s the decay of the steps after s.
+/// Row s of `to` [steps, stride] = the decay of the steps s + 1 ... steps - 1.
 template <typename T>
 void decays_to_end(const LogDecays<T>& log, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {
-    ExactSum<T, V> sum;
+    CompensatedSum<T, V> sum;
     for (int64_t s = steps - 1; s >= 0; --s) {
       store_as<T>(to + s * log.stride + column, sum.value());
       sum.add(load_as<V>(log.row(s) + column));
@@ -90,18 +92,19 @@ void decays_to_end(const LogDecays<T>& log, int64_t steps, T* to) {
   exp_in_place(to, steps * log.stride);
 }
 
-/// to [padded width] = the decay of all steps.
+/// to [padded width] = the decay of all steps of the chunk.
 template <typename T>
-void decay_of_chunk(const LogDecays<T>& log, int64_t steps, T* to) {
+void chunk_decay(const LogDecays<T>& log, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {
-    ExactSum<T, V> sum;
+    CompensatedSum<T, V> sum;
     for (int64_t t = 0; t < steps; ++t) sum.add(load_as<V>(log.row(t) + column));
     store_as<T>(to + column, sum.value());
   });
   exp_in_place(to, log.width);
 }
 
-/// Row t of `rows` times factors[t], of the step or of each channel.
+/// Row t of `rows` times row t of `factors`, one factor per step or per channel. Without decays, `rows`
+/// itself.
 template <typename T>
 Rows<const T> decayed(Rows<const T> rows, const LogDecays<T>& log, const T* factors, int64_t steps,
                       int64_t width, T* copy) {
@@ -109,48 +112,48 @@ Rows<const T> decayed(Rows<const T> rows, const LogDecays<T>& log, const T* fact
   for (int64_t t = 0; t < steps; ++t) {
     const T* factor = factors + t * log.stride;
     for (int64_t d = 0; d < width; d += kLanes<T>) {
-      const auto of_row = log.is_per_channel() ? load(factor + d) : all(*factor);
-      store(copy + t * width + d, load(rows.data + t * rows.stride + d) * of_row);
+      const auto row_factor = log.is_per_channel() ? load(factor + d) : broadcast(*factor);
+      store(copy + t * width + d, load(rows.data + t * rows.stride + d) * row_factor);
     }
   }
   return {copy, width};
 }
 
-/// What the gradient of a logarithm at r is put together from: terms that hold decays up to a step t >= r,
-/// terms that hold decays after a step s < r, and what all steps have in common. Each holds the decay of step
-/// r, and none is taken away again. [steps, stride], [steps, stride], [stride].
+/// Accumulators of the gradient of the logarithm g_r. Row t of up_to [steps, stride] contributes to all r <=
+/// t, row s of after [steps, stride] to all r > s, common [stride] to all r. There are only sums, no
+/// differences, so nothing cancels.
 template <typename T>
 struct LogDecayTerms {
   T *up_to, *after, *common;
 };
 
-/// The way back through `decayed`, where there are decays: sets or adds to the gradient of the rows, and adds
-/// to the terms, either those of steps up to t or after t.
+/// The backward of `decayed`, if there are decays: sets or adds to the gradient of the rows, and adds to
+/// `terms`, which are up_to or after.
 template <typename T, Update update>
 void decayed_backward(Rows<const T> rows, Rows<const T> grad_decayed, const LogDecays<T>& log,
                       const T* factors, int64_t steps, int64_t width, T* grad_rows, T* terms) {
   for (int64_t t = 0; t < steps; ++t) {
-    Vec<T> of_step = {};
+    Vec<T> step_sum = {};
     const T* factor = factors + t * log.stride;
     for (int64_t d = 0; d < width; d += kLanes<T>) {
       T *grad_row = grad_rows + t * width + d, *term = terms + t * log.stride + d;
-      const auto of_row = log.is_per_channel() ? load(factor + d) : all(*factor);
-      const auto grad = load(grad_decayed.data + t * grad_decayed.stride + d) * of_row;
+      const auto row_factor = log.is_per_channel() ? load(factor + d) : broadcast(*factor);
+      const auto grad = load(grad_decayed.data + t * grad_decayed.stride + d) * row_factor;
       store(grad_row, update == Update::set ? grad : load(grad_row) + grad);
       const auto product = grad * load(rows.data + t * rows.stride + d);
       if (log.is_per_channel()) store(term, load(term) + product);
-      of_step += product;
+      step_sum += product;
     }
-    if (log.width == 1) terms[t * log.stride] += sum<T>(of_step);
+    if (log.width == 1) terms[t * log.stride] += sum<T>(step_sum);
   }
 }
 
-/// to_r += common + sum over t >= r of up_to_t + sum over s < r of after_s. A rounding within a sum would be
-/// in all sums that go on from it.
+/// to_r += common + sum_{t >= r} up_to_t + sum_{s < r} after_s. The running sums are compensated, since a
+/// rounding error would be part of all later sums.
 template <typename T>
-void add_terms(const LogDecays<T>& log, const LogDecayTerms<T>& terms, int64_t steps, T* to) {
+void add_log_gradients(const LogDecays<T>& log, const LogDecayTerms<T>& terms, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {
-    ExactSum<T, V> above{load_as<V>(terms.common + column)}, below;
+    CompensatedSum<T, V> above{load_as<V>(terms.common + column)}, below;
     for (int64_t r = 0; r < steps; ++r) {
       T* place = to + r * log.stride + column;
       store_as<T>(place, load_as<V>(place) + above.value());

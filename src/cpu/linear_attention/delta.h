@@ -1,16 +1,15 @@
 #pragma once
 
-// The delta rule in chunks (the WY form of its transitions: Yang 2024, section 3.2; with decays Yang & Kautz
-// 2024, Kimi Team 2025). Within a chunk, step s writes the value u_s = beta_s z_s, so that everything else is
-// as if there were no delta rule and the values were u. z_t is the value less what the state knows of the
-// key:
+// The delta rule in chunks (WY form: Yang 2024, section 3.2; with decays: Yang & Kautz 2024, Kimi Team 2025).
+// Within a chunk, step s writes the value u_s = beta_s z_s; the rest is linear attention with the values u.
+// z_t is the difference between the value and the value that the state holds for the key:
 //
 //     z_t = v_t - S_0^T (k_t decayed from the start) - sum over s < t of B_ts beta_s z_s
 //     B_ts = k_t (decay of the steps after s up to t) k_s
 //
 //     Z = (I + B diag(beta))^-1 (V - (K decayed) S_0),   B strictly lower triangular
 //
-// The normaliser sums up keys, as if without the delta rule: its column of ones is left as it is.
+// The normaliser is the sum of keys without the delta rule: in its column of ones, u = 1.
 
 #include "cpu/linear_attention/inter_chunk.h"
 #include "cpu/linear_attention/intra_chunk.h"
@@ -18,42 +17,43 @@
 namespace attend::cpu {
 namespace {
 
-/// Rows of a triangular system that are solved at once.
+/// The block size of the solution of a triangular system.
 constexpr int64_t kSolveBlock = 16;
 
 template <typename T>
 struct DeltaScratch {
   StateScratch<T> state;
   ProductScratch<T> product;
-  T* end_factors;         ///< [kChunk, padded decay width]
-  T* beta;                ///< [kChunk]
-  T *values, *strengths;  ///< [kChunk, padded state width]
+  T* end_factors;      ///< [kMaxChunk, padded decay width]
+  T* beta;             ///< [kMaxChunk]
+  T *values, *scaled;  ///< [kMaxChunk, padded state width]
 
-  DeltaScratch(Scratch& scratch, const LinearArgs& args)
-      : state(scratch, args), product(scratch, args.d, args.decay_width) {
-    end_factors = scratch.take<T>(kChunk * padded<T>(args.decay_width));
-    beta = scratch.take<T>(kChunk);
-    values = scratch.take<T>(kChunk * padded<T>(args.state_width()));
-    strengths = scratch.take<T>(kChunk * padded<T>(args.state_width()));
+  DeltaScratch(ScratchAllocator& allocator, const LinearArgs& args)
+      : state(allocator, args), product(allocator, args.d, args.decay_width) {
+    end_factors = allocator.take<T>(kMaxChunk * padded<T>(args.decay_width));
+    beta = allocator.take<T>(kMaxChunk);
+    values = allocator.take<T>(kMaxChunk * padded<T>(args.state_width()));
+    scaled = allocator.take<T>(kMaxChunk * padded<T>(args.state_width()));
   }
 };
 
-/// The part of a buffer of `DeltaChunks`, of rows of `width`, that is a chunk's.
+/// The rows, of `width`, of a chunk in a buffer of `DeltaChunks`.
 template <typename T>
 Rows<T> delta_rows(const LinearArgs& args, void* buffer, const Chunk& chunk, int64_t width) {
-  return {static_cast<T*>(buffer) + (chunk.slot * args.held_chunks + chunk.index) * kChunk * width, width};
+  return {static_cast<T*>(buffer) + (chunk.slot * args.resident_chunks + chunk.index) * kMaxChunk * width,
+          width};
 }
 
-/// Memory for a head by itself: for one chunk, and for what `chunks` of them write.
+/// Buffers of the sequential schedule: for one chunk, but `written` for `chunks` chunks.
 template <typename T>
-DeltaChunks take_delta(Scratch& scratch, const LinearArgs& args, int64_t chunks) {
+DeltaChunks take_delta(ScratchAllocator& allocator, const LinearArgs& args, int64_t chunks) {
   DeltaChunks delta{};
   if (!args.has_delta_rule()) return delta;
-  const int64_t decayed = args.decay_width > 0 ? kChunk * padded<T>(args.d) : 0;
-  delta.from_start = scratch.take<T>(decayed);
-  delta.to_end = scratch.take<T>(decayed);
-  delta.system = scratch.take<T>(kChunk * kChunk);
-  delta.written = scratch.take<T>(chunks * kChunk * padded<T>(args.state_width()));
+  const int64_t decayed = args.decay_width > 0 ? kMaxChunk * padded<T>(args.d) : 0;
+  delta.from_start = allocator.take<T>(decayed);
+  delta.to_end = allocator.take<T>(decayed);
+  delta.system = allocator.take<T>(kMaxChunk * kMaxChunk);
+  delta.written = allocator.take<T>(chunks * kMaxChunk * padded<T>(args.state_width()));
   return delta;
 }
 
@@ -62,15 +62,15 @@ Rows<const T> read_only(Rows<T> rows) {
   return {rows.data, rows.stride};
 }
 
+/// beta of the chunk's steps, [kMaxChunk].
 template <typename T>
-const T* write_strengths(const LinearArgs& args, const Chunk& chunk, T* copy) {
+const T* load_beta(const LinearArgs& args, const Chunk& chunk, T* copy) {
   copy_rows<T>(args.beta, chunk.head, chunk, chunk.keys, first_key_step(args), 1, copy, 1);
   return copy;
 }
 
-/// Makes the blocks on the diagonal of I - N, for strictly lower triangular N, their inverses: so a system is
-/// solved block by block. Zeros above the diagonal of each. The blocks' rows in turn: they don't wait for
-/// each other.
+/// Replaces the diagonal blocks of I - N, for strictly lower triangular N, by their inverses, with zeros
+/// above the diagonal of each block. The inner loop is over the blocks, which are independent of each other.
 template <typename T>
 void invert_diagonal_blocks(int64_t n, Rows<T> system) {
   constexpr int64_t kVectors = kSolveBlock / kLanes<T>;
@@ -89,7 +89,7 @@ void invert_diagonal_blocks(int64_t n, Rows<T> system) {
   }
 }
 
-/// The solution X [n, columns] of (I - N) X = R, whose diagonal blocks are inverted; changes R.
+/// Solves (I - N) X = R for X [n, columns], where the diagonal blocks are inverted already; overwrites R.
 template <typename T>
 void solve_lower(int64_t n, int64_t columns, Rows<const T> system, Rows<T> r, Rows<T> x) {
   for (int64_t first = 0; first < n; first += kSolveBlock) {
@@ -102,7 +102,7 @@ void solve_lower(int64_t n, int64_t columns, Rows<const T> system, Rows<T> r, Ro
   }
 }
 
-/// The same of (I - N)^T X = R.
+/// Solves (I - N)^T X = R in the same way.
 template <typename T>
 void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Rows<T> r, Rows<T> x) {
   for (int64_t end = n; end > 0; end = (end - 1) / kSolveBlock * kSolveBlock) {
@@ -117,15 +117,16 @@ void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Ro
   }
 }
 
-/// Makes I + B diag(beta), or for the backward I + diag(beta) B, ready to be solved, in place of B or not.
-/// Vectors reach past the diagonal, but not out of its block, which the inversion writes anew.
+/// Prepares the system I + B diag(beta), or for the backward I + diag(beta) B, for its solution; `system` may
+/// be the memory of B. Vectors reach past the diagonal, but not out of the diagonal block, which the
+/// inversion overwrites.
 template <typename T>
 void prepare_system(int64_t n, bool for_backward, const T* beta, Rows<const T> b, Rows<T> system) {
   static_assert(kSolveBlock % kLanes<T> == 0);
   for (int64_t t = 0; t < n; ++t) {
     for (int64_t s = 0; s < t; s += kLanes<T>) {
-      const auto strength = for_backward ? all(beta[t]) : load(beta + s);
-      store(system.data + t * system.stride + s, -strength * load(b.data + t * b.stride + s));
+      const auto factor = for_backward ? broadcast(beta[t]) : load(beta + s);
+      store(system.data + t * system.stride + s, -factor * load(b.data + t * b.stride + s));
     }
   }
   invert_diagonal_blocks<T>(n, system);
@@ -146,92 +147,95 @@ struct DecayedKeys {
   Rows<const T> from_start, to_end;
 };
 
-/// B of a chunk.
+/// B of a chunk, stored for the backward.
 template <typename T>
-Rows<T> held_products(const LinearArgs& args, const Chunk& chunk) {
-  return delta_rows<T>(args, args.delta.products, chunk, kChunk);
+Rows<T> key_products(const LinearArgs& args, const Chunk& chunk) {
+  return delta_rows<T>(args, args.delta.products, chunk, kMaxChunk);
 }
 
-/// Where the decayed keys of a chunk are held.
+/// The stored decayed keys of a chunk.
 template <typename T>
-DecayedKeys<T> held_keys(const LinearArgs& args, const Chunk& chunk) {
+DecayedKeys<T> decayed_keys(const LinearArgs& args, const Chunk& chunk) {
   return {read_only(delta_rows<T>(args, args.delta.from_start, chunk, padded<T>(args.d))),
           read_only(delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d)))};
 }
 
-/// Held where there are decays, by these factors; else the keys where they are.
+/// Decays the keys by these factors and stores them; without decays, the keys themselves.
 template <typename T>
 DecayedKeys<T> decay_keys(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log,
                           Rows<const T> key, const T* start_factors, const T* end_factors) {
   const int64_t n = chunk.steps, features = padded<T>(args.d);
-  const auto held = [&](void* buffer) { return delta_rows<T>(args, buffer, chunk, features).data; };
-  return {decayed<T>(key, log, start_factors, n, features, held(args.delta.from_start)),
-          decayed<T>(key, log, end_factors, n, features, held(args.delta.to_end))};
+  const auto stored = [&](void* buffer) { return delta_rows<T>(args, buffer, chunk, features).data; };
+  return {decayed<T>(key, log, start_factors, n, features, stored(args.delta.from_start)),
+          decayed<T>(key, log, end_factors, n, features, stored(args.delta.to_end))};
 }
 
-/// What can be told of a chunk before the state at its start is known: the decayed keys, the system,
-/// and the values in the place of what will be written.
+/// Computes what does not depend on the state at the chunk's start: the decayed keys, the system, and the
+/// values, which are stored in the place of Z.
 template <typename Element>
 DecayedKeys<Compute<Element>> prepare_delta(const LinearArgs& args, const Chunk& chunk,
-                                            const DeltaScratch<Compute<Element>>& own) {
+                                            const DeltaScratch<Compute<Element>>& scratch) {
   using T = Compute<Element>;
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
-  const auto log = log_decays<T>(args, chunk, own.state.log_decay);
-  const auto key = key_rows<Element>(args, chunk, own.state.features);
+  const auto log = log_decays<T>(args, chunk, scratch.state.log_decay);
+  const auto key = key_rows<Element>(args, chunk, scratch.state.features);
   if (!log.is_none()) {
-    decays_from_start<T>(log, n, own.state.factors);
-    decays_to_end<T>(log, n, own.end_factors);
-    decay_of_chunk<T>(log, n, chunk_decay_of<T>(args, chunk));
+    decays_from_start<T>(log, n, scratch.state.factors);
+    decays_to_end<T>(log, n, scratch.end_factors);
+    chunk_decay<T>(log, n, chunk_decay_at<T>(args, chunk));
   }
-  look_ahead(args);
-  const auto system = delta_rows<T>(args, args.delta.system, chunk, kChunk);
-  const auto b = args.delta.products == nullptr ? system : held_products<T>(args, chunk);
-  decayed_products<T>(log, n, args.d, key, key, own.product, b);
-  look_ahead(args);
-  prepare_system<T>(n, /*for_backward=*/false, write_strengths(args, chunk, own.beta), read_only(b), system);
-  copy_matrix(value_rows<Element>(args, chunk, own.state.values), n, width,
+  prefetch_some(args);
+  const auto system = delta_rows<T>(args, args.delta.system, chunk, kMaxChunk);
+  const auto b = args.delta.products == nullptr ? system : key_products<T>(args, chunk);
+  decayed_products<T>(log, n, args.d, key, key, scratch.product, b);
+  prefetch_some(args);
+  prepare_system<T>(n, /*for_backward=*/false, load_beta(args, chunk, scratch.beta), read_only(b), system);
+  copy_matrix(value_rows<Element>(args, chunk, scratch.state.values), n, width,
               delta_rows<T>(args, args.delta.written, chunk, width));
-  return decay_keys<T>(args, chunk, log, key, own.state.factors, own.end_factors);
+  return decay_keys<T>(args, chunk, log, key, scratch.state.factors, scratch.end_factors);
 }
 
-/// The same for other tasks, which find the keys where decayed ones are held.
+/// As a task of the parallel schedule: without decays, the keys are also stored in the place of the decayed
+/// ones.
 template <typename Element>
 void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
-  Scratch scratch(memory);
-  const auto chunk = chunk_at(args, task);
-  const auto keys = prepare_delta<Element>(args, chunk, {scratch, args});
-  if (args.decay_width > 0) return;
-  const int64_t features = padded<T>(args.d);
-  copy_matrix(keys.from_start, chunk.steps, features,
-              delta_rows<T>(args, args.delta.from_start, chunk, features));
+  run_chunk_task<DeltaScratch<T>>(args, task, memory,
+                                  [&](const Chunk& chunk, const DeltaScratch<T>& scratch) {
+                                    const auto keys = prepare_delta<Element>(args, chunk, scratch);
+                                    if (args.decay_width > 0) return;
+                                    const int64_t features = padded<T>(args.d);
+                                    copy_matrix(keys.from_start, chunk.steps, features,
+                                                delta_rows<T>(args, args.delta.from_start, chunk, features));
+                                  });
 }
 
-/// to [steps, stride] = beta_t rows_t, of columns of which the first is `column`; of the column of ones,
-/// where it is among them, `ones` times itself.
+/// to [steps, stride] = beta_t rows_t, for the columns column ... column + width - 1 of the state; the column
+/// of ones, if it is among them, is multiplied by `ones` instead.
 template <typename T>
-void strengthen(const LinearArgs& args, const T* beta, Rows<const T> rows, int64_t steps, int64_t column,
-                int64_t width, T ones, Rows<T> to) {
-  const int64_t of_ones = args.normalize ? args.d_v - column : -1;
+void scale_by_beta(const LinearArgs& args, const T* beta, Rows<const T> rows, int64_t steps, int64_t column,
+                   int64_t width, T ones, Rows<T> to) {
+  const int64_t ones_column = args.normalize ? args.d_v - column : -1;
   for (int64_t t = 0; t < steps; ++t) {
     T* row = to.data + t * to.stride;
     for (int64_t c = 0; c < width; c += kLanes<T>) {
       store(row + c, load(rows.data + t * rows.stride + c) * beta[t]);
     }
-    if (of_ones >= 0 && of_ones < width) row[of_ones] = ones * rows.data[t * rows.stride + of_ones];
+    if (ones_column >= 0 && ones_column < width)
+      row[ones_column] = ones * rows.data[t * rows.stride + ones_column];
   }
 }
 
-/// What a chunk wrote, once its states are known.
+/// U of a chunk whose Z is computed.
 template <typename T>
 Rows<const T> written_rows(const LinearArgs& args, const Chunk& chunk, const T* beta, T* copy) {
   const int64_t width = padded<T>(args.state_width());
   const auto rows = delta_rows<T>(args, args.delta.written, chunk, width);
-  strengthen<T>(args, beta, read_only(rows), chunk.steps, 0, width, T{1}, {copy, width});
+  scale_by_beta<T>(args, beta, read_only(rows), chunk.steps, 0, width, T{1}, {copy, width});
   return {copy, width};
 }
 
-/// Columns of the states of a task: they don't depend on each other.
+/// Columns of the states of a task of the scan: columns are independent of each other.
 template <typename T>
 constexpr int64_t kColumnBlock = 2 * kLanes<T>;
 
@@ -247,59 +251,60 @@ StateBlock columns_at(const LinearArgs& args, int64_t task) {
   return {task / column_blocks<T>(args), 0, args.d, column, width};
 }
 
-/// Z of a chunk's columns, in the place of its values.
+/// Computes Z for a block of columns of a chunk, in the place of the values.
 template <typename T>
 void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& block, Rows<const T> key,
-                 const T* state, const DeltaScratch<T>& own) {
+                 const T* state, const DeltaScratch<T>& scratch) {
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
-  const auto system = delta_rows<T>(args, args.delta.system, chunk, kChunk);
+  const auto system = delta_rows<T>(args, args.delta.system, chunk, kMaxChunk);
   auto written = delta_rows<T>(args, args.delta.written, chunk, width);
   written.data += block.column;
-  look_ahead(args);
-  gemm_dots<T>(n, block.width, args.d, {key.data, key.stride, 1}, {state, width}, {own.values, block.width});
+  prefetch_some(args);
+  gemm_dots<T>(n, block.width, args.d, {key.data, key.stride, 1}, {state, width},
+               {scratch.values, block.width});
   for (int64_t t = 0; t < n; ++t) {
     for (int64_t c = 0; c < block.width; c += kLanes<T>) {
-      T* known = own.values + t * block.width + c;
-      store(known, load(written.data + t * width + c) - load(known));
+      T* retrieved = scratch.values + t * block.width + c;
+      store(retrieved, load(written.data + t * width + c) - load(retrieved));
     }
   }
   const int64_t ones = args.normalize ? args.d_v - block.column : -1;
-  look_ahead(args);
-  solve_lower<T>(n, block.width, read_only(system), {own.values, block.width}, written);
+  prefetch_some(args);
+  solve_lower<T>(n, block.width, read_only(system), {scratch.values, block.width}, written);
   if (ones < 0 || ones >= block.width) return;
   for (int64_t t = 0; t < n; ++t) {
     written.data[t * width + ones] = t >= chunk.keys.begin && t < chunk.keys.end ? T{1} : T{0};
   }
 }
 
-/// From a block's state at the start of a chunk to that at its end.
+/// Computes a block of the state at the end of a chunk from that at its start.
 template <typename T>
-void pass_delta(const LinearArgs& args, const Chunk& chunk, const StateBlock& block,
-                const DecayedKeys<T>& keys, const DeltaScratch<T>& own) {
+void advance_delta(const LinearArgs& args, const Chunk& chunk, const StateBlock& block,
+                   const DecayedKeys<T>& keys, const DeltaScratch<T>& scratch) {
   const int64_t width = padded<T>(args.state_width()), n = chunk.index;
-  const T* beta = write_strengths(args, chunk, own.beta);
-  solve_chunk<T>(args, chunk, block, keys.from_start, block_at<T>(args, args.states, block, n), own);
+  const T* beta = load_beta(args, chunk, scratch.beta);
+  solve_chunk<T>(args, chunk, block, keys.from_start, block_at<T>(args, args.states, block, n), scratch);
   auto written = delta_rows<T>(args, args.delta.written, chunk, width);
   written.data += block.column;
-  strengthen<T>(args, beta, read_only(written), chunk.steps, block.column, block.width, T{1},
-                {own.strengths, block.width});
+  scale_by_beta<T>(args, beta, read_only(written), chunk.steps, block.column, block.width, T{1},
+                   {scratch.scaled, block.width});
   // S' = (K decayed to the end)^T U + diag(decay) S
   gemm_dots<T>(args.d, block.width, chunk.steps, {keys.to_end.data, 1, keys.to_end.stride},
-               {own.strengths, block.width}, {block_at<T>(args, args.states, block, n + 1), width});
+               {scratch.scaled, block.width}, {block_at<T>(args, args.states, block, n + 1), width});
   add_decayed_state<T>(args, args.states, block, n);
 }
 
 template <typename T>
-void delta_states(const LinearArgs& args, int64_t task, void* memory) {
-  Scratch scratch(memory);
-  const DeltaScratch<T> own(scratch, args);
+void scan_delta_states(const LinearArgs& args, int64_t task, void* memory) {
+  ScratchAllocator allocator(memory);
+  const DeltaScratch<T> scratch(allocator, args);
   const auto block = columns_at<T>(args, task);
-  begin_states<T>(args, args.states, block);
-  for (int64_t n = 0; n < args.held_chunks; ++n) {
-    const auto chunk = chunk_at(args, block.slot * args.held_chunks + n);
-    pass_delta<T>(args, chunk, block, held_keys<T>(args, chunk), own);
+  load_initial_state<T>(args, args.states, block);
+  for (int64_t n = 0; n < args.resident_chunks; ++n) {
+    const auto chunk = chunk_at(args, block.slot * args.resident_chunks + n);
+    advance_delta<T>(args, chunk, block, decayed_keys<T>(args, chunk), scratch);
   }
-  end_states<T>(args, args.states, block);
+  store_final_state<T>(args, args.states, block);
 }
 
 }  // namespace

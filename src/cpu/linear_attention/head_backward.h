@@ -1,15 +1,16 @@
 #pragma once
 
-// The gradients of a head, chunk after chunk by one thread: forwards for the states at the chunks' starts,
-// then back. Between the two ways states, B and what was written are held of every chunk; all else stays in
-// the nearest caches. The same bits as of the chunks at once.
+// The sequential backward of a head, in one task: recomputes the states at the chunks' starts from the first
+// chunk to the last, then computes the gradients from the last chunk to the first. States, B and Z of every
+// chunk are stored in between; the rest stays in the first-level caches. The results have the same bits as
+// those of the parallel schedule.
 
-#include "cpu/linear_attention/backward.h"
+#include "cpu/linear_attention/chunk_backward.h"
 
 namespace attend::cpu {
 namespace {
 
-/// The chunk at hand, and what is held of all.
+/// Scratch memory for one chunk, and what is stored of all chunks.
 template <typename T>
 struct HeadGradientScratch {
   GradientScratch<T> gradients;
@@ -17,95 +18,93 @@ struct HeadGradientScratch {
   T* states;           ///< [chunks + 1, d, padded state width]
   T* grad_states;      ///< [2, d, padded state width]: at the chunk's start and end
   T* chunk_decays;     ///< [chunks, padded decay width]
-  DeltaChunks chunks;  ///< products and written of all chunks, the rest of one
+  DeltaChunks chunks;  ///< products and written: of all chunks; the rest: of one
 
-  HeadGradientScratch(Scratch& scratch, const LinearArgs& args)
-      : gradients(scratch, args), delta(scratch, args) {
-    const int64_t width = padded<T>(args.state_width()), all = args.chunks();
-    states = scratch.take<T>((all + 1) * args.d * width);
-    grad_states = scratch.take<T>(2 * args.d * width);
-    chunk_decays = scratch.take<T>(all * padded<T>(args.decay_width));
-    chunks = take_delta<T>(scratch, args, all);
+  HeadGradientScratch(ScratchAllocator& allocator, const LinearArgs& args)
+      : gradients(allocator, args), delta(allocator, args) {
+    const int64_t width = padded<T>(args.state_width()), chunk_count = args.chunks();
+    states = allocator.take<T>((chunk_count + 1) * args.d * width);
+    grad_states = allocator.take<T>(2 * args.d * width);
+    chunk_decays = allocator.take<T>(chunk_count * padded<T>(args.decay_width));
+    chunks = take_delta<T>(allocator, args, chunk_count);
     if (!args.has_delta_rule()) return;
-    chunks.products = scratch.take<T>(all * kChunk * kChunk);
-    chunks.grad_written = scratch.take<T>(kChunk * width);
+    chunks.products = allocator.take<T>(chunk_count * kMaxChunk * kMaxChunk);
+    chunks.grad_written = allocator.take<T>(kMaxChunk * width);
   }
 };
 
-template <typename Element>
-int64_t head_backward_scratch(const LinearArgs& args) {
-  Scratch scratch(nullptr);
-  const HeadGradientScratch<Compute<Element>> own(scratch, args);
-  return scratch.used();
-}
-
-/// The arguments where a chunk of the head is the only one that is held.
+/// The arguments with one resident chunk.
 template <typename T>
-LinearBackwardArgs of_chunk(LinearBackwardArgs args, int64_t chunk, const HeadGradientScratch<T>& held) {
+LinearBackwardArgs with_resident_chunk(LinearBackwardArgs args, int64_t chunk,
+                                       const HeadGradientScratch<T>& head_scratch) {
   const int64_t width = padded<T>(args.state_width());
   args.first_chunk = chunk;
-  args.held_chunks = 1;
-  args.states.data = held.states + chunk * args.d * width;
-  args.grad_states.data = held.grad_states;
-  args.chunk_decays = held.chunk_decays + chunk * padded<T>(args.decay_width);
-  args.delta = held.chunks;
+  args.resident_chunks = 1;
+  args.states.data = head_scratch.states + chunk * args.d * width;
+  args.grad_states.data = head_scratch.grad_states;
+  args.chunk_decays = head_scratch.chunk_decays + chunk * padded<T>(args.decay_width);
+  args.delta = head_scratch.chunks;
   if (!args.has_delta_rule()) return args;
-  args.delta.products = static_cast<T*>(held.chunks.products) + chunk * kChunk * kChunk;
-  args.delta.written = static_cast<T*>(held.chunks.written) + chunk * kChunk * width;
+  args.delta.products = static_cast<T*>(head_scratch.chunks.products) + chunk * kMaxChunk * kMaxChunk;
+  args.delta.written = static_cast<T*>(head_scratch.chunks.written) + chunk * kMaxChunk * width;
   return args;
 }
 
-/// From the state at the chunk's start to that at its end.
+/// Recomputes the state at the chunk's end from that at its start.
 template <typename Element>
-void pass_state(const LinearArgs& args, const HeadGradientScratch<Compute<Element>>& held) {
+void recompute_state(const LinearArgs& args, const HeadGradientScratch<Compute<Element>>& head_scratch) {
   using T = Compute<Element>;
   const auto chunk = chunk_at(args, 0);
   const auto whole = whole_state<T>(args);
   if (args.has_delta_rule()) {
-    const auto keys = prepare_delta<Element>(args, chunk, held.delta);
-    return pass_delta<T>(args, chunk, whole, keys, held.delta);
+    const auto keys = prepare_delta<Element>(args, chunk, head_scratch.delta);
+    return advance_delta<T>(args, chunk, whole, keys, head_scratch.delta);
   }
-  add_to_state<Element>(args, chunk, held.gradients.forward.state);
+  add_to_state<Element>(args, chunk, head_scratch.gradients.forward.state);
   add_decayed_state<T>(args, args.states, whole, 0);
 }
 
-/// From the gradient of the state at the chunk's end to that at its start; and the gradients of its rows.
+/// Computes the gradient of the state at the chunk's start from that at its end, and the gradients of the
+/// chunk's rows.
 template <typename Element>
-void pass_gradients(const LinearBackwardArgs& args, const HeadGradientScratch<Compute<Element>>& held) {
+void run_chunk_backward(const LinearBackwardArgs& args,
+                        const HeadGradientScratch<Compute<Element>>& head_scratch) {
   using T = Compute<Element>;
-  const auto& own = held.gradients;
+  const auto& scratch = head_scratch.gradients;
   const auto chunk = chunk_at(args, 0);
   const auto whole = whole_state<T>(args);
-  const auto rows = load_chunk<Element>(args, chunk, own);
-  begin_grad_state<T>(args, chunk, rows.log, rows.query, rows.grad_read, own.start_factors,
-                      own.forward.state.decayed);
+  const auto rows = load_chunk<Element>(args, chunk, scratch);
+  begin_grad_state<T>(args, chunk, rows.log, rows.query, rows.grad_read, scratch.start_factors,
+                      scratch.forward.state.decayed);
   if (args.has_delta_rule()) {
-    begin_grad_written<T>(args, chunk, own.forward.beta, own.forward.products, rows.grad_read);
-    const auto keys = decay_keys<T>(args, chunk, rows.log, rows.key, own.start_factors, own.end_factors);
-    pass_grad_delta<T>(args, chunk, whole, keys, held.delta);
+    begin_grad_written<T>(args, chunk, scratch.forward.beta, scratch.forward.products, rows.grad_read);
+    const auto keys =
+        decay_keys<T>(args, chunk, rows.log, rows.key, scratch.start_factors, scratch.end_factors);
+    advance_grad_delta<T>(args, chunk, whole, keys, head_scratch.delta);
   } else {
     add_decayed_state<T>(args, args.grad_states, whole, 0);
   }
-  chunk_gradients<T>(args, chunk, rows, own);
-  write_gradients<T>(args, chunk, rows, own);
+  chunk_gradients<T>(args, chunk, rows, scratch);
+  write_gradients<T>(args, chunk, rows, scratch);
 }
 
 template <typename Element>
-void gradients_of_head(const LinearBackwardArgs& all, int64_t head, void* memory) {
+void head_backward(const LinearBackwardArgs& all_heads, int64_t head, void* memory) {
   using T = Compute<Element>;
-  auto args = all;
+  auto args = all_heads;
   args.first_head = head;
-  Scratch scratch(memory);
-  const HeadGradientScratch<T> held(scratch, args);
+  ScratchAllocator allocator(memory);
+  const HeadGradientScratch<T> head_scratch(allocator, args);
   const auto whole = whole_state<T>(args);
-  load_block<T>(args, args.states.initial, whole, held.states);
-  for (int64_t n = 0; n < args.chunks(); ++n) pass_state<Element>(of_chunk(args, n, held), held);
-  const Rows<T> at_start{held.grad_states, whole.width};
-  const Rows<T> at_end{held.grad_states + args.d * whole.width, whole.width};
+  load_block<T>(args, args.states.initial, whole, head_scratch.states);
+  for (int64_t n = 0; n < args.chunks(); ++n)
+    recompute_state<Element>(with_resident_chunk(args, n, head_scratch), head_scratch);
+  const Rows<T> at_start{head_scratch.grad_states, whole.width};
+  const Rows<T> at_end{head_scratch.grad_states + args.d * whole.width, whole.width};
   load_block<T>(args, args.grad_states.initial, whole, at_start.data);
   for (int64_t n = args.chunks() - 1; n >= 0; --n) {
     copy_matrix<T>(read_only(at_start), args.d, whole.width, at_end);
-    pass_gradients<Element>(of_chunk(args, n, held), held);
+    run_chunk_backward<Element>(with_resident_chunk(args, n, head_scratch), head_scratch);
   }
   store_block<T>(args, at_start.data, whole, args.grad_states.final);
 }

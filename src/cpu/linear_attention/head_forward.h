@@ -1,121 +1,124 @@
 #pragma once
 
-// The outputs of a head, chunk after chunk by one thread, so that what a chunk reads and adds stays in the
-// nearest caches. Columns of the values don't depend on each other, so that a head can be several tasks.
+// The sequential forward of a head: from chunk to chunk, with the state in the first-level caches. Columns of
+// the values are independent, so that a head can be several tasks.
 //
-// Such chunks are short, and a state that were rounded after each would lose digits over a long sequence. So
-// it is rounded after every kChunk steps, and between is put together anew for each chunk:
+// The chunks are short, and rounding the state after each would lose digits over a long sequence. Therefore a
+// base state is rounded after every kMaxChunk steps, and the states between are computed from it:
 //
 //     S = diag(decay since the base) base + added
 
-#include "cpu/linear_attention/forward.h"
+#include "cpu/linear_attention/chunk_forward.h"
 
 namespace attend::cpu {
 namespace {
 
-/// The state of a head on its way.
+/// The running state of a head.
 template <typename T>
 struct HeadState {
   T *now, *base, *added;  ///< [d, padded state width]
-  T *log_high, *log_low;  ///< of the decay since the base, an ExactSum; [padded decay width]
-  T *decay, *factors;     ///< likewise, and [d]
-  int64_t chunks = 0;     ///< since the base
+  T *log_high, *log_low;  ///< log decay since the base, a CompensatedSum; [padded decay width]
+  T *decay, *factors;     ///< the decay since the base, [padded decay width]; one factor per row, [d]
+  int64_t chunks = 0;     ///< the number since the base
 
-  HeadState(Scratch& scratch, const LinearArgs& args) {
+  HeadState(ScratchAllocator& allocator, const LinearArgs& args) {
     const int64_t size = args.d * padded<T>(args.state_width()), decays = padded<T>(args.decay_width);
-    now = scratch.take<T>(size);
-    base = scratch.take<T>(size);
-    added = scratch.take<T>(size);
-    log_high = scratch.take<T>(decays);
-    log_low = scratch.take<T>(decays);
-    decay = scratch.take<T>(decays);
-    factors = scratch.take<T>(args.d);
+    now = allocator.take<T>(size);
+    base = allocator.take<T>(size);
+    added = allocator.take<T>(size);
+    log_high = allocator.take<T>(decays);
+    log_low = allocator.take<T>(decays);
+    decay = allocator.take<T>(decays);
+    factors = allocator.take<T>(args.d);
   }
 };
 
-/// The state, and what the delta rule keeps of a chunk.
+/// The running state, and the buffers of one chunk.
 template <typename T>
 struct HeadScratch {
   HeadState<T> state;
   T* chunk_decays;  ///< [padded decay width]
   DeltaChunks delta;
 
-  HeadScratch(Scratch& scratch, const LinearArgs& args) : state(scratch, args) {
-    chunk_decays = scratch.take<T>(padded<T>(args.decay_width));
-    delta = take_delta<T>(scratch, args, 1);
+  HeadScratch(ScratchAllocator& allocator, const LinearArgs& args) : state(allocator, args) {
+    chunk_decays = allocator.take<T>(padded<T>(args.decay_width));
+    delta = take_delta<T>(allocator, args, 1);
   }
 };
 
 template <typename Element>
-int64_t head_scratch(const LinearArgs& args) {
-  Scratch scratch(nullptr);
-  const HeadScratch<Compute<Element>> own(scratch, args);
-  return scratch.used() + forward_scratch<Element>(args);
+int64_t head_forward_scratch_bytes(const LinearArgs& args) {
+  return scratch_bytes<HeadScratch<Compute<Element>>>(args) + forward_scratch_bytes<Element>(args);
 }
 
-/// The arguments of a head of which these are all columns.
+/// The arguments restricted to some columns of the values.
 template <typename Element>
-LinearForwardArgs of_columns(LinearForwardArgs args, const ValueColumns& columns) {
-  const auto move = [&](Heads& tensor, int64_t size) {
+LinearForwardArgs restrict_to_columns(LinearForwardArgs args, const ValueColumns& columns) {
+  const auto move = [&](StridedTensor& tensor, int64_t size) {
     if (tensor.data != nullptr) tensor.data = static_cast<char*>(tensor.data) + columns.first * size;
   };
   move(args.value, sizeof(Element));
   move(args.output, sizeof(Element));
   move(args.unrounded, sizeof(Compute<Element>));
   args.d_v = columns.count;
-  if (columns.first > 0) args.normaliser = nullptr;  // the first columns' task writes it
+  if (columns.first > 0) args.normaliser = nullptr;  // written by the task of the first columns
   return args;
 }
 
-/// to [d, padded width of the columns' state] = the initial state's columns, and its normaliser's.
+/// to [d, padded width of the columns' state] = these columns of the initial state, and its normaliser.
 template <typename T>
-void load_initial(const LinearArgs& all, int64_t head, const ValueColumns& columns, T* to) {
-  const int64_t stride = all.state_width(), width = padded<T>(columns.count + stride - all.d_v);
-  fill(to, all.d * width, T{0});
-  if (all.states.initial == nullptr) return;
-  const T* from = static_cast<const T*>(all.states.initial) + head * all.d * stride;
-  for (int64_t d = 0; d < all.d; ++d) {
+void load_initial(const LinearArgs& all_columns, int64_t head, const ValueColumns& columns, T* to) {
+  const int64_t stride = all_columns.state_width(),
+                width = padded<T>(columns.count + stride - all_columns.d_v);
+  fill(to, all_columns.d * width, T{0});
+  if (all_columns.states.initial == nullptr) return;
+  const T* from = static_cast<const T*>(all_columns.states.initial) + head * all_columns.d * stride;
+  for (int64_t d = 0; d < all_columns.d; ++d) {
     for (int64_t n = 0; n < columns.count; ++n) to[d * width + n] = from[d * stride + columns.first + n];
-    if (all.normalize) to[d * width + columns.count] = from[d * stride + all.d_v];
+    if (all_columns.normalize) to[d * width + columns.count] = from[d * stride + all_columns.d_v];
   }
 }
 
+/// Stores these columns of the final state, and its normaliser with the first columns.
 template <typename T>
-void store_final(const LinearArgs& all, int64_t head, const ValueColumns& columns, const T* from) {
-  const int64_t stride = all.state_width(), width = padded<T>(columns.count + stride - all.d_v);
-  T* to = static_cast<T*>(all.states.final) + head * all.d * stride;
-  for (int64_t d = 0; d < all.d; ++d) {
+void store_final(const LinearArgs& all_columns, int64_t head, const ValueColumns& columns, const T* from) {
+  const int64_t stride = all_columns.state_width(),
+                width = padded<T>(columns.count + stride - all_columns.d_v);
+  T* to = static_cast<T*>(all_columns.states.final) + head * all_columns.d * stride;
+  for (int64_t d = 0; d < all_columns.d; ++d) {
     for (int64_t n = 0; n < columns.count; ++n) to[d * stride + columns.first + n] = from[d * width + n];
-    if (all.normalize && columns.first == 0) to[d * stride + all.d_v] = from[d * width + columns.count];
+    if (all_columns.normalize && columns.first == 0)
+      to[d * stride + all_columns.d_v] = from[d * width + columns.count];
   }
 }
 
-/// What the chunk that is held writes, from the state at its start.
+/// Computes Z of the resident chunk from the state at its start.
 template <typename Element>
 void write_chunk(const LinearArgs& args, const Compute<Element>* state, void* memory) {
   using T = Compute<Element>;
-  Scratch scratch(memory);
-  const DeltaScratch<T> own(scratch, args);
+  ScratchAllocator allocator(memory);
+  const DeltaScratch<T> scratch(allocator, args);
   const auto chunk = chunk_at(args, 0);
-  const auto keys = prepare_delta<Element>(args, chunk, own);
-  solve_chunk(args, chunk, whole_state<T>(args), keys.from_start, state, own);
+  const auto keys = prepare_delta<Element>(args, chunk, scratch);
+  solve_chunk(args, chunk, whole_state<T>(args), keys.from_start, state, scratch);
 }
 
-/// The keys of a chunk, decayed to its end; and the decay of all its steps.
+/// The keys of a chunk, decayed to its end; also computes the decay of the chunk.
 template <typename T>
 Rows<const T> keys_to_end(const LinearArgs& args, const Chunk& chunk, const ForwardRows<T>& rows,
-                          const OutputScratch<T>& own) {
+                          const OutputScratch<T>& scratch) {
   if (rows.log.is_none()) return rows.key;
-  if (args.has_delta_rule()) return held_keys<T>(args, chunk).to_end;  // told already
-  decays_to_end<T>(rows.log, chunk.steps, own.state.factors);
-  decay_of_chunk<T>(rows.log, chunk.steps, chunk_decay_of<T>(args, chunk));
-  return decayed(rows.key, rows.log, own.state.factors, chunk.steps, padded<T>(args.d), own.state.decayed);
+  if (args.has_delta_rule()) return decayed_keys<T>(args, chunk).to_end;  // computed by prepare_delta
+  decays_to_end<T>(rows.log, chunk.steps, scratch.state.factors);
+  chunk_decay<T>(rows.log, chunk.steps, chunk_decay_at<T>(args, chunk));
+  return decayed(rows.key, rows.log, scratch.state.factors, chunk.steps, padded<T>(args.d),
+                 scratch.state.decayed);
 }
 
-/// A factor of each row of the state.
+/// The decay of each row of the state, [d].
 template <typename T>
-void spread_decay(const LinearArgs& args, const T* decay, T* factors) {
-  for (int64_t d = 0; d < args.d; ++d) factors[d] = decay[args.decay_width == 1 ? 0 : d];
+void fill_row_decays(const LinearArgs& args, const T* decay, T* factors) {
+  for (int64_t d = 0; d < args.d; ++d) factors[d] = row_decay(args, decay, d);
 }
 
 /// added = diag(decay of the chunk) added + (K decayed to the end)^T V
@@ -129,17 +132,17 @@ void add_chunk(const LinearArgs& args, const Chunk& chunk, Rows<const T> key, Ro
   } else if (args.decay_width == 0) {
     gemm<T, Update::add>(args.d, added.stride, chunk.steps, columns, value, added);
   } else {
-    spread_decay(args, chunk_decay, state.factors);
+    fill_row_decays(args, chunk_decay, state.factors);
     gemm<T, Update::scale_add>(args.d, added.stride, chunk.steps, columns, value, added, state.factors);
   }
 }
 
-/// factors = the decay since the base, of a chunk more.
+/// factors = the decay since the base, including this chunk.
 template <typename T>
 void decay_base(const LinearArgs& args, const LogDecays<T>& log, int64_t steps, const HeadState<T>& state) {
   if (log.is_none()) return fill(state.factors, args.d, T{1});
   for_columns(log, [&]<typename V>(int64_t column) {
-    ExactSum<T, V> sum;
+    CompensatedSum<T, V> sum;
     if (state.chunks > 0) sum = {load_as<V>(state.log_high + column), load_as<V>(state.log_low + column)};
     for (int64_t t = 0; t < steps; ++t) sum.add(load_as<V>(log.row(t) + column));
     store_as<T>(state.log_high + column, sum.high);
@@ -147,17 +150,17 @@ void decay_base(const LinearArgs& args, const LogDecays<T>& log, int64_t steps, 
     store_as<T>(state.decay + column, sum.value());
   });
   exp_in_place(state.decay, log.width);
-  spread_decay(args, state.decay, state.factors);
+  fill_row_decays(args, state.decay, state.factors);
 }
 
-/// From the state at the chunk's start to that at its end.
+/// Computes the state at the chunk's end from that at its start.
 template <typename T>
 void advance_state(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log, Rows<const T> key,
                    Rows<const T> value, const T* chunk_decay, HeadState<T>& state) {
   add_chunk(args, chunk, key, value, chunk_decay, state);
   decay_base(args, log, chunk.steps, state);
   const int64_t width = padded<T>(args.state_width());
-  if (state.chunks == 0) {  // the last chunk's state is the base
+  if (state.chunks == 0) {  // the state at the start of the chunk becomes the base
     T* const last = state.base;
     state.base = state.now;
     state.now = last;
@@ -167,70 +170,72 @@ void advance_state(const LinearArgs& args, const Chunk& chunk, const LogDecays<T
       store(state.now + place, load(state.base + place) * state.factors[d] + load(state.added + place));
     }
   }
-  state.chunks = (state.chunks + 1) % (kChunk / kHeadChunk);
+  state.chunks = (state.chunks + 1) % (kMaxChunk / kSequentialChunk);
 }
 
-/// The rows of a chunk in a tensor of the head's.
+/// The rows of a chunk in a tensor, to be prefetched.
 template <typename Element>
-Ahead::Part part_ahead(const Heads& tensor, int64_t head, const Chunk& chunk, Range steps, int64_t first_step,
-                       int64_t columns) {
+PrefetchQueue::Part rows_to_prefetch(const StridedTensor& tensor, int64_t head, const Chunk& chunk,
+                                     Range steps, int64_t first_step, int64_t columns) {
   constexpr int64_t kSize = sizeof(Element);
   if (steps.is_empty()) return {};
   return {reinterpret_cast<const char*>(row_at<const Element>(tensor, head, chunk, steps.begin, first_step)),
           tensor.row_stride * kSize, columns * kSize, steps.end - steps.begin};
 }
 
-/// The outputs of the chunk at hand, and what the next one reads.
+/// The rows of this chunk's outputs, and of the queries, keys and values of the next chunk.
 template <typename Element>
-Ahead ahead_of(const LinearForwardArgs& args) {
+PrefetchQueue prefetch_queue(const LinearForwardArgs& args) {
   const auto chunk = chunk_at(args, 0);
-  Ahead ahead{
-      {part_ahead<Element>(args.output, chunk.head, chunk, chunk.queries, first_query_step(args), args.d_v)},
-      0};
-  if (args.first_chunk + 1 == args.chunks()) return ahead;
+  PrefetchQueue prefetch{{rows_to_prefetch<Element>(args.output, chunk.head, chunk, chunk.queries,
+                                                    first_query_step(args), args.d_v)},
+                         0};
+  if (args.first_chunk + 1 == args.chunks()) return prefetch;
   LinearArgs later = args;
   ++later.first_chunk;
   const auto next = chunk_at(later, 0);
-  ahead.parts[1] = part_ahead<Element>(args.key, next.kv_head, next, next.keys, first_key_step(args), args.d);
-  ahead.parts[2] =
-      part_ahead<Element>(args.value, next.kv_head, next, next.keys, first_key_step(args), args.d_v);
-  ahead.parts[3] =
-      part_ahead<Element>(args.query, next.head, next, next.queries, first_query_step(args), args.d);
-  return ahead;
+  prefetch.parts[1] =
+      rows_to_prefetch<Element>(args.key, next.kv_head, next, next.keys, first_key_step(args), args.d);
+  prefetch.parts[2] =
+      rows_to_prefetch<Element>(args.value, next.kv_head, next, next.keys, first_key_step(args), args.d_v);
+  prefetch.parts[3] =
+      rows_to_prefetch<Element>(args.query, next.head, next, next.queries, first_query_step(args), args.d);
+  return prefetch;
 }
 
-/// The outputs of the chunk that is held, and from the state at its start that at its end.
+/// Computes the outputs of the resident chunk and the state at its end.
 template <typename Element>
-void pass_chunk(const LinearForwardArgs& args, HeadScratch<Compute<Element>>& head, void* memory) {
+void run_chunk(const LinearForwardArgs& args, HeadScratch<Compute<Element>>& head, void* memory) {
   using T = Compute<Element>;
   if (args.has_delta_rule()) write_chunk<Element>(args, head.state.now, memory);
-  Scratch scratch(memory);
-  const OutputScratch<T> own(scratch, args);
+  ScratchAllocator allocator(memory);
+  const OutputScratch<T> scratch(allocator, args);
   const auto chunk = chunk_at(args, 0);
-  const auto rows = forward_rows<Element>(args, chunk, own);
-  if (!chunk.queries.is_empty()) chunk_outputs<Element>(args, chunk, rows, head.state.now, own);
-  look_ahead(args);
-  const auto key = keys_to_end(args, chunk, rows, own);
+  const auto rows = forward_rows<Element>(args, chunk, scratch);
+  if (!chunk.queries.is_empty()) chunk_outputs<Element>(args, chunk, rows, head.state.now, scratch);
+  prefetch_some(args);
+  const auto key = keys_to_end(args, chunk, rows, scratch);
   advance_state<T>(args, chunk, rows.log, key, rows.value, head.chunk_decays, head.state);
 }
 
 template <typename Element>
-void outputs_of_head(const LinearForwardArgs& all, int64_t head, const ValueColumns& columns, void* memory) {
-  auto args = of_columns<Element>(all, columns);
-  Scratch scratch(memory);
-  HeadScratch<Compute<Element>> own(scratch, args);
-  void* const of_chunk = static_cast<char*>(memory) + scratch.used();
+void head_forward(const LinearForwardArgs& all_columns, int64_t head, const ValueColumns& columns,
+                  void* memory) {
+  auto args = restrict_to_columns<Element>(all_columns, columns);
+  ScratchAllocator allocator(memory);
+  HeadScratch<Compute<Element>> scratch(allocator, args);
+  void* const chunk_memory = static_cast<char*>(memory) + allocator.used();
   args.first_head = head;
-  args.held_chunks = 1;
-  args.chunk_decays = own.chunk_decays;
-  args.delta = own.delta;
-  load_initial(all, head, columns, own.state.now);
+  args.resident_chunks = 1;
+  args.chunk_decays = scratch.chunk_decays;
+  args.delta = scratch.delta;
+  load_initial(all_columns, head, columns, scratch.state.now);
   for (args.first_chunk = 0; args.first_chunk < args.chunks(); ++args.first_chunk) {
-    Ahead ahead = ahead_of<Element>(args);
-    args.ahead = &ahead;
-    pass_chunk<Element>(args, own, of_chunk);
+    PrefetchQueue prefetch = prefetch_queue<Element>(args);
+    args.prefetch = &prefetch;
+    run_chunk<Element>(args, scratch, chunk_memory);
   }
-  store_final<Compute<Element>>(all, head, columns, own.state.now);
+  store_final<Compute<Element>>(all_columns, head, columns, scratch.state.now);
 }
 
 }  // namespace

@@ -10,25 +10,26 @@
 #include "cpu/linear_attention/kernel.h"
 #include "cpu/runtime/tasks.h"
 #include "cpu/runtime/tensor_view.h"
+#include "cpu/simd/sizes.h"
 
 namespace attend::cpu {
 namespace {
 
-/// What may be held of the heads that are worked on at once, so that it stays in the caches, where they are
-/// enough for all threads.
-constexpr int64_t kHeldBytes = int64_t{2} << 20;
+/// The size of the resident chunks' buffers is limited to this, so that they stay in the caches, unless that
+/// leaves threads without work.
+constexpr int64_t kCacheBytes = int64_t{2} << 20;
 
-/// Chunks of a head that the forward works on at once, where they are enough for all threads.
-constexpr int64_t kHeldChunks = 32;
+/// The number of resident chunks of a head in the parallel forward, unless that leaves threads without work.
+constexpr int64_t kParallelChunks = 32;
 
-/// From so many heads each goes from chunk to chunk by itself. Whatever the threads, since the results of the
-/// two ways differ by their roundings.
-constexpr int64_t kManyHeads = 8;
+/// From this number of heads on the forward is sequential. It does not depend on the number of threads, since
+/// the results of the two schedules differ in rounding.
+constexpr int64_t kMinSequentialHeads = 8;
 
-/// Elements of the states of all heads below which a step is over before a second thread has begun.
-constexpr int64_t kShortState = int64_t{1} << 16;
+/// With fewer elements in the states of all heads, a step is faster on one thread.
+constexpr int64_t kMaxSerialState = int64_t{1} << 16;
 
-KernelFeatureMap kernel_map(FeatureMap map) {
+KernelFeatureMap kernel_feature_map(FeatureMap map) {
   switch (map) {
     case FeatureMap::elu_plus_one:
       return KernelFeatureMap::elu_plus_one;
@@ -39,39 +40,39 @@ KernelFeatureMap kernel_map(FeatureMap map) {
   }
 }
 
-/// [B, H, Lk, 1 or D], rows contiguous.
-at::Tensor decay_of_steps(const LinearAttentionCall& call) {
+/// The log decay as [B, H, Lk, 1 or D] with contiguous rows; undefined without decays.
+at::Tensor decay_per_step(const LinearAttentionCall& call) {
   const auto& decay = call.log_decay;
   if (!decay.defined() || decay.dim() == 4) return decay.defined() ? with_contiguous_rows(decay) : decay;
   if (decay.dim() == 3) return decay.unsqueeze(-1);
   return decay.view({1, -1, 1, 1}).expand({call.query.size(0), decay.size(0), call.key.size(2), 1});
 }
 
-/// The call with every tensor's rows contiguous, and memory for the states.
-struct Bound {
+/// The tensors of a call with contiguous rows, and the kernels for its element type.
+struct KernelInputs {
   at::Tensor query, key, value, log_decay, beta, initial_state, lengths;
-  at::TensorOptions options;  ///< of sums and states
+  at::TensorOptions options;  ///< of accumulators and states
   const LinearAttentionKernels& kernels;
 
-  explicit Bound(const LinearAttentionCall& call)
+  explicit KernelInputs(const LinearAttentionCall& call)
       : query(with_contiguous_rows(call.query)),
         key(with_contiguous_rows(call.key)),
         value(with_contiguous_rows(call.value)),
-        log_decay(decay_of_steps(call)),
+        log_decay(decay_per_step(call)),
         beta(call.beta.defined() ? call.beta.unsqueeze(-1) : call.beta),
         initial_state(call.initial_state.defined() ? call.initial_state.contiguous() : call.initial_state),
         lengths(call.key_lengths),
         options(query.options().dtype(compute_type(query))),
         kernels(linear_attention_kernels(element_type(query))) {}
 
-  void describe(const LinearAttentionCall& call, LinearArgs& args) const {
-    args.query = heads_of(query);
-    args.key = heads_of(key);
-    args.value = heads_of(value);
+  void fill(const LinearAttentionCall& call, LinearArgs& args) const {
+    args.query = strided_tensor(query);
+    args.key = strided_tensor(key);
+    args.value = strided_tensor(value);
     args.decay_width = log_decay.defined() ? log_decay.size(3) : 0;
-    if (log_decay.defined()) args.log_decay = heads_of(log_decay);
+    if (log_decay.defined()) args.log_decay = strided_tensor(log_decay);
     args.has_beta = beta.defined();
-    if (beta.defined()) args.beta = heads_of(beta);
+    if (beta.defined()) args.beta = strided_tensor(beta);
     args.key_lengths = lengths.defined() ? lengths.const_data_ptr<int64_t>() : nullptr;
     args.batch = query.size(0);
     args.heads = query.size(1);
@@ -80,264 +81,278 @@ struct Bound {
     args.keys = key.size(2);
     args.d = query.size(3);
     args.d_v = value.size(3);
-    args.feature_map = kernel_map(call.feature_map);
+    args.feature_map = kernel_feature_map(call.feature_map);
     args.normalize = call.normalize;
     args.scale = call.scale;
-    args.chunk_steps = kChunk;
+    args.chunk_steps = kMaxChunk;
   }
 };
 
-/// What is held of the heads that are worked on at once.
-struct Held {
-  const Bound& bound;
+/// The buffers of the resident chunks of the resident heads.
+struct ResidentChunks {
+  const KernelInputs& inputs;
   const LinearArgs& args;
   int64_t heads;
   at::Tensor states, grad_states, chunk_decays;
-  at::Tensor from_start, to_end, products, system, written, grad_written;  ///< with the delta rule
+  at::Tensor from_start, to_end, products, system, written,
+      grad_written;  ///< undefined without the delta rule
 
-  Held(const Bound& bound_, const LinearArgs& args_, bool for_backward)
-      : bound(bound_), args(args_), heads(heads_at_once(for_backward)) {
-    states = per_head(args.held_chunks + 1, args.d, args.state_width());
-    chunk_decays = per_head(args.held_chunks, 1, args.decay_width);
+  ResidentChunks(const KernelInputs& inputs_, const LinearArgs& args_, bool for_backward)
+      : inputs(inputs_), args(args_), heads(resident_heads(for_backward)) {
+    states = per_head(args.resident_chunks + 1, args.d, args.state_width());
+    chunk_decays = per_head(args.resident_chunks, 1, args.decay_width);
     if (for_backward) grad_states = at::empty_like(states);
     if (!args.has_delta_rule()) return;
-    from_start = per_head(args.held_chunks, kChunk, args.d);
+    from_start = per_head(args.resident_chunks, kMaxChunk, args.d);
     to_end = args.decay_width == 0 ? from_start : at::empty_like(from_start);
-    system = per_head(args.held_chunks, kChunk, kChunk);
-    written = per_head(args.held_chunks, kChunk, args.state_width());
+    system = per_head(args.resident_chunks, kMaxChunk, kMaxChunk);
+    written = per_head(args.resident_chunks, kMaxChunk, args.state_width());
     if (!for_backward) return;
     products = at::empty_like(system);
     grad_written = at::empty_like(written);
   }
 
   DeltaChunks delta() const {
-    return {data_of(from_start), data_of(to_end),  data_of(products),
-            data_of(system),     data_of(written), data_of(grad_written)};
+    return {.from_start = data_of(from_start),
+            .to_end = data_of(to_end),
+            .products = data_of(products),
+            .system = data_of(system),
+            .written = data_of(written),
+            .grad_written = data_of(grad_written)};
   }
 
  private:
   at::Tensor per_head(int64_t count, int64_t rows, int64_t columns) const {
-    return at::empty({heads, count, rows, padded(columns, bound.kernels.lanes)}, bound.options);
+    return at::empty({heads, count, rows, round_up(columns, inputs.kernels.lanes)}, inputs.options);
   }
 
-  /// Which head is worked on with which others does not change its result.
-  int64_t heads_at_once(bool for_backward) const {
-    const int64_t width = padded(args.state_width(), bound.kernels.lanes);
-    int64_t of_chunk = args.d * width * (for_backward ? 2 : 1);
-    if (args.has_delta_rule()) of_chunk += kChunk * (2 * args.d + (kChunk + width) * (for_backward ? 2 : 1));
-    const int64_t of_head =
-        args.held_chunks * of_chunk * static_cast<int64_t>(bound.options.dtype().itemsize());
-    const int64_t of_threads = (at::get_num_threads() + least_tasks() - 1) / least_tasks();
-    const int64_t at_least = std::max(kHeldBytes / std::max<int64_t>(of_head, 1), of_threads);
+  /// The result does not depend on how heads are grouped.
+  int64_t resident_heads(bool for_backward) const {
+    const int64_t width = round_up(args.state_width(), inputs.kernels.lanes);
+    int64_t chunk_elements = args.d * width * (for_backward ? 2 : 1);
+    if (args.has_delta_rule())
+      chunk_elements += kMaxChunk * (2 * args.d + (kMaxChunk + width) * (for_backward ? 2 : 1));
+    const int64_t head_bytes =
+        args.resident_chunks * chunk_elements * static_cast<int64_t>(inputs.options.dtype().itemsize());
+    const int64_t heads_for_threads = divide_up(at::get_num_threads(), tasks_per_head());
+    const int64_t at_least = std::max(kCacheBytes / std::max<int64_t>(head_bytes, 1), heads_for_threads);
     return std::max<int64_t>(1, std::min(at_least, args.batch * args.heads));
   }
-  /// Of a head; values of no columns have no blocks of them.
-  int64_t least_tasks() const {
-    const auto& kernels = bound.kernels;
+  /// The number of tasks of the scan of one head, at least 1: values without columns have no blocks of
+  /// columns.
+  int64_t tasks_per_head() const {
+    const auto& kernels = inputs.kernels;
     return std::max<int64_t>(1,
                              args.has_delta_rule() ? kernels.column_blocks(args) : kernels.row_blocks(args));
   }
 };
 
-/// Calls action(number of heads) for as many heads as are worked on at once, and the next.
+/// Calls action(n) for each group of n resident heads.
 template <typename Action>
-void for_heads(LinearArgs& args, int64_t at_once, Action action) {
+void for_each_head_group(LinearArgs& args, int64_t group_size, Action action) {
   const int64_t heads = args.batch * args.heads;
-  for (args.first_head = 0; args.first_head < heads; args.first_head += at_once) {
-    action(std::min(at_once, heads - args.first_head));
+  for (args.first_head = 0; args.first_head < heads; args.first_head += group_size) {
+    action(std::min(group_size, heads - args.first_head));
   }
 }
 
-/// Calls action() for as many chunks as are worked on at once, and the next, which go on from the final
-/// states of those before them.
+/// Calls action() for each group of resident chunks. The initial states of a group are the final states of
+/// the group before it.
 template <typename Action>
-void for_chunks(LinearArgs& args, int64_t at_once, Action action) {
+void for_each_chunk_group(LinearArgs& args, int64_t group_size, Action action) {
   const void* const initial = args.states.initial;
   args.first_chunk = 0;
   do {
-    args.held_chunks = std::min(at_once, args.chunks() - args.first_chunk);
+    args.resident_chunks = std::min(group_size, args.chunks() - args.first_chunk);
     action();
     args.states.initial = args.states.final;
-    args.first_chunk += at_once;
+    args.first_chunk += group_size;
   } while (args.first_chunk < args.chunks());
   args.states.initial = initial;
 }
 
-void run_states(const LinearAttentionKernels& kernels, const LinearArgs& args, int64_t heads) {
-  const int64_t bytes = kernels.scratch(args);
+void compute_states(const LinearAttentionKernels& kernels, const LinearArgs& args, int64_t heads) {
+  const int64_t bytes = kernels.forward_scratch_bytes(args);
   if (args.has_delta_rule()) {
-    run_tasks(heads * args.held_chunks, bytes,
+    run_tasks(heads * args.resident_chunks, bytes,
               [&](int64_t task, void* scratch) { kernels.prepare_delta(args, task, scratch); });
     run_tasks(heads * kernels.column_blocks(args), bytes,
-              [&](int64_t task, void* scratch) { kernels.delta_states(args, task, scratch); });
+              [&](int64_t task, void* scratch) { kernels.scan_delta_states(args, task, scratch); });
     return;
   }
-  run_tasks(heads * args.held_chunks, bytes,
+  run_tasks(heads * args.resident_chunks, bytes,
             [&](int64_t task, void* scratch) { kernels.add_to_state(args, task, scratch); });
   run_tasks(heads * kernels.row_blocks(args), 0,
-            [&](int64_t task, void*) { kernels.join_states(args, args.states, task); });
+            [&](int64_t task, void*) { kernels.scan_states(args, args.states, task); });
 }
 
-void run_grad_states(const LinearAttentionKernels& kernels, const LinearBackwardArgs& args, int64_t heads) {
-  const int64_t bytes = kernels.backward_scratch(args);
+void compute_grad_states(const LinearAttentionKernels& kernels, const LinearBackwardArgs& args,
+                         int64_t heads) {
+  const int64_t bytes = kernels.backward_scratch_bytes(args);
   if (args.has_delta_rule()) {
-    run_tasks(heads * args.held_chunks, bytes,
+    run_tasks(heads * args.resident_chunks, bytes,
               [&](int64_t task, void* scratch) { kernels.prepare_grad_delta(args, task, scratch); });
     run_tasks(heads * kernels.column_blocks(args), bytes,
-              [&](int64_t task, void* scratch) { kernels.delta_grad_states(args, task, scratch); });
+              [&](int64_t task, void* scratch) { kernels.scan_delta_grad_states(args, task, scratch); });
     return;
   }
-  run_tasks(heads * args.held_chunks, bytes,
+  run_tasks(heads * args.resident_chunks, bytes,
             [&](int64_t task, void* scratch) { kernels.add_to_grad_state(args, task, scratch); });
   run_tasks(heads * kernels.row_blocks(args), 0,
-            [&](int64_t task, void*) { kernels.join_states(args, args.grad_states, task); });
+            [&](int64_t task, void*) { kernels.scan_states(args, args.grad_states, task); });
 }
 
-/// Sums those of the heads that share a key.
-at::Tensor sum_groups(const at::Tensor& of_heads, const at::Tensor& like) {
-  const int64_t heads = of_heads.size(1), kv_heads = like.size(1);
-  if (heads == kv_heads) return of_heads.to(like.scalar_type());
-  const auto grouped = of_heads.view({like.size(0), kv_heads, heads / kv_heads, like.size(2), like.size(3)});
+/// Sums the gradients of the query heads that share a key/value head.
+at::Tensor sum_over_groups(const at::Tensor& per_head, const at::Tensor& like) {
+  const int64_t heads = per_head.size(1), kv_heads = like.size(1);
+  if (heads == kv_heads) return per_head.to(like.scalar_type());
+  const auto grouped = per_head.view({like.size(0), kv_heads, heads / kv_heads, like.size(2), like.size(3)});
   return grouped.sum(2).to(like.scalar_type());
 }
 
-/// [H] of [B, H, Lk, 1]. ATen shares a sum that is the only one among the threads, which changes its bits: of
-/// two, each has one.
-at::Tensor sum_of_heads(const at::Tensor& of_steps) {
-  const auto rows = of_steps.transpose(0, 1).flatten(1);
+/// Sums [B, H, Lk, 1] to [H]. ATen splits a single sum among the threads, which changes its bits, but not
+/// two: so a single head is expanded to two.
+at::Tensor sum_per_head(const at::Tensor& per_step) {
+  const auto rows = per_step.transpose(0, 1).flatten(1);
   return rows.size(0) == 1 ? rows.expand({2, -1}).sum(1).narrow(0, 0, 1) : rows.sum(1);
 }
 
-/// In the shape that the decay was given in.
-at::Tensor of_decay_shape(const at::Tensor& of_steps, const at::Tensor& decay) {
-  return decay.dim() == 1 ? sum_of_heads(of_steps) : of_steps.view(decay.sizes());
+/// Gradients [B, H, Lk, 1 or D] in the shape in which the decay was given.
+at::Tensor reshape_decay_gradient(const at::Tensor& per_step, const at::Tensor& decay) {
+  return decay.dim() == 1 ? sum_per_head(per_step) : per_step.view(decay.sizes());
 }
 
-/// Whether so many tasks of one length leave no thread without work for long.
-bool keep_threads_busy(int64_t tasks) {
+/// Whether this number of tasks of equal duration leaves no thread idle for long.
+bool keeps_threads_busy(int64_t tasks) {
   const int64_t threads = at::get_num_threads();
   return tasks % threads == 0 || tasks >= 4 * threads;
 }
 
-/// Columns of a head's values that are a task: all of them, or as many whole vectors as keep threads busy.
-int64_t columns_of_task(const LinearArgs& args, int64_t lanes) {
-  const int64_t heads = args.batch * args.heads, all = std::max(padded(args.d_v, lanes), lanes);
-  int64_t columns = all;
-  while (columns > lanes && !keep_threads_busy(heads * ((all + columns - 1) / columns))) columns -= lanes;
+/// The number of columns of a head's values in a task: all, or as many whole vectors as keep the threads
+/// busy.
+int64_t columns_per_task(const LinearArgs& args, int64_t lanes) {
+  const int64_t heads = args.batch * args.heads, all_columns = std::max(round_up(args.d_v, lanes), lanes);
+  int64_t columns = all_columns;
+  while (columns > lanes && !keeps_threads_busy(heads * divide_up(all_columns, columns))) columns -= lanes;
   return columns;
 }
 
-/// Chunk after chunk of a head.
-void outputs_of_heads(const Bound& bound, LinearForwardArgs& args) {
-  const auto& kernels = bound.kernels;
-  args.chunk_steps = kHeadChunk;
-  const int64_t columns = columns_of_task(args, kernels.lanes);
-  const int64_t parts = std::max<int64_t>(1, (args.d_v + columns - 1) / columns);
-  run_tasks(args.batch * args.heads * parts, kernels.head_scratch(args), [&](int64_t task, void* scratch) {
-    const int64_t first = task % parts * columns;
-    kernels.outputs_of_head(args, task / parts, {first, std::min(columns, args.d_v - first)}, scratch);
-  });
+/// The sequential schedule: tasks are heads, or some columns of the values of a head.
+void forward_sequential(const KernelInputs& inputs, LinearForwardArgs& args) {
+  const auto& kernels = inputs.kernels;
+  args.chunk_steps = kSequentialChunk;
+  const int64_t columns = columns_per_task(args, kernels.lanes);
+  const int64_t parts = std::max<int64_t>(1, divide_up(args.d_v, columns));
+  run_tasks(args.batch * args.heads * parts, kernels.head_forward_scratch_bytes(args),
+            [&](int64_t task, void* scratch) {
+              const int64_t first = task % parts * columns;
+              kernels.head_forward(args, task / parts,
+                                   {.first = first, .count = std::min(columns, args.d_v - first)}, scratch);
+            });
 }
 
-/// Many chunks of a head at once.
-void outputs_of_chunks(const Bound& bound, LinearForwardArgs& args) {
-  const auto& kernels = bound.kernels;
+/// The parallel schedule: tasks are chunks.
+void forward_parallel(const KernelInputs& inputs, LinearForwardArgs& args) {
+  const auto& kernels = inputs.kernels;
   const int64_t for_threads = int64_t{4} * at::get_num_threads() / (args.batch * args.heads);
-  const int64_t chunks = std::min(args.chunks(), std::max(kHeldChunks, for_threads));
-  args.held_chunks = chunks;
-  const Held held(bound, args, /*for_backward=*/false);
-  args.states.data = held.states.data_ptr();
-  args.chunk_decays = held.chunk_decays.data_ptr();
-  args.delta = held.delta();
-  for_heads(args, held.heads, [&](int64_t heads) {
-    for_chunks(args, chunks, [&] {
-      run_states(kernels, args, heads);
+  const int64_t chunks = std::min(args.chunks(), std::max(kParallelChunks, for_threads));
+  args.resident_chunks = chunks;
+  const ResidentChunks resident(inputs, args, /*for_backward=*/false);
+  args.states.data = resident.states.data_ptr();
+  args.chunk_decays = resident.chunk_decays.data_ptr();
+  args.delta = resident.delta();
+  for_each_head_group(args, resident.heads, [&](int64_t heads) {
+    for_each_chunk_group(args, chunks, [&] {
+      compute_states(kernels, args, heads);
       if (args.queries == 0) return;
-      run_tasks(heads * args.held_chunks, kernels.scratch(args),
-                [&](int64_t task, void* scratch) { kernels.outputs(args, task, scratch); });
+      run_tasks(heads * args.resident_chunks, kernels.forward_scratch_bytes(args),
+                [&](int64_t task, void* scratch) { kernels.chunk_forward(args, task, scratch); });
     });
   });
 }
 
-/// Whether the gradients go from chunk to chunk of a head, which gives the same bits as many chunks at once:
-/// where that keeps the threads busy, and beyond the caches they hold no more than the gradients take.
-bool has_gradients_of_heads(const Bound& bound, const LinearArgs& args) {
+/// Whether the backward is sequential, which gives the same bits as the parallel one: if that keeps the
+/// threads busy, and its scratch memory beyond the caches is not larger than the gradients.
+bool is_backward_sequential(const KernelInputs& inputs, const LinearArgs& args) {
   const int64_t heads = args.batch * args.heads, threads = at::get_num_threads();
   const int64_t gradients = heads * (args.queries * args.d + args.keys * (args.d + args.d_v)) *
-                            static_cast<int64_t>(bound.options.dtype().itemsize());
-  const int64_t held = bound.kernels.head_backward_scratch(args) - kHeldBytes;
-  return threads == 1 || (keep_threads_busy(heads) && threads * held <= gradients);
+                            static_cast<int64_t>(inputs.options.dtype().itemsize());
+  const int64_t beyond_caches = inputs.kernels.head_backward_scratch_bytes(args) - kCacheBytes;
+  return threads == 1 || (keeps_threads_busy(heads) && threads * beyond_caches <= gradients);
 }
 
-/// Chunk after chunk of a head.
-void gradients_of_heads(const Bound& bound, const LinearBackwardArgs& args) {
-  const auto& kernels = bound.kernels;
-  run_tasks(args.batch * args.heads, kernels.head_backward_scratch(args),
-            [&](int64_t head, void* scratch) { kernels.gradients_of_head(args, head, scratch); });
+/// The sequential schedule: tasks are heads.
+void backward_sequential(const KernelInputs& inputs, const LinearBackwardArgs& args) {
+  const auto& kernels = inputs.kernels;
+  run_tasks(args.batch * args.heads, kernels.head_backward_scratch_bytes(args),
+            [&](int64_t head, void* scratch) { kernels.head_backward(args, head, scratch); });
 }
 
-/// All chunks of a head at once.
-void gradients_of_chunks(const Bound& bound, LinearBackwardArgs& args) {
-  const auto& kernels = bound.kernels;
-  args.held_chunks = args.chunks();
-  const Held held(bound, args, /*for_backward=*/true);
-  args.states.data = held.states.data_ptr();
-  args.grad_states.data = held.grad_states.data_ptr();
-  args.chunk_decays = held.chunk_decays.data_ptr();
-  args.delta = held.delta();
-  for_heads(args, held.heads, [&](int64_t heads) {
-    run_states(kernels, args, heads);
-    run_grad_states(kernels, args, heads);
-    run_tasks(heads * args.held_chunks, kernels.backward_scratch(args),
-              [&](int64_t task, void* scratch) { kernels.gradients(args, task, scratch); });
+/// The parallel schedule, with all chunks of a head resident.
+void backward_parallel(const KernelInputs& inputs, LinearBackwardArgs& args) {
+  const auto& kernels = inputs.kernels;
+  args.resident_chunks = args.chunks();
+  const ResidentChunks resident(inputs, args, /*for_backward=*/true);
+  args.states.data = resident.states.data_ptr();
+  args.grad_states.data = resident.grad_states.data_ptr();
+  args.chunk_decays = resident.chunk_decays.data_ptr();
+  args.delta = resident.delta();
+  for_each_head_group(args, resident.heads, [&](int64_t heads) {
+    compute_states(kernels, args, heads);
+    compute_grad_states(kernels, args, heads);
+    run_tasks(heads * args.resident_chunks, kernels.backward_scratch_bytes(args),
+              [&](int64_t task, void* scratch) { kernels.chunk_backward(args, task, scratch); });
   });
 }
 
 }  // namespace
 
 LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward) {
-  const Bound bound(call);
+  const KernelInputs inputs(call);
   LinearForwardArgs args{};
-  bound.describe(call, args);
+  inputs.fill(call, args);
   LinearAttentionOutputs outputs{
-      at::empty({args.batch, args.heads, args.queries, args.d_v}, call.query.options()),
-      at::empty({args.batch, args.heads, args.d, args.state_width()}, bound.options),
-      {},
-      {}};
+      .output = at::empty({args.batch, args.heads, args.queries, args.d_v}, call.query.options()),
+      .final_state = at::empty({args.batch, args.heads, args.d, args.state_width()}, inputs.options),
+      .normaliser = {},
+      .unrounded = {}};
   if (for_backward && call.normalize) {
-    outputs.normaliser = at::empty({args.batch, args.heads, args.queries}, bound.options);
+    outputs.normaliser = at::empty({args.batch, args.heads, args.queries}, inputs.options);
     outputs.unrounded = outputs.output.scalar_type() == call.compute_type()
                             ? outputs.output
-                            : at::empty(outputs.output.sizes(), bound.options);
+                            : at::empty(outputs.output.sizes(), inputs.options);
   }
   if (args.batch * args.heads == 0) return outputs;
 
-  args.states = {nullptr, data_of(bound.initial_state), outputs.final_state.data_ptr(), false};
-  args.output = heads_of(outputs.output);
+  args.states = {.data = nullptr,
+                 .initial = data_of(inputs.initial_state),
+                 .final = outputs.final_state.data_ptr(),
+                 .from_end = false};
+  args.output = strided_tensor(outputs.output);
   args.normaliser = data_of(outputs.normaliser);
-  if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
-  if (args.batch * args.heads >= kManyHeads) {
-    outputs_of_heads(bound, args);
+  if (outputs.unrounded.defined()) args.unrounded = strided_tensor(outputs.unrounded);
+  if (args.batch * args.heads >= kMinSequentialHeads) {
+    forward_sequential(inputs, args);
   } else {
-    outputs_of_chunks(bound, args);
+    forward_parallel(inputs, args);
   }
   return outputs;
 }
 
 at::Tensor linear_attention_step(const LinearAttentionCall& call, const at::Tensor& state) {
-  const Bound bound(call);
+  const KernelInputs inputs(call);
   LinearForwardArgs args{};
-  bound.describe(call, args);
+  inputs.fill(call, args);
   const auto output = at::empty({args.batch, args.heads, 1, args.d_v}, call.query.options());
   if (args.batch * args.heads == 0) return output;
-  args.held_chunks = 1;
+  args.resident_chunks = 1;
   args.states.data = state.data_ptr();
-  args.output = heads_of(output);
-  const bool is_short = state.numel() < kShortState;
-  run_tasks(is_short ? 1 : args.batch * args.heads, bound.kernels.step_scratch(args),
+  args.output = strided_tensor(output);
+  const bool is_serial = state.numel() < kMaxSerialState;
+  run_tasks(is_serial ? 1 : args.batch * args.heads, inputs.kernels.step_scratch_bytes(args),
             [&](int64_t task, void* scratch) {
-              for (int64_t head = task; head < (is_short ? args.batch * args.heads : task + 1); ++head) {
-                bound.kernels.step(args, head, scratch);
+              for (int64_t head = task; head < (is_serial ? args.batch * args.heads : task + 1); ++head) {
+                inputs.kernels.step(args, head, scratch);
               }
             });
   return output;
@@ -347,42 +362,45 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
                                                    const LinearAttentionOutputs& outputs,
                                                    const at::Tensor& grad_output,
                                                    const at::Tensor& grad_final_state) {
-  const Bound bound(call);
+  const KernelInputs inputs(call);
   LinearBackwardArgs args{};
-  bound.describe(call, args);
+  inputs.fill(call, args);
   const auto grad = grad_output.defined()
                         ? with_contiguous_rows(grad_output)
                         : at::zeros({args.batch, args.heads, args.queries, args.d_v}, call.query.options());
   const auto grad_final = grad_final_state.defined() ? grad_final_state.contiguous() : at::Tensor();
-  const auto of_heads = [&](int64_t length, int64_t width) {
-    return at::empty({args.batch, args.heads, length, width}, bound.options);
+  const auto per_head = [&](int64_t length, int64_t width) {
+    return at::empty({args.batch, args.heads, length, width}, inputs.options);
   };
-  const auto query = of_heads(args.queries, args.d), key = of_heads(args.keys, args.d),
-             value = of_heads(args.keys, args.d_v), log_decay = of_heads(args.keys, args.decay_width),
-             beta = of_heads(args.keys, 1), initial_state = of_heads(args.d, args.state_width());
+  const auto query = per_head(args.queries, args.d), key = per_head(args.keys, args.d),
+             value = per_head(args.keys, args.d_v), log_decay = per_head(args.keys, args.decay_width),
+             beta = per_head(args.keys, 1), initial_state = per_head(args.d, args.state_width());
   if (args.batch * args.heads > 0) {
-    args.states = {nullptr, data_of(bound.initial_state), nullptr, false};
-    args.grad_states = {nullptr, data_of(grad_final), initial_state.data_ptr(), true};
-    if (outputs.unrounded.defined()) args.unrounded = heads_of(outputs.unrounded);
-    args.grad_output = heads_of(grad);
+    args.states = {
+        .data = nullptr, .initial = data_of(inputs.initial_state), .final = nullptr, .from_end = false};
+    args.grad_states = {
+        .data = nullptr, .initial = data_of(grad_final), .final = initial_state.data_ptr(), .from_end = true};
+    if (outputs.unrounded.defined()) args.unrounded = strided_tensor(outputs.unrounded);
+    args.grad_output = strided_tensor(grad);
     args.normaliser = data_of(outputs.normaliser);
-    args.grad_query = heads_of(query);
-    args.grad_key = heads_of(key);
-    args.grad_value = heads_of(value);
+    args.grad_query = strided_tensor(query);
+    args.grad_key = strided_tensor(key);
+    args.grad_value = strided_tensor(value);
     args.grad_log_decay = log_decay.data_ptr();
     args.grad_beta = beta.data_ptr();
-    if (has_gradients_of_heads(bound, args)) {
-      gradients_of_heads(bound, args);
+    if (is_backward_sequential(inputs, args)) {
+      backward_sequential(inputs, args);
     } else {
-      gradients_of_chunks(bound, args);
+      backward_parallel(inputs, args);
     }
   }
-  return {query.to(call.query.scalar_type()),
-          sum_groups(key, call.key),
-          sum_groups(value, call.value),
-          call.log_decay.defined() ? of_decay_shape(log_decay, call.log_decay) : at::Tensor(),
-          call.beta.defined() ? beta.squeeze(-1) : at::Tensor(),
-          call.initial_state.defined() ? initial_state : at::Tensor()};
+  return {.query = query.to(call.query.scalar_type()),
+          .key = sum_over_groups(key, call.key),
+          .value = sum_over_groups(value, call.value),
+          .log_decay =
+              call.log_decay.defined() ? reshape_decay_gradient(log_decay, call.log_decay) : at::Tensor(),
+          .beta = call.beta.defined() ? beta.squeeze(-1) : at::Tensor(),
+          .initial_state = call.initial_state.defined() ? initial_state : at::Tensor()};
 }
 
 }  // namespace attend::cpu

@@ -4,25 +4,27 @@
 
 namespace attend::cpu {
 
+/// The results of a call.
 struct LinearAttentionOutputs {
   at::Tensor output, final_state;
-  /// For the backward, undefined unless normalize: [B, H, Lq], and the output before it is rounded.
+  /// For the backward, undefined unless normalize: the normaliser [B, H, Lq], and the output before rounding
+  /// to its dtype.
   at::Tensor normaliser, unrounded;
 };
 
-/// The fused kernels, in chunks.
+/// Fused linear attention in chunks.
 LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward);
 
-/// The output of a call of one token, [B, H, 1, Dv]; changes the state, contiguous and of compute type, in
-/// place.
+/// The output of a call of one token, [B, H, 1, Dv]. Updates the state in place, which is contiguous and has
+/// the type of the computation.
 at::Tensor linear_attention_step(const LinearAttentionCall& call, const at::Tensor& state);
 
-/// In the order of the call's inputs; undefined for inputs that are.
+/// The gradients of the call's inputs; undefined for undefined inputs.
 struct LinearAttentionGradients {
   at::Tensor query, key, value, log_decay, beta, initial_state;
 };
 
-/// Gradients from those of the output and of the final state, either of which may be undefined.
+/// Gradients of a call from those of its output and of its final state, either of which may be undefined.
 LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& call,
                                                    const LinearAttentionOutputs& outputs,
                                                    const at::Tensor& grad_output,

@@ -9,7 +9,7 @@
 namespace attend::cpu {
 namespace {
 
-/// Memory for one thread's tasks, aligned for the widest vectors.
+/// The scratch memory of one thread, aligned for the widest vectors.
 class ScratchMemory {
  public:
   explicit ScratchMemory(int64_t bytes)

@@ -1,11 +1,12 @@
 #pragma once
 
-// From at::Tensor to what kernels see.
+// at::Tensor to the plain structures that kernels read.
 
 #include <ATen/core/Tensor.h>
 
 #include "core/compute_type.h"
-#include "cpu/runtime/heads.h"
+#include "cpu/simd/element_type.h"
+#include "cpu/simd/strided_tensor.h"
 
 namespace attend::cpu {
 
@@ -22,17 +23,17 @@ inline ElementType element_type(const at::Tensor& tensor) {
   }
 }
 
+/// The tensor, or a copy where its last dimension is not contiguous.
 inline at::Tensor with_contiguous_rows(const at::Tensor& tensor) {
   return tensor.stride(-1) == 1 || tensor.size(-1) <= 1 ? tensor : tensor.contiguous();
 }
 
-/// Null for an undefined tensor.
+/// The address of the first element; null for an undefined tensor.
 inline void* data_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 
-inline Heads heads_of(const at::Tensor& tensor) {
+/// A view of a tensor of four dimensions.
+inline StridedTensor strided_tensor(const at::Tensor& tensor) {
   return {tensor.data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
 }
-
-inline int64_t padded(int64_t size, int64_t lanes) { return (size + lanes - 1) / lanes * lanes; }
 
 }  // namespace attend::cpu

@@ -2,9 +2,9 @@
 
 #include "cpu/score_mod/kernels.h"
 
+#include "cpu/score_mod/transposed_sum.h"
 #include "cpu/simd/scratch.h"
 #include "cpu/simd/tanh.h"
-#include "cpu/simd/transposed_sum.h"
 
 namespace attend::cpu {
 namespace {

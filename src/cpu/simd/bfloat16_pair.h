@@ -1,19 +1,19 @@
 #pragma once
 
-// Pairs of bfloat16, for the instruction that multiplies two such pairs and adds both products to a float32.
+// Pairs of bfloat16, for the instruction that multiplies two pairs element by element and adds both products
+// to a float32.
 
 #if defined(__AVX512BF16__)
 
 #include <immintrin.h>
 
 #include "cpu/simd/elements.h"
-#include "cpu/simd/scratch.h"
 #include "cpu/simd/transpose.h"
 
 namespace attend::cpu {
 namespace {
 
-/// Two terms of a sum that follow each other.
+/// Two consecutive terms of a sum.
 struct [[gnu::may_alias]] BFloat16Pair {
   BFloat16 first, second;
 };
@@ -33,26 +33,26 @@ struct SumOf<BFloat16Pair> {
 using PairVec = Vec<BFloat16Pair>;
 constexpr int64_t kPairLanes = kLanes<BFloat16Pair>;
 
-inline PairVec all(BFloat16Pair pair) { return __builtin_bit_cast(int32_t, pair) - PairVec{}; }
+inline PairVec broadcast(BFloat16Pair pair) { return __builtin_bit_cast(int32_t, pair) - PairVec{}; }
 
 template <>
 inline void add_product<BFloat16Pair>(Vec<float>& sum, PairVec a, PairVec b) {
   sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
 }
 
-/// first[0], first[1], ..., second[0], ..., rounded to the nearest, in pairs.
+/// Rounds first[0], first[1], ..., second[0], ... to the nearest bfloat16, in pairs.
 inline PairVec round_to_pairs(Vec<float> first, Vec<float> second) {
   return (PairVec)_mm512_cvtne2ps_pbh(second, first);
 }
 
-/// The pairs (first[n], second[n]), rounded to the nearest.
+/// The pairs (first[n], second[n]), rounded to the nearest bfloat16.
 inline PairVec round_to_pairs_across(Vec<float> first, Vec<float> second) {
-  PairVec places;  // two 16-bit places in each lane
-  for (int32_t lane = 0; lane < kPairLanes; ++lane) places[lane] = lane | (lane + 16) << 16;
-  return (PairVec)_mm512_permutexvar_epi16((__m512i)places, (__m512i)round_to_pairs(first, second));
+  PairVec indices;  // two indices of 16 bits in each lane
+  for (int32_t lane = 0; lane < kPairLanes; ++lane) indices[lane] = lane | (lane + 16) << 16;
+  return (PairVec)_mm512_permutexvar_epi16((__m512i)indices, (__m512i)round_to_pairs(first, second));
 }
 
-/// The first pairs of a row, zeros after its last column.
+/// The first pairs of a row of `columns` elements, with zeros after its last column.
 inline PairVec load_pairs(const BFloat16* from, int64_t columns) {
   if (columns >= 2 * kPairLanes) return load(reinterpret_cast<const BFloat16Pair*>(from));
   BFloat16Pair pairs[kPairLanes] = {};
@@ -62,7 +62,7 @@ inline PairVec load_pairs(const BFloat16* from, int64_t columns) {
   return load(pairs);
 }
 
-/// Copies rows in pairs, zeros after their last column.
+/// Copies rows as pairs, with zeros after their last column.
 inline void copy_pairs(const BFloat16* from, int64_t from_stride, int64_t rows, int64_t columns,
                        BFloat16Pair* to, int64_t to_stride) {
   for (int64_t row = 0; row < rows; ++row) {
@@ -72,8 +72,8 @@ inline void copy_pairs(const BFloat16* from, int64_t from_stride, int64_t rows, 
   }
 }
 
-/// Writes rows 2 n and 2 n + 1 as row n of pairs, zeros after their last column and row; row_at(row) is where
-/// one begins.
+/// Writes rows 2 n and 2 n + 1 as row n of pairs, with zeros after the last column and row; row_at(row) is
+/// the address of a row.
 template <typename RowAt>
 void interleave_rows(int64_t rows, int64_t columns, RowAt row_at, BFloat16Pair* to, int64_t to_stride) {
   for (int64_t row = 0; row < rows; row += 2, to += to_stride) {
@@ -88,7 +88,7 @@ void interleave_rows(int64_t rows, int64_t columns, RowAt row_at, BFloat16Pair* 
   }
 }
 
-/// Writes the pairs of rows [rows, columns] as columns of `to` [ceil(columns / 2), to_stride].
+/// Writes the pairs of each row of `from` [rows, columns] as a column of `to` [ceil(columns / 2), to_stride].
 inline void transpose_pairs(const BFloat16* from, int64_t from_stride, int64_t rows, int64_t columns,
                             BFloat16Pair* to, int64_t to_stride) {
   for (int64_t row = 0; row < rows; row += kPairLanes) {

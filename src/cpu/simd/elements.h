@@ -1,6 +1,6 @@
 #pragma once
 
-// The element types of tensors, and their conversion to and from the type that is computed with.
+// The element types of tensors, and their conversion to and from the type of the computation.
 
 #include <cstdint>
 
@@ -22,7 +22,7 @@ template <>
 struct ComputeOf<double> {
   using type = double;
 };
-/// float64 is computed in float64, all others in float32.
+/// The type of the computation: float64 for float64, float32 for all others.
 template <typename Element>
 using Compute = typename ComputeOf<Element>::type;
 
@@ -35,7 +35,7 @@ inline float widen(BFloat16 value) { return float_of(static_cast<uint32_t>(value
 inline float widen(Half value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7fff) << 13;
-  // The exponent's bias goes from 15 to 127 by a multiplication, which also normalises subnormal numbers.
+  // The multiplication changes the exponent's bias from 15 to 127 and normalises subnormal numbers.
   const uint32_t finite = bits_of(float_of(magnitude) * 0x1p112F);
   return float_of(sign | (magnitude >= 0x7c00U << 13 ? magnitude | 0x7f800000U : finite));
 }
@@ -52,7 +52,7 @@ inline void narrow(float value, Half& to) {
   const uint32_t sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffff;
   // Normal numbers: rebias the exponent and round to the nearest, ties to even, in integers.
   const uint32_t normal = (magnitude - (112U << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
-  // Subnormal numbers: adding 0.5 rounds at the place that counts.
+  // Subnormal numbers: the sum with 0.5 is rounded to a multiple of 2^-24, the smallest subnormal Half.
   const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5F) - bits_of(0.5F);
   uint32_t half = magnitude < (113U << 23) ? subnormal : normal;
   if (magnitude >= 0x477ff000U) half = 0x7c00;  // rounds to infinity

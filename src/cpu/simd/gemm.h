@@ -1,24 +1,24 @@
 #pragma once
 
-// C = A B for the small products of attention. A is read element by element with any strides, B and C by
-// vectors along their rows, which reach to a multiple of the vector length. T is what A and B consist of:
-// numbers, or pairs of them, of which an element of A and one of B have both products added.
+// C = A B for small matrices. A is read element by element with any strides, B and C by vectors along their
+// rows, which are padded to whole vectors. T is the type of the elements of A and B: values, or pairs of
+// values; the product of two pairs is the sum of the products of their elements.
 
 #include "cpu/simd/vec.h"
 
 namespace attend::cpu {
 namespace {
 
-// The rows of a register tile: with two vectors a row, its sums, a row of B and an element of A fit the
-// registers.
+// The rows of a register tile: with two vectors in each, the sums, a row of B and an element of A fit into
+// the registers.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows = 12;
 #else
 constexpr int kTileRows = 6;
 #endif
 
-/// Up to so many rows a product is over soon, and B comes from memory: it is read in wide strips.
-constexpr int kFewRows = 4;
+/// With this few rows the product is bound by reading B, which is streamed in wide column strips.
+constexpr int kMaxSmallRows = 4;
 
 /// A matrix whose element (row, column) is data[row * row_stride + column * column_stride].
 template <typename T>
@@ -43,7 +43,7 @@ enum class Update {
   scale_add,  ///< C = diag(factor) C + A B
 };
 
-/// The sums stay in registers: every loop but that over k is unrolled.
+/// A register tile of C. All loops but that over k are unrolled, so that the sums stay in registers.
 template <typename T, Update update, int kRows, int kVectors>
 [[gnu::always_inline]] inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                                              const Sum<T>* factor) {
@@ -61,7 +61,7 @@ template <typename T, Update update, int kRows, int kVectors>
     const T* a_column = a.data + k * a.column_stride;
 #pragma GCC unroll 12
     for (int row = 0; row < kRows; ++row) {
-      const auto element = all(a_column[row * a.row_stride]);
+      const auto element = broadcast(a_column[row * a.row_stride]);
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) add_product<T>(sums[row][v], element, b_row[v]);
     }
@@ -78,7 +78,7 @@ template <typename T, Update update, int kRows, int kVectors>
   }
 }
 
-/// The last rows, fewer than a register tile has.
+/// The last rows, fewer than those of a register tile.
 template <typename T, Update update, int kRows, int kVectors>
 inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                       const Sum<T>* factor) {
@@ -88,6 +88,7 @@ inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b
   }
 }
 
+/// A column strip of kVectors.
 template <typename T, Update update, int kVectors>
 inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                          const Sum<T>* factor) {
@@ -101,15 +102,15 @@ inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T
                                                 update == Update::scale_add ? factor + row : nullptr);
 }
 
-/// Whole strips of kVectors, for at most kMostRows rows; returns the column after them.
-template <typename T, Update update, int kMostRows, int kVectors>
+/// Column strips of kVectors, for at most kMaxRows rows; returns the column after the last.
+template <typename T, Update update, int kMaxRows, int kVectors>
 inline int64_t gemm_strips(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
                            Rows<Sum<T>> c, const Sum<T>* factor) {
   constexpr int64_t kStrip = kVectors * kLanes<T>;
   int64_t column = 0;
   for (; column + kStrip <= columns; column += kStrip) {
-    gemm_rest<T, update, kMostRows, kVectors>(rows, depth, a, {b.data + column, b.stride},
-                                              {c.data + column, c.stride}, factor);
+    gemm_rest<T, update, kMaxRows, kVectors>(rows, depth, a, {b.data + column, b.stride},
+                                             {c.data + column, c.stride}, factor);
   }
   return column;
 }
@@ -120,12 +121,12 @@ template <typename T, Update update>
 inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                  const Sum<T>* factor = nullptr) {
   constexpr int64_t W = kLanes<T>;
-  constexpr int kWide = kTileRows / 3;  // with kFewRows rows, fits the registers
+  constexpr int kWide = kTileRows / 3;  // with kMaxSmallRows rows, the sums fit into the registers
   int64_t column = 0;
-  if (rows <= kFewRows / 2) {
-    column = gemm_strips<T, update, kFewRows / 2, 2 * kWide>(rows, columns, depth, a, b, c, factor);
-  } else if (rows <= kFewRows) {
-    column = gemm_strips<T, update, kFewRows, kWide>(rows, columns, depth, a, b, c, factor);
+  if (rows <= kMaxSmallRows / 2) {
+    column = gemm_strips<T, update, kMaxSmallRows / 2, 2 * kWide>(rows, columns, depth, a, b, c, factor);
+  } else if (rows <= kMaxSmallRows) {
+    column = gemm_strips<T, update, kMaxSmallRows, kWide>(rows, columns, depth, a, b, c, factor);
   }
   for (; column + 2 * W <= columns; column += 2 * W) {
     gemm_columns<T, update, 2>(rows, depth, a, {b.data + column, b.stride}, {c.data + column, c.stride},
@@ -137,49 +138,50 @@ inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Row
   }
 }
 
+/// `dots` for kRows rows of B: kMaxSmallRows sums are in registers.
 template <typename T, int kRows, typename Prefetch>
-inline void dots_of(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<Sum<T>> c,
-                    Prefetch prefetch) {
-  constexpr int kTogether = kFewRows / kRows;  // rows of A
-  for (int64_t row = 0; row < rows; row += kTogether) {
+inline void dots_unrolled(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<Sum<T>> c,
+                          Prefetch prefetch) {
+  constexpr int kRowsOfA = kMaxSmallRows / kRows;
+  for (int64_t row = 0; row < rows; row += kRowsOfA) {
     const int64_t last = rows - 1 - row;
-    for (int n = 0; n < kTogether && n <= last; ++n) prefetch(row + n);
-    Vec<Sum<T>> sums[kFewRows] = {};
+    for (int n = 0; n < kRowsOfA && n <= last; ++n) prefetch(row + n);
+    Vec<Sum<T>> sums[kMaxSmallRows] = {};
 #pragma GCC unroll 4
-    for (int together = 0; together < kTogether; ++together) {
-      const T* a_row = a.data + (row + (together < last ? together : last)) * a.stride;
+    for (int m = 0; m < kRowsOfA; ++m) {
+      const T* a_row = a.data + (row + (m < last ? m : last)) * a.stride;
       for (int64_t k = 0; k < depth; k += kLanes<T>) {
         const auto element = load(a_row + k);
 #pragma GCC unroll 4
         for (int n = 0; n < kRows; ++n)
-          add_product<T>(sums[together * kRows + n], element, load(b.data + n * b.stride + k));
+          add_product<T>(sums[m * kRows + n], element, load(b.data + n * b.stride + k));
       }
     }
     const auto all_sums = four_sums<Sum<T>>(sums[0], sums[1], sums[2], sums[3]);
-    for (int n = 0; n < kTogether && n <= last; ++n) {
+    for (int n = 0; n < kRowsOfA && n <= last; ++n) {
       Sum<T>* place = c.data + (row + n) * c.stride;
-      store(place, all(all_sums[n * kRows]));
+      store(place, broadcast(all_sums[n * kRows]));
       for (int column = 1; column < kRows; ++column) place[column] = all_sums[n * kRows + column];
     }
   }
 }
 
-/// C = A B^T for up to kFewRows rows of B, zeros after them, with a whole vector of every row of C written;
-/// depth is a multiple of the vector length. For vectors of at least four. Before each row of A,
-/// prefetch(row) is called for what is read later.
+/// C = A B^T for up to kMaxSmallRows rows of B, with zeros after them; a whole vector of each row of C is
+/// written. depth is a multiple of the vector length, which is at least four. prefetch(row) is called before
+/// each row of A.
 template <typename T, typename Prefetch>
 inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b,
                  Rows<Sum<T>> c, Prefetch prefetch) {
-  if (columns == 1) return dots_of<T, 1>(rows, depth, a, b, c, prefetch);
-  if (columns == 2) return dots_of<T, 2>(rows, depth, a, b, c, prefetch);
-  return dots_of<T, 4>(rows, depth, a, b, c, prefetch);
+  if (columns == 1) return dots_unrolled<T, 1>(rows, depth, a, b, c, prefetch);
+  if (columns == 2) return dots_unrolled<T, 2>(rows, depth, a, b, c, prefetch);
+  return dots_unrolled<T, 4>(rows, depth, a, b, c, prefetch);
 }
 
-/// Terms of a dot product that are added up in a row: sums of such sums have a smaller error than one long
-/// sum. Fewer where each product is rounded before it is added.
+/// Terms of a dot product that are accumulated consecutively. Long sums are split into such sums, which makes
+/// the rounding error smaller; they are shorter where there is no fused multiply-add.
 constexpr int64_t kDotChunk = kVectorBytes == 16 ? 16 : 64;
 
-/// C = A B, or C = C + A B, where depth is the size of a head, in chunks.
+/// C = A B, or C = C + A B, with dot products in chunks of kDotChunk terms.
 template <typename T, Update update = Update::set>
 inline void gemm_dots(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
                       Rows<Sum<T>> c) {

@@ -1,22 +1,21 @@
 #pragma once
 
-// The rows of a tensor [B, H, L, D] as the products read them.
+// The rows of a tensor as the products read them: in the type of the computation, padded to whole vectors.
 
-#include "cpu/runtime/heads.h"
 #include "cpu/simd/elements.h"
 #include "cpu/simd/gemm.h"
-#include "cpu/simd/scratch.h"
+#include "cpu/simd/strided_tensor.h"
 
 namespace attend::cpu {
 namespace {
 
 template <typename Element>
-Element* row_of(const Heads& tensor, int64_t b, int64_t h, int64_t row) {
-  return static_cast<Element*>(tensor.data) + b * tensor.batch_stride + h * tensor.head_stride +
+Element* row_of(const StridedTensor& tensor, int64_t outer, int64_t inner, int64_t row) {
+  return static_cast<Element*>(tensor.data) + outer * tensor.outer_stride + inner * tensor.inner_stride +
          row * tensor.row_stride;
 }
 
-/// Copies rows to compute type, the columns padded with zeros to whole vectors.
+/// Converts rows to the type of the computation; columns from `columns` to `to_stride` are set to zero.
 template <typename Element>
 void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t columns, Compute<Element>* to,
                 int64_t to_stride) {
@@ -28,18 +27,21 @@ void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t 
   }
 }
 
-/// Whether rows may be read where they are: such as lie far apart and are read `often` are copied, since they
-/// would crowd into few places of the first-level cache.
-inline bool can_stay(int64_t stride, int64_t columns, bool often) { return !often || stride <= 2 * columns; }
+/// Whether rows are read in place or copied. Rows with a large stride map to few sets of the first-level
+/// cache, so they are copied if they are reused.
+inline bool can_read_in_place(int64_t stride, int64_t columns, bool is_reused) {
+  return !is_reused || stride <= 2 * columns;
+}
 
-/// Rows of a key or value as the products read them: in place where they can be, else copied into `copy`.
+/// Rows in the type of the computation, padded to whole vectors: in place where possible, else copied to
+/// `copy`.
 template <typename Element>
-Rows<const Compute<Element>> rows_of(const Element* from, int64_t stride, int64_t rows, int64_t columns,
-                                     Compute<Element>* copy, bool often = true) {
+Rows<const Compute<Element>> compute_rows(const Element* from, int64_t stride, int64_t rows, int64_t columns,
+                                          Compute<Element>* copy, bool is_reused = true) {
   using T = Compute<Element>;
   const int64_t width = padded<T>(columns);
   if constexpr (sizeof(Element) == sizeof(T)) {
-    if (width == columns && can_stay(stride, columns, often)) return {from, stride};
+    if (width == columns && can_read_in_place(stride, columns, is_reused)) return {from, stride};
   }
   widen_rows(from, stride, rows, columns, copy, width);
   return {copy, width};

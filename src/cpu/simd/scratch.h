@@ -1,26 +1,17 @@
 #pragma once
 
-// Sizes, infinities and scratch memory, for every kernel.
+#include <cstdint>
 
 #include "cpu/simd/vec.h"
 
 namespace attend::cpu {
 namespace {
 
-template <typename T>
-constexpr T kInfinity = static_cast<T>(__builtin_inff());
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-template <typename T>
-constexpr int64_t padded(int64_t size) {
-  return (size + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-}
-
-/// Hands out parts of a scratch buffer, each aligned to 64 bytes. With a null buffer it only counts.
-class Scratch {
+/// Allocates consecutive arrays in a buffer, each aligned to 64 bytes. With a null buffer it only counts
+/// bytes.
+class ScratchAllocator {
  public:
-  explicit Scratch(void* buffer) : buffer_(static_cast<char*>(buffer)) {}
+  explicit ScratchAllocator(void* buffer) : buffer_(static_cast<char*>(buffer)) {}
 
   template <typename T>
   T* take(int64_t count) {
@@ -34,6 +25,15 @@ class Scratch {
   char* buffer_;
   int64_t used_ = 0;
 };
+
+/// The bytes of a struct S of scratch arrays, which is constructed from an allocator and the arguments of a
+/// kernel.
+template <typename S, typename Args>
+int64_t scratch_bytes(const Args& args) {
+  ScratchAllocator allocator(nullptr);
+  const S scratch(allocator, args);
+  return allocator.used();
+}
 
 }  // namespace
 }  // namespace attend::cpu

@@ -1,14 +1,14 @@
 #pragma once
 
-// Rows to columns, a square of vectors at a time.
+// Transposition, one square of vectors at a time.
 
 #include "cpu/simd/elements.h"
-#include "cpu/simd/scratch.h"
+#include "cpu/simd/vec.h"
 
 namespace attend::cpu {
 namespace {
 
-/// Interleaving row n with row n + half, log2 of their number times, makes columns of rows.
+/// Transposes kLanes vectors in place: log2(kLanes) times, row n is interleaved with row n + kLanes / 2.
 template <typename T>
 [[gnu::always_inline]] inline void transpose_square(Vec<T>* rows) {
   constexpr int64_t W = kLanes<T>;
@@ -25,7 +25,7 @@ template <typename T>
   }
 }
 
-/// Up to a vector of elements, widened, and zeros.
+/// The first `count` elements, at most a vector, converted to the type of the computation; zeros after them.
 template <typename Element>
 inline Vec<Compute<Element>> load_widened(const Element* from, int64_t count) {
   using T = Compute<Element>;
@@ -37,7 +37,7 @@ inline Vec<Compute<Element>> load_widened(const Element* from, int64_t count) {
   return result;
 }
 
-/// Writes rows [rows, columns], times `factor`, as columns of `to` [columns, to_stride].
+/// to [columns, to_stride] = factor from^T, where `from` is [rows, columns].
 template <typename Element>
 void transpose_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t columns,
                     Compute<Element> factor, Compute<Element>* to, int64_t to_stride) {

@@ -1,10 +1,16 @@
 #pragma once
 
 // Vectors of the instruction set that a file is compiled for, by the compiler's vector extension: arithmetic,
-// comparison and `?:` work on them lane by lane. Everything is in an anonymous namespace and nothing of the
-// standard library is inlined: the linker must not share code between instruction sets.
+// comparison and `?:` work lane by lane. Everything is in an anonymous namespace, and no inline function of
+// the standard library is called: the linker must not share code between instruction sets.
 
 #include <cstdint>
+
+#include "cpu/simd/sizes.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace attend::cpu {
 namespace {
@@ -40,11 +46,11 @@ template <typename T>
 using Vec = typename VecOf<T>::type;
 template <typename T>
 using VecBits = typename VecOf<T>::bits;
-/// For sums that may be of any bits: they wrap around.
+/// Integer lanes whose sums wrap around.
 template <typename T>
 using VecUnsigned = typename VecOf<T>::unsigned_bits;
 
-/// Lanes of a vector.
+/// The number of lanes of a vector.
 template <typename T>
 constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(T));
 
@@ -59,19 +65,28 @@ inline void store(T* to, Vec<T> value) {
 }
 
 template <typename T>
-inline Vec<T> all(T value) {
+inline Vec<T> broadcast(T value) {
   return value - Vec<T>{};
+}
+
+template <typename T>
+constexpr T kInfinity = static_cast<T>(__builtin_inff());
+
+/// `size` rounded up to whole vectors.
+template <typename T>
+constexpr int64_t padded(int64_t size) {
+  return round_up(size, kLanes<T>);
 }
 
 /// 0, 1, 2, ...
 template <typename T>
-inline Vec<T> lane_numbers() {
-  Vec<T> numbers;
-  for (int64_t lane = 0; lane < kLanes<T>; ++lane) numbers[lane] = static_cast<T>(lane);
-  return numbers;
+inline Vec<T> lane_indices() {
+  Vec<T> values;
+  for (int64_t lane = 0; lane < kLanes<T>; ++lane) values[lane] = static_cast<T>(lane);
+  return values;
 }
 
-/// V is a vector, or its element type where there is no whole vector.
+/// Loads a V: a vector of T, or one T where fewer elements than a vector are left.
 template <typename V, typename T>
 inline V load_as(const T* from) {
   if constexpr (sizeof(V) == sizeof(T)) {
@@ -90,7 +105,7 @@ inline void store_as(T* to, T value) {
   *to = value;
 }
 
-/// The type that products of T are added up in.
+/// The type in which products of T are accumulated.
 template <typename T>
 struct SumOf {
   using type = T;
@@ -108,40 +123,40 @@ inline Vec<T> larger(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
 }
 
-/// Lane n of the result is lane places[n] of a, or from kLanes on of b; the places are constants.
+/// Lane n of the result is lane indices[n] of the concatenation of a and b; the indices are constants.
 template <typename T>
-[[gnu::always_inline]] inline Vec<T> shuffle(Vec<T> a, Vec<T> b, VecBits<T> places) {
+[[gnu::always_inline]] inline Vec<T> shuffle(Vec<T> a, Vec<T> b, VecBits<T> indices) {
 #if defined(__clang__)
   Vec<T> result;
   for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
-    result[lane] = places[lane] < kLanes<T> ? a[places[lane]] : b[places[lane] - kLanes<T>];
+    result[lane] = indices[lane] < kLanes<T> ? a[indices[lane]] : b[indices[lane] - kLanes<T>];
   }
   return result;
 #else
-  return __builtin_shuffle(a, b, places);
+  return __builtin_shuffle(a, b, indices);
 #endif
 }
 
-/// The lanes of a and b side by side, a0 b0 a1 b1 ...: the lower half of them, or the upper.
+/// The lower or upper half of a0 b0 a1 b1 ...
 template <typename T, bool upper>
 inline Vec<T> interleave(Vec<T> a, Vec<T> b) {
   constexpr auto kFirst = static_cast<typename VecOf<T>::Bits>(upper ? kLanes<T> / 2 : 0);
-  VecBits<T> places;
+  VecBits<T> indices;
   for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
     const auto from = static_cast<typename VecOf<T>::Bits>(lane / 2) + kFirst;
-    places[lane] = lane % 2 == 0 ? from : from + static_cast<typename VecOf<T>::Bits>(kLanes<T>);
+    indices[lane] = lane % 2 == 0 ? from : from + static_cast<typename VecOf<T>::Bits>(kLanes<T>);
   }
-  return shuffle<T>(a, b, places);
+  return shuffle<T>(a, b, indices);
 }
 
-/// The lanes moved down by `count`, those that fall out put on top.
+/// Lane n of the result is lane (n + count) % kLanes of a.
 template <typename T, int64_t count>
 inline Vec<T> rotate(Vec<T> a) {
-  VecBits<T> places;
+  VecBits<T> indices;
   for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
-    places[lane] = static_cast<typename VecOf<T>::Bits>((lane + count) % kLanes<T>);
+    indices[lane] = static_cast<typename VecOf<T>::Bits>((lane + count) % kLanes<T>);
   }
-  return shuffle<T>(a, a, places);
+  return shuffle<T>(a, a, indices);
 }
 
 /// The sum of the lanes.
@@ -154,7 +169,7 @@ inline T sum(Vec<T> a) {
   }
 }
 
-/// Adds up lanes `half` apart, then half of that, down to four.
+/// Adds lanes that are `half` apart, then half of that, down to a distance of four.
 template <typename T, int64_t half>
 inline Vec<T> fold(Vec<T> sums) {
   if constexpr (half < 4) {
@@ -164,81 +179,15 @@ inline Vec<T> fold(Vec<T> sums) {
   }
 }
 
-/// The sums over the lanes of four vectors, in the first four lanes and in every four after them.
+/// The sums over the lanes of a, b, c and d, in the first four lanes and repeated in every four lanes after
+/// them.
 template <typename T>
 inline Vec<T> four_sums(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
-  const Vec<T> of_ac = interleave<T, false>(a, c) + interleave<T, true>(a, c);
-  const Vec<T> of_bd = interleave<T, false>(b, d) + interleave<T, true>(b, d);
-  return fold<T, kLanes<T> / 2>(interleave<T, false>(of_ac, of_bd) + interleave<T, true>(of_ac, of_bd));
+  const Vec<T> sums_ac = interleave<T, false>(a, c) + interleave<T, true>(a, c);
+  const Vec<T> sums_bd = interleave<T, false>(b, d) + interleave<T, true>(b, d);
+  return fold<T, kLanes<T> / 2>(interleave<T, false>(sums_ac, sums_bd) +
+                                interleave<T, true>(sums_ac, sums_bd));
 }
-
-/// 2^n value, for n of -126 ... 127, and 0 where x < lowest, whatever n is; `shifted` is n + 1.5 * 2^23.
-inline Vec<float> times_power_of_two(Vec<float> value, [[maybe_unused]] Vec<float> n,
-                                     [[maybe_unused]] Vec<float> shifted, Vec<float> x, float lowest) {
-#if defined(__AVX512F__)
-  constexpr int kNotLess = 5, kCurrentRounding = 4;
-  const auto mask = __builtin_ia32_cmpps512_mask(x, all(lowest), kNotLess, -1, kCurrentRounding);
-  return __builtin_ia32_scalefps512_mask(value, n, Vec<float>{}, mask, kCurrentRounding);
-#else
-  const auto power = reinterpret_cast<VecUnsigned<float>>(shifted) << 23;
-  const auto result = reinterpret_cast<Vec<float>>(reinterpret_cast<VecUnsigned<float>>(value) + power);
-  return x < lowest ? Vec<float>{} : x == x ? result : x;  // the bits of a NaN could become a number's
-#endif
-}
-
-// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. exp(r) by the polynomial 1 + r + ... of the
-// sixth degree with the least relative error, 3.1e-9: to about one unit in the last place. Where the result
-// would be below the smallest normal number it is 0; NaN stays NaN.
-
-/// For x <= 88.
-inline Vec<float> exp_without_overflow(Vec<float> x) {
-  constexpr float kLowest = -87.336F;
-  const auto shifted = x * 1.44269504F + 12582912.0F;  // 1.5 * 2^23: n stands in the low bits
-  const auto n = shifted - 12582912.0F;
-  const auto r = (x - n * 0.693359375F) - n * -2.12194440e-4F;
-  auto p = all(0.00138145986467F);
-  p = p * r + 0.00836871687973F;
-  p = p * r + 0.0416683880453F;
-  p = p * r + 0.166665206317F;
-  p = p * r + 0.499999934478F;
-  p = p * r + 1.0F;
-  p = p * r + 1.0F;
-  return times_power_of_two(p, n, shifted, x, kLowest);
-}
-
-/// Infinite above 88.
-inline Vec<float> exp(Vec<float> x) {
-  constexpr float kHighest = 88.0F;
-  const auto result = exp_without_overflow(x > kHighest ? all(kHighest) : x);
-  return x > kHighest ? all(__builtin_inff()) : result;
-}
-
-inline Vec<double> exp(Vec<double> x) {
-  constexpr double kLowest = -708.39, kHighest = 709.43;
-  const auto shifted = x * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52
-  const auto n = shifted - 6755399441055744.0;
-  const auto r = (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
-  auto p = all(1.0 / 6227020800);
-  p = p * r + 1.0 / 479001600;
-  p = p * r + 1.0 / 39916800;
-  p = p * r + 1.0 / 3628800;
-  p = p * r + 1.0 / 362880;
-  p = p * r + 1.0 / 40320;
-  p = p * r + 1.0 / 5040;
-  p = p * r + 1.0 / 720;
-  p = p * r + 1.0 / 120;
-  p = p * r + 1.0 / 24;
-  p = p * r + 1.0 / 6;
-  p = p * r + 0.5;
-  p = p * (r * r) + (r + 1.0);
-  const auto power = reinterpret_cast<VecUnsigned<double>>(shifted) << 52;
-  const auto sum = reinterpret_cast<Vec<double>>(reinterpret_cast<VecUnsigned<double>>(p) + power);
-  const auto result = p == p ? sum : p;  // the bits of a NaN could become a number's
-  return x < kLowest ? Vec<double>{} : x > kHighest ? all(__builtin_inf()) : result;
-}
-
-/// For x <= 709.
-inline Vec<double> exp_without_overflow(Vec<double> x) { return exp(x); }
 
 }  // namespace
 }  // namespace attend::cpu

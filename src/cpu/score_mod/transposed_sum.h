@@ -1,6 +1,6 @@
 #pragma once
 
-// Sums of a tile's scores, kept as [keys, queries], with a matrix kept as [queries, keys].
+// Sums of a tile of scores, stored as [keys, queries], and a matrix stored as [queries, keys].
 
 #include "cpu/mask/tiles.h"
 #include "cpu/simd/transpose.h"
@@ -8,37 +8,39 @@
 namespace attend::cpu {
 namespace {
 
-/// Calls of_square(i, j) for each whole square of vectors of a tile, and of_score(i, j) for each score beside
-/// them.
-template <typename T, typename OfSquare, typename OfScore>
-inline void for_each_square(const Tile& tile, OfSquare of_square, OfScore of_score) {
+/// Calls on_square(i, j) for each whole square of vectors of a tile, and on_element(i, j) for each score
+/// outside of these squares.
+template <typename T, typename OnSquare, typename OnElement>
+inline void for_each_square(const Tile& tile, OnSquare on_square, OnElement on_element) {
   constexpr int64_t W = kLanes<T>;
   for (int64_t i = 0; i < tile.queries; i += W) {
     for (int64_t j = 0; j < tile.keys; j += W) {
       if (i + W <= tile.queries && j + W <= tile.keys) {
-        of_square(i, j);
+        on_square(i, j);
         continue;
       }
       for (int64_t n = i; n < smaller(i + W, tile.queries); ++n) {
-        for (int64_t m = j; m < smaller(j + W, tile.keys); ++m) of_score(n, m);
+        for (int64_t m = j; m < smaller(j + W, tile.keys); ++m) on_element(n, m);
       }
     }
   }
 }
 
+/// A square of the transpose of `from`.
 template <typename T>
 inline void load_transposed(const T* from, int64_t stride, Vec<T>* square) {
   for (int64_t n = 0; n < kLanes<T>; ++n) square[n] = load(from + n * stride);
   transpose_square<T>(square);
 }
 
-/// Asks for the rows of a square `columns` on: those of the next tile, which memory has far apart.
+/// Prefetches the rows of the square that is `columns` after this one: that of the next tile. The hardware
+/// does not prefetch rows that are far apart.
 template <typename T>
 inline void prefetch_next(const T* square, int64_t stride, int64_t columns) {
   for (int64_t n = 0; n < kLanes<T>; ++n) __builtin_prefetch(square + n * stride + columns, 0, 2);
 }
 
-/// to = to + square, or where it does not add, to = square.
+/// to = to + square, or, unless `adds`, to = square.
 template <typename T, bool adds = true>
 inline void store_square(T* to, int64_t stride, const Vec<T>* square) {
   for (int64_t n = 0; n < kLanes<T>; ++n) {
@@ -60,7 +62,7 @@ void add_transposed(const Tile& tile, const T* values, int64_t row_stride, T* sc
       [=](int64_t i, int64_t j) { scores[j * stride + i] += values[i * row_stride + j]; });
 }
 
-/// sums += gradients^T, or where it does not add, sums = gradients^T
+/// sums += gradients^T, or, unless `adds`, sums = gradients^T
 template <typename T, bool adds>
 void sum_transposed(const Tile& tile, const T* gradients, int64_t stride, T* sums, int64_t row_stride) {
   for_each_square<T>(

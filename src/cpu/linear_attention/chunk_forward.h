@@ -1,6 +1,10 @@
 #pragma once
 
-// The outputs of a chunk from the state at its start and its own keys and values.
+// The outputs of a chunk from the state S at its start and its own keys and values (Yang 2023, section 4):
+//
+//     read = (Q decayed from the start) S + A V,   o_t = scale read_t / n_t
+//
+// A_ts = q_t (decay of the steps s + 1 ... t) k_s for s <= t.
 
 #include <limits>
 
@@ -13,45 +17,43 @@ template <typename T>
 struct OutputScratch {
   StateScratch<T> state;
   ProductScratch<T> product;
-  T* query;     ///< [kChunk, padded d]
-  T* beta;      ///< [kChunk]
-  T* products;  ///< [kChunk, kChunk]
-  T* read;      ///< [kChunk, padded state width]
+  T* query;     ///< [kMaxChunk, padded d]
+  T* beta;      ///< [kMaxChunk]
+  T* products;  ///< [kMaxChunk, kMaxChunk]
+  T* read;      ///< [kMaxChunk, padded state width]
 
-  OutputScratch(Scratch& scratch, const LinearArgs& args)
-      : state(scratch, args), product(scratch, args.d, args.decay_width) {
-    query = scratch.take<T>(kChunk * padded<T>(args.d));
-    beta = scratch.take<T>(kChunk);
-    products = scratch.take<T>(kChunk * kChunk);
-    read = scratch.take<T>(kChunk * padded<T>(args.state_width()));
+  OutputScratch(ScratchAllocator& allocator, const LinearArgs& args)
+      : state(allocator, args), product(allocator, args.d, args.decay_width) {
+    query = allocator.take<T>(kMaxChunk * padded<T>(args.d));
+    beta = allocator.take<T>(kMaxChunk);
+    products = allocator.take<T>(kMaxChunk * kMaxChunk);
+    read = allocator.take<T>(kMaxChunk * padded<T>(args.state_width()));
   }
 };
 
 template <typename Element>
-int64_t forward_scratch(const LinearArgs& args) {
+int64_t forward_scratch_bytes(const LinearArgs& args) {
   using T = Compute<Element>;
-  Scratch of_outputs(nullptr), of_delta(nullptr);
-  const OutputScratch<T> own(of_outputs, args);
-  const DeltaScratch<T> delta(of_delta, args);
-  return of_outputs.used() > of_delta.used() ? of_outputs.used() : of_delta.used();
+  const int64_t outputs = scratch_bytes<OutputScratch<T>>(args), delta = scratch_bytes<DeltaScratch<T>>(args);
+  return outputs > delta ? outputs : delta;
 }
 
-/// What is added to the state with each key, in the place of the value with the delta rule.
+/// The values that are written with the keys: V, or with the delta rule U.
 template <typename Element>
 Rows<const Compute<Element>> written_or_value_rows(const LinearArgs& args, const Chunk& chunk,
                                                    Compute<Element>* beta, Compute<Element>* copy) {
   if (!args.has_delta_rule()) return value_rows<Element>(args, chunk, copy);
-  return written_rows(args, chunk, write_strengths(args, chunk, beta), copy);
+  return written_rows(args, chunk, load_beta(args, chunk, beta), copy);
 }
 
-/// 0 where a normaliser is so small that terms of it may have underflown, and gradients over it overflow.
+/// 0 for a normaliser so small that its terms may have underflowed and gradients divided by it overflow.
 template <typename T>
 T normaliser_or_zero(T normaliser) {
   constexpr T kSmallest = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
   return normaliser > -kSmallest && normaliser < kSmallest ? T{0} : normaliser;
 }
 
-/// o_t = scale * read_t, over the normaliser.
+/// Writes o_t = scale read_t / n_t, and what the backward reads.
 template <typename Element>
 void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<Element>* read) {
   using T = Compute<Element>;
@@ -76,7 +78,7 @@ void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<El
   }
 }
 
-/// What the outputs of a chunk and its addition to the state read.
+/// The rows that the outputs of a chunk and its contribution to the state are computed from.
 template <typename T>
 struct ForwardRows {
   LogDecays<T> log;
@@ -85,48 +87,48 @@ struct ForwardRows {
 
 template <typename Element>
 ForwardRows<Compute<Element>> forward_rows(const LinearArgs& args, const Chunk& chunk,
-                                           const OutputScratch<Compute<Element>>& own) {
-  return {log_decays<Compute<Element>>(args, chunk, own.state.log_decay),
-          key_rows<Element>(args, chunk, own.state.features),
-          written_or_value_rows<Element>(args, chunk, own.beta, own.state.values)};
+                                           const OutputScratch<Compute<Element>>& scratch) {
+  return {log_decays<Compute<Element>>(args, chunk, scratch.state.log_decay),
+          key_rows<Element>(args, chunk, scratch.state.features),
+          written_or_value_rows<Element>(args, chunk, scratch.beta, scratch.state.values)};
 }
 
-/// From the state at the chunk's start.
+/// Computes the outputs of a chunk from the state at its start.
 template <typename Element>
 void chunk_outputs(const LinearForwardArgs& args, const Chunk& chunk,
                    const ForwardRows<Compute<Element>>& rows, const Compute<Element>* state,
-                   const OutputScratch<Compute<Element>>& own) {
+                   const OutputScratch<Compute<Element>>& scratch) {
   using T = Compute<Element>;
   const auto& [log, key, value] = rows;
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
-  const auto query = query_rows<Element>(args, chunk, own.query);
-  look_ahead(args);
+  const auto query = query_rows<Element>(args, chunk, scratch.query);
+  prefetch_some(args);
   // A_ts = q_t (decay of the steps after s up to t) k_s
   if (!chunk.keys.is_empty())
-    decayed_products<T>(log, n, args.d, query, key, own.product, {own.products, kChunk});
+    decayed_products<T>(log, n, args.d, query, key, scratch.product, {scratch.products, kMaxChunk});
   // read = (decay from the start) Q S + A V
-  if (!log.is_none()) decays_from_start<T>(log, n, own.state.factors);
+  if (!log.is_none()) decays_from_start<T>(log, n, scratch.state.factors);
   const auto decayed_query =
-      decayed<T>(query, log, own.state.factors, n, padded<T>(args.d), own.state.decayed);
-  look_ahead(args);
+      decayed<T>(query, log, scratch.state.factors, n, padded<T>(args.d), scratch.state.decayed);
+  prefetch_some(args);
   gemm_dots<T>(n, width, args.d, {decayed_query.data, decayed_query.stride, 1}, {state, width},
-               {own.read, width});
-  look_ahead(args);
+               {scratch.read, width});
+  prefetch_some(args);
   if (!chunk.keys.is_empty()) {
-    lower_times<T, Update::add>(n, width, {own.products, kChunk}, value, {own.read, width});
+    lower_times<T, Update::add>(n, width, {scratch.products, kMaxChunk}, value, {scratch.read, width});
   }
-  write_outputs<Element>(args, chunk, own.read);
+  write_outputs<Element>(args, chunk, scratch.read);
 }
 
 template <typename Element>
-void outputs(const LinearForwardArgs& args, int64_t task, void* memory) {
+void chunk_forward(const LinearForwardArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
-  const auto chunk = chunk_at(args, task);
-  if (chunk.queries.is_empty()) return;
-  Scratch scratch(memory);
-  const OutputScratch<T> own(scratch, args);
-  chunk_outputs<Element>(args, chunk, forward_rows<Element>(args, chunk, own),
-                         state_at<T>(args, args.states, chunk.slot, chunk.index), own);
+  using S = OutputScratch<T>;
+  run_chunk_task<S>(args, task, memory, [&](const Chunk& chunk, const S& scratch) {
+    if (chunk.queries.is_empty()) return;
+    chunk_outputs<Element>(args, chunk, forward_rows<Element>(args, chunk, scratch),
+                           state_at<T>(args, args.states, chunk.slot, chunk.index), scratch);
+  });
 }
 
 }  // namespace
