@@ -1,4 +1,5 @@
-// The fused kernel against the reference in float64, and as accurate as the reference in its own dtype.
+// The fused kernels against the reference in float64: their errors are bounded by those of the reference in
+// the same dtype.
 #include <ATen/Parallel.h>
 #include <attend/attention.h>
 
@@ -25,7 +26,7 @@ struct Inputs {
             {}};
   }
 
-  /// Leaves of their own, in another dtype.
+  /// Copies in `dtype` that are leaves of the autograd graph.
   Inputs leaves(torch::ScalarType dtype) const {
     const auto leaf = [&](const torch::Tensor& tensor) {
       return tensor.defined() ? tensor.detach().to(dtype).clone().requires_grad_() : tensor;
@@ -41,7 +42,7 @@ struct Results {
 
 /// Output, logsumexp and gradients of a fixed function of both.
 Results run(const Inputs& leaves, AttentionParams params, Backend backend) {
-  torch::manual_seed(7);  // of the dropout
+  torch::manual_seed(7);  // for the dropout
   params.backend = backend;
   if (leaves.bias.defined()) params.score_mod = bias(leaves.bias);
   if (leaves.slopes.defined()) params.score_mod = params.score_mod.then(alibi(leaves.slopes));
@@ -68,9 +69,9 @@ Results run(const Inputs& leaves, AttentionParams params, Backend backend) {
   return results;
 }
 
-/// The errors of the reference in `dtype`: of the output, the logsumexp and each gradient. Nothing is more
-/// exact than float64; there the errors are those in float32, scaled by the ratio of their roundoffs, and the
-/// oracle's own.
+/// The errors of the reference in `dtype`: of the output, the logsumexp and each gradient. For float64 there
+/// is no more exact reference: its errors are those of float32 times the ratio of the unit roundoffs, doubled
+/// for the oracle's own errors.
 std::vector<double> plain_errors(const Inputs& in, const AttentionParams& params, torch::ScalarType dtype) {
   if (dtype == torch::kDouble) {
     auto errors = plain_errors(in.leaves(torch::kFloat), params, torch::kFloat);
@@ -87,7 +88,7 @@ std::vector<double> plain_errors(const Inputs& in, const AttentionParams& params
   return errors;
 }
 
-/// At most twice the error of plain code of the dtype, three times for gradients.
+/// Expects at most twice the error of the reference in the same dtype, three times for gradients.
 void expect_fused(const Inputs& in, const AttentionParams& params, const std::string& what) {
   const auto dtype = in.query.scalar_type();
   const auto ours = run(in.leaves(dtype), params, Backend::fused);
@@ -117,7 +118,7 @@ TEST_F(FusedAttention, LengthsAndHeadSizes) {
     for (const int64_t length : {1, 7, 63, 64, 65, 97, 1025}) {
       for (const int64_t d : {1, 8, 59, 64, 111, 128, 256}) {
         if (length == 1025 && d != 64 && d != 59)
-          continue;  // the blocks and tiles of a long sequence: two suffice
+          continue;  // two head sizes suffice for many blocks and tiles
         expect_fused(Inputs::random({1, 2, 2, length, length, d, d}, dtype), {.mask = causal()},
                      c10::str(dtype, " L ", length, " D ", d));
       }
@@ -125,7 +126,7 @@ TEST_F(FusedAttention, LengthsAndHeadSizes) {
   }
 }
 
-TEST_F(FusedAttention, LengthsWidthsAndHeadsThatDiffer) {
+TEST_F(FusedAttention, DifferentLengthsHeadSizesAndHeadCounts) {
   const std::vector<Sizes> all = {{2, 4, 2, 5, 9, 8, 3},      {1, 6, 1, 33, 200, 16, 40},
                                   {2, 8, 2, 100, 30, 59, 64}, {1, 3, 3, 193, 385, 20, 20},
                                   {1, 8, 2, 1, 1500, 64, 64}, {3, 2, 1, 2, 2000, 32, 8}};
@@ -184,7 +185,7 @@ TEST_F(FusedAttention, BiasOfEveryShapeWithEveryMask) {
   }
 }
 
-TEST_F(FusedAttention, BiasWhereThereIsOneQueryOrOneKey) {
+TEST_F(FusedAttention, BiasWithOneQueryOrOneKey) {
   struct Case {
     Sizes sizes;
     std::vector<std::vector<int64_t>> shapes;
@@ -206,7 +207,7 @@ TEST_F(FusedAttention, BiasWhereThereIsOneQueryOrOneKey) {
   }
 }
 
-TEST_F(FusedAttention, AlibiAloneAndAfterABias) {
+TEST_F(FusedAttention, AlibiWithAndWithoutBias) {
   for (const auto dtype : dtypes) {
     for (const bool with_bias : {false, true}) {
       for (const auto& mask : {Mask(), causal(), window(30, 0)}) {
@@ -219,7 +220,7 @@ TEST_F(FusedAttention, AlibiAloneAndAfterABias) {
   }
 }
 
-TEST_F(FusedAttention, BiasOfMinusInfinityHides) {
+TEST_F(FusedAttention, BiasOfMinusInfinityMasks) {
   auto in = Inputs::random({1, 2, 2, 30, 250, 8, 8}, torch::kFloat);
   in.bias = torch::randn({30, 250});
   in.bias.slice(1, 100).fill_(-INFINITY);
@@ -258,7 +259,7 @@ TEST_F(FusedAttention, AnyStrides) {
                attention(in.query, one_key.repeat({1, 4, 1, 1}), in.value), 0);
 }
 
-TEST_F(FusedAttention, RowsThatBeginAtAnyElement) {
+TEST_F(FusedAttention, UnalignedRows) {
   const auto odd = [](const torch::Tensor& tensor) {
     return torch::constant_pad_nd(tensor, {1, 4}, NAN).slice(-1, 1, 1 + tensor.size(-1));
   };
@@ -269,8 +270,8 @@ TEST_F(FusedAttention, RowsThatBeginAtAnyElement) {
   }
 }
 
-TEST_F(FusedAttention, HiddenNaNsReachNoOtherGradient) {
-  // Of a key that the mask hides from all queries, and an odd number of them.
+TEST_F(FusedAttention, MaskedNaNsReachNoOtherGradient) {
+  // The key is masked for all queries; their number is odd, so that the last pair of bfloat16 has one query.
   for (const auto dtype : dtypes) {
     const auto in = Inputs::random({1, 1, 1, 7, 9, 16, 16}, dtype);
     in.key.select(2, 4).fill_(NAN);
@@ -285,7 +286,7 @@ TEST_F(FusedAttention, HiddenNaNsReachNoOtherGradient) {
 }
 
 TEST_F(FusedAttention, OffsetsBeyondThirtyTwoBits) {
-  // Four billion elements: stride 0 makes them the same row.
+  // 2^32 elements in one row of memory: the stride is 0.
   const auto row = torch::randn({1, 1, 1, 16});
   const auto query = torch::randn({1, 1, 2, 16});
   const auto keys = row.expand({1, 1, int64_t{1} << 28, 16});
@@ -294,7 +295,7 @@ TEST_F(FusedAttention, OffsetsBeyondThirtyTwoBits) {
 }
 
 TEST_F(FusedAttention, RowsFarApart) {
-  // The last rows begin 2^31 and more elements behind the first; of the memory between them none is touched.
+  // The last rows begin 2^31 or more elements after the first. Memory between rows is not touched.
   const int64_t stride = int64_t{1} << 30;
   const auto far_apart = [&](const torch::Tensor& rows) {
     const auto storage = torch::empty({3 * stride + rows.size(-1)}, torch::kBFloat16);
@@ -321,7 +322,7 @@ TEST_F(FusedAttention, NaNsOfEveryPayloadStayNaN) {
   }
 }
 
-TEST_F(FusedAttention, GradientsKeepNoMemoryBesideTheirOwn) {
+TEST_F(FusedAttention, GradientsOwnOnlyTheirMemory) {
   const auto in = Inputs::random({1, 1, 1, 64, 4096, 64, 64}, torch::kFloat).leaves(torch::kFloat);
   const auto results = run(in, {}, Backend::fused);
   for (const auto& gradient : results.gradients) {
@@ -345,7 +346,8 @@ TEST_F(FusedAttention, KeysPastTheirLengthAreNeverRead) {
   }
 }
 
-std::vector<torch::Tensor> everything(const Inputs& in, const AttentionParams& params) {
+/// Gradients, output and logsumexp.
+std::vector<torch::Tensor> all_results(const Inputs& in, const AttentionParams& params) {
   auto results = run(in.leaves(in.query.scalar_type()), params, Backend::fused);
   results.gradients.push_back(results.output);
   results.gradients.push_back(results.logsumexp);
@@ -366,18 +368,18 @@ TEST_F(FusedAttention, SameBitsForEveryThreadCountAndRun) {
     in.bias = torch::randn({sizes.queries, sizes.keys}).to(dtype);
     const AttentionParams params{.mask = causal(), .dropout_p = 0.1};
     at::set_num_threads(1);
-    const auto first = everything(in, params);
+    const auto first = all_results(in, params);
     for (const int count : {1, 2, 3, 5}) {
       at::set_num_threads(count);
       for (int repeat = 0; repeat < 13; ++repeat) {
-        EXPECT_TRUE(same_bits(everything(in, params), first)) << count << " threads";
+        EXPECT_TRUE(same_bits(all_results(in, params), first)) << count << " threads";
       }
     }
   }
   at::set_num_threads(threads);
 }
 
-TEST_F(FusedAttention, SameBitsFromManyThreadsAtOnce) {
+TEST_F(FusedAttention, SameBitsFromConcurrentCallers) {
   const auto in = Inputs::random({2, 2, 2, 100, 400, 32, 32}, torch::kFloat);
   const auto expected = attention(in.query, in.key, in.value, {.mask = causal()});
   std::vector<torch::Tensor> results(8);
@@ -389,7 +391,7 @@ TEST_F(FusedAttention, SameBitsFromManyThreadsAtOnce) {
   for (const auto& result : results) EXPECT_TRUE(testing::same_bits(result, expected));
 }
 
-TEST_F(FusedAttention, GradientsOfGradientsAreTheReferences) {
+TEST_F(FusedAttention, SecondDerivativesEqualTheReference) {
   const auto in = Inputs::random({1, 2, 1, 5, 7, 4, 3}, torch::kDouble);
   const auto second = [&](Backend backend) {
     const auto leaves = in.leaves(torch::kDouble);

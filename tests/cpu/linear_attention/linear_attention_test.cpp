@@ -1,5 +1,5 @@
-// The fused kernels against the recurrence in float64, and as accurate as the chunked form in plain ATen of
-// their own dtype.
+// The fused kernels against the recurrence in float64: their errors are bounded by those of the chunked form
+// in plain ATen in the same dtype.
 #include <ATen/Parallel.h>
 #include <attend/linear_attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
@@ -15,13 +15,13 @@ struct Sizes {
   int64_t batch, heads, kv_heads, queries, keys, d, d_v;
 };
 
-/// A few numbers may be exact by chance in one form and not in another: it takes as many as these to compare
-/// two forms by their largest errors. Results have a number or more for each step of each head and for each
-/// element of its state, but one alone for the decay of a head.
-constexpr int64_t kManyNumbers = 64;
-constexpr int64_t kManyHeads = 64;
+/// Comparing two forms by their largest errors needs this many elements: few may be exact by chance in one of
+/// the forms. Results have at least one element for each step of each head and for each element of its state;
+/// the gradient of a decay per head has one for each head.
+constexpr int64_t kMinElements = 64;
+constexpr int64_t kMinHeads = 64;
 
-enum class Decay { none, of_head, of_step, of_channel };
+enum class Decay { none, per_head, per_step, per_channel };
 
 struct Setting {
   std::string name;
@@ -36,34 +36,35 @@ std::vector<Setting> settings() {
   return {
       {"linear attention", Decay::none, FeatureMap::elu_plus_one, true},
       {"linear attention, not causal", Decay::none, FeatureMap::relu, true, false},
-      {"lightning attention", Decay::of_head},
-      {"Mamba-2", Decay::of_step},
-      {"gated linear attention", Decay::of_channel},
-      {"normalised, decay of the head", Decay::of_head, FeatureMap::relu, true},
-      {"normalised, decay of the step", Decay::of_step, FeatureMap::elu_plus_one, true},
-      {"normalised, decay of the channel", Decay::of_channel, FeatureMap::elu_plus_one, true},
-      {"decay of the step, not causal", Decay::of_step, FeatureMap::identity, false, false},
+      {"lightning attention", Decay::per_head},
+      {"Mamba-2", Decay::per_step},
+      {"gated linear attention", Decay::per_channel},
+      {"normalised, decay per head", Decay::per_head, FeatureMap::relu, true},
+      {"normalised, decay per step", Decay::per_step, FeatureMap::elu_plus_one, true},
+      {"normalised, decay per channel", Decay::per_channel, FeatureMap::elu_plus_one, true},
+      {"decay per step, not causal", Decay::per_step, FeatureMap::identity, false, false},
       {"DeltaNet", Decay::none, FeatureMap::identity, false, true, true},
-      {"Gated DeltaNet", Decay::of_step, FeatureMap::identity, false, true, true},
-      {"Gated DeltaNet, not causal", Decay::of_head, FeatureMap::identity, false, false, true},
-      {"Kimi delta attention", Decay::of_channel, FeatureMap::identity, false, true, true},
-      {"normalised delta rule", Decay::of_step, FeatureMap::relu, true, true, true},
+      {"Gated DeltaNet", Decay::per_step, FeatureMap::identity, false, true, true},
+      {"Gated DeltaNet, not causal", Decay::per_head, FeatureMap::identity, false, false, true},
+      {"Kimi delta attention", Decay::per_channel, FeatureMap::identity, false, true, true},
+      {"normalised delta rule", Decay::per_step, FeatureMap::relu, true, true, true},
   };
 }
 
-/// Numbers that every dtype can hold.
+/// Values that every dtype represents exactly.
 torch::Tensor random(at::IntArrayRef sizes) {
   return torch::randn(sizes).to(torch::kBFloat16).to(torch::kDouble);
 }
 
-/// Logarithms of decays from 0.5 to 1; some steps forget everything, some nearly so.
+/// Logarithms of decays between 0.5 and 1, but at some steps of decays of 0, nearly 0, and 1.
 torch::Tensor random_decay(const Sizes& s, Decay decay) {
   if (decay == Decay::none) return {};
   const auto draw = [](at::IntArrayRef sizes) {
     return (0.5 + 0.5 * torch::rand(sizes)).log().to(torch::kDouble);
   };
-  if (decay == Decay::of_head) return draw({s.heads});
-  auto g = decay == Decay::of_step ? draw({s.batch, s.heads, s.keys}) : draw({s.batch, s.heads, s.keys, s.d});
+  if (decay == Decay::per_head) return draw({s.heads});
+  auto g =
+      decay == Decay::per_step ? draw({s.batch, s.heads, s.keys}) : draw({s.batch, s.heads, s.keys, s.d});
   if (s.keys > 20) {
     g.select(2, 9).fill_(-std::numeric_limits<double>::infinity());
     g.slice(2, 15, 17).fill_(-1e4);
@@ -76,18 +77,18 @@ struct Inputs {
   torch::Tensor query, key, value, log_decay, beta, initial_state, key_lengths;
 
   static Inputs random(const Sizes& s, const Setting& setting) {
-    const auto of_rows = torch::nn::functional::NormalizeFuncOptions().dim(-1);
-    Inputs in{
-        testing::random({s.batch, s.heads, s.queries, s.d}),
-        // No longer than 1, for the delta rule is stable only then.
-        (0.99 * torch::nn::functional::normalize(torch::randn({s.batch, s.kv_heads, s.keys, s.d}), of_rows))
-            .to(torch::kBFloat16)
-            .to(torch::kDouble),
-        testing::random({s.batch, s.kv_heads, s.keys, s.d_v}),
-        random_decay(s, setting.decay),
-        {},
-        testing::random({s.batch, s.heads, s.d, s.d_v + (setting.normalize ? 1 : 0)}),
-        {}};
+    const auto along_rows = torch::nn::functional::NormalizeFuncOptions().dim(-1);
+    Inputs in{testing::random({s.batch, s.heads, s.queries, s.d}),
+              // The delta rule is stable for keys of norm at most 1.
+              (0.99 *
+               torch::nn::functional::normalize(torch::randn({s.batch, s.kv_heads, s.keys, s.d}), along_rows))
+                  .to(torch::kBFloat16)
+                  .to(torch::kDouble),
+              testing::random({s.batch, s.kv_heads, s.keys, s.d_v}),
+              random_decay(s, setting.decay),
+              {},
+              testing::random({s.batch, s.heads, s.d, s.d_v + (setting.normalize ? 1 : 0)}),
+              {}};
     if (setting.is_delta) {
       in.beta = torch::rand({s.batch, s.heads, s.keys}).to(torch::kDouble);
       if (s.keys > 20) {
@@ -95,7 +96,7 @@ struct Inputs {
         in.beta.select(2, 6).fill_(1);
       }
     }
-    if (setting.normalize) {  // normalisers far from 0
+    if (setting.normalize) {  // keeps normalisers away from 0
       in.query = in.query.abs().clamp_min(0.5);
       in.key = in.key.abs();
       in.initial_state = in.initial_state.abs().clamp_min(0.5);
@@ -104,7 +105,7 @@ struct Inputs {
     return in;
   }
 
-  /// Leaves of their own: states and decays in the type that they are computed in.
+  /// Copies that are leaves of the autograd graph; decays, beta and states in the type of the computation.
   Inputs leaves(torch::ScalarType dtype) const {
     const auto state = dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
     const auto leaf = [](const torch::Tensor& tensor, torch::ScalarType type) {
@@ -126,7 +127,7 @@ LinearAttentionParams params_of(const Inputs& in, const Setting& setting, Linear
           .form = form};
 }
 
-/// A fixed function.
+/// A fixed weighted sum, the loss of the tests.
 torch::Tensor weigh(const torch::Tensor& tensor) {
   const auto weights = torch::linspace(-1, 1, tensor.numel(), torch::kDouble).cos().view(tensor.sizes());
   return (tensor * weights.to(tensor.scalar_type())).sum().to(torch::kDouble);
@@ -141,7 +142,7 @@ std::vector<torch::Tensor> gradients(const Inputs& leaves) {
   return all;
 }
 
-/// Output, final state and the gradients of a fixed function of both.
+/// Output, final state and the gradients of a fixed weighted sum of both.
 std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, LinearForm form) {
   const auto [output, final_state] =
       linear_attention(leaves.query, leaves.key, leaves.value, params_of(leaves, setting, form));
@@ -151,7 +152,7 @@ std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, Lin
   return results;
 }
 
-/// The largest of each, but for infinities.
+/// The largest finite absolute value of each result.
 std::vector<double> sizes_of(const std::vector<torch::Tensor>& results) {
   std::vector<double> sizes;
   for (const auto& result : results) {
@@ -161,32 +162,33 @@ std::vector<double> sizes_of(const std::vector<torch::Tensor>& results) {
   return sizes;
 }
 
-/// With the normaliser, a gradient is what goes through the numerator less what goes through the normaliser,
-/// and both may be far larger: for D = 1 they cancel. These are the sizes of the first.
+/// With the normaliser, a gradient is the difference between the part through the numerator and the part
+/// through the normaliser. Both may be much larger than the difference: for D = 1 they cancel. These are the
+/// sizes of the former.
 std::vector<double> sizes_through_numerator(const Inputs& in, Setting setting) {
   const auto leaves = in.leaves(torch::kDouble);
   setting.normalize = false;
   const int64_t d_v = leaves.value.size(-1);
-  auto of_numerator = leaves, of_normaliser = leaves;
-  of_numerator.initial_state = leaves.initial_state.narrow(-1, 0, d_v);
-  of_normaliser.initial_state = leaves.initial_state.narrow(-1, d_v, 1);
-  of_normaliser.value = torch::ones_like(leaves.value.sum(-1, /*keepdim=*/true));
-  of_normaliser.beta = torch::Tensor();  // the delta rule passes the normaliser by
+  auto numerator = leaves, normaliser_inputs = leaves;
+  numerator.initial_state = leaves.initial_state.narrow(-1, 0, d_v);
+  normaliser_inputs.initial_state = leaves.initial_state.narrow(-1, d_v, 1);
+  normaliser_inputs.value = torch::ones_like(leaves.value.sum(-1, /*keepdim=*/true));
+  normaliser_inputs.beta = torch::Tensor();  // the delta rule does not apply to the normaliser
   const auto output_of = [&](const Inputs& inputs) {
     return linear_attention(inputs.query, inputs.key, inputs.value,
                             params_of(inputs, setting, LinearForm::recurrent))
         .output;
   };
-  const auto normaliser = output_of(of_normaliser).detach();
-  weigh(output_of(of_numerator) / normaliser.masked_fill(normaliser == 0, 1)).backward();
+  const auto normaliser = output_of(normaliser_inputs).detach();
+  weigh(output_of(numerator) / normaliser.masked_fill(normaliser == 0, 1)).backward();
   auto sizes = sizes_of(gradients(leaves));
   sizes.insert(sizes.begin(), 2, 1);
   return sizes;
 }
 
-/// With the delta rule, what a step writes takes away what the state has of its key, after the steps before
-/// it: within the chunks of both forms terms cancel that are as large as results without it, of S_t = a_t
-/// S_{t-1} + beta_t k_t v_t^T. One chunk is as good as another.
+/// With the delta rule, each step subtracts the value that the state holds for its key. Within the chunks of
+/// both forms, terms cancel that are as large as the results without the delta rule, S_t = a_t S_{t-1} +
+/// beta_t k_t v_t^T. These are their sizes in the first chunk, which represents all.
 std::vector<double> sizes_without_delta_rule(const Inputs& in, const Setting& setting) {
   constexpr int64_t kChunk = 64;
   auto first = in;
@@ -208,7 +210,7 @@ std::vector<double> sizes_without_delta_rule(const Inputs& in, const Setting& se
   return sizes_of(results);
 }
 
-/// How large the terms are whose sum each result of `run` is.
+/// The size of the terms of the sums that the results of `run` are.
 std::vector<double> sizes_of_terms(const Inputs& in, const Setting& setting) {
   if (setting.normalize) return sizes_through_numerator(in, setting);
   if (setting.is_delta) return sizes_without_delta_rule(in, setting);
@@ -224,9 +226,8 @@ std::vector<double> errors(const std::vector<torch::Tensor>& results,
 
 constexpr std::array kDtypes = {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf};
 
-/// What plain code of each dtype errs. Nothing is more exact than float64: there it is what plain code errs
-/// in float32, scaled by the ratio of their roundoffs, and what the oracle errs itself, in which it differs
-/// from the other plain form.
+/// The errors of plain code in each dtype. For float64 there is no more exact oracle: its errors are those of
+/// float32 times the ratio of the unit roundoffs, plus the difference between the two plain forms in float64.
 std::vector<std::vector<double>> plain_errors(const Inputs& in, const Setting& setting,
                                               const std::vector<torch::Tensor>& exact) {
   std::vector<std::vector<double>> all;
@@ -238,12 +239,12 @@ std::vector<std::vector<double>> plain_errors(const Inputs& in, const Setting& s
   return all;
 }
 
-constexpr size_t kDecayGradient = 5;  // of the results of run
+constexpr size_t kDecayGradient = 5;  // its index in the results of `run`
 
 void expect_accurate(const Sizes& sizes, const Setting& setting) {
   const auto in = Inputs::random(sizes, setting);
   const auto exact = run(in.leaves(torch::kDouble), setting, LinearForm::recurrent);
-  const bool skips_decay = setting.decay == Decay::of_head && sizes.heads < kManyHeads;
+  const bool skips_decay = setting.decay == Decay::per_head && sizes.heads < kMinHeads;
   const auto plain = plain_errors(in, setting, exact);
   const auto terms = sizes_of_terms(in, setting);
   for (size_t type = 0; type < kDtypes.size(); ++type) {
@@ -276,16 +277,16 @@ TEST_F(FusedLinearAttention, IsAsAccurateAsPlainCodeInEveryDtype) {
 
 TEST_F(FusedLinearAttention, IsAsAccurateAsPlainCodeOverManyChunks) {
   for (const auto& setting : settings()) {
-    const bool is_of_interest = setting.is_causal && setting.decay != Decay::of_head;
-    if (!is_of_interest) continue;
+    const bool has_chunked_decay = setting.is_causal && setting.decay != Decay::per_head;
+    if (!has_chunked_decay) continue;
     for (const auto& s : std::vector<Sizes>{{1, 2, 2, 1025, 1025, 16, 16}, {1, 8, 4, 330, 330, 16, 16}}) {
       expect_accurate(s, setting);
     }
   }
 }
 
-/// Every length with every size of keys and of values, which takes minutes: the two tests above are a
-/// selection of it. Run with --gtest_also_run_disabled_tests.
+/// Every length with every size of keys and of values. It takes minutes, so it is disabled: the two tests
+/// above are a selection of it. Run it with --gtest_also_run_disabled_tests.
 class EveryLengthAndSize : public ::testing::TestWithParam<Setting> {};
 
 TEST_P(EveryLengthAndSize, DISABLED_IsAsAccurateAsPlainCode) {
@@ -293,7 +294,8 @@ TEST_P(EveryLengthAndSize, DISABLED_IsAsAccurateAsPlainCode) {
   for (const int64_t length : {1, 7, 63, 64, 65, 130, 1025}) {
     for (const int64_t d : {1, 8, 59, 64, 128}) {
       for (const int64_t d_v : {1, 8, 59, 64, 128}) {
-        const int64_t of_head = std::min(length, d * d_v), pairs = (kManyNumbers / 2 + of_head - 1) / of_head;
+        const int64_t per_head = std::min(length, d * d_v);
+        const int64_t pairs = (kMinElements / 2 + per_head - 1) / per_head;
         const Sizes many{2, std::max<int64_t>(4, 2 * pairs), pairs, length, length, d, d_v};
         expect_accurate(length < 1000 ? many : Sizes{1, 2 * pairs, pairs, length, length, d, d_v},
                         GetParam());
@@ -304,11 +306,11 @@ TEST_P(EveryLengthAndSize, DISABLED_IsAsAccurateAsPlainCode) {
 
 INSTANTIATE_TEST_SUITE_P(Settings, EveryLengthAndSize, ::testing::ValuesIn(settings()));
 
-TEST_F(FusedLinearAttention, TheGradientOfAHeadsDecayIsAsAccurateAsPlainCode) {
+TEST_F(FusedLinearAttention, GradientOfADecayPerHeadIsAsAccurateAsPlainCode) {
   for (const auto& setting : settings()) {
-    if (setting.decay != Decay::of_head) continue;
+    if (setting.decay != Decay::per_head) continue;
     for (const int64_t length : {7, 64, 130})
-      expect_accurate({1, kManyHeads, 64, length, length, 8, 8}, setting);
+      expect_accurate({1, kMinHeads, 64, length, length, 8, 8}, setting);
   }
 }
 
@@ -325,7 +327,7 @@ TEST_F(FusedLinearAttention, QueriesAreAlignedWithTheLastKey) {
   }
 }
 
-TEST_F(FusedLinearAttention, ThereMayBeNoSequencesAndNoHeads) {
+TEST_F(FusedLinearAttention, EmptyBatchAndNoHeads) {
   for (const auto& s : std::vector<Sizes>{{0, 2, 1, 3, 3, 4, 5}, {1, 0, 0, 3, 3, 4, 5}}) {
     for (const auto& setting : settings()) {
       const auto in = Inputs::random(s, setting);
@@ -337,16 +339,16 @@ TEST_F(FusedLinearAttention, ThereMayBeNoSequencesAndNoHeads) {
   }
 }
 
-TEST_F(FusedLinearAttention, ValuesMayHaveNoColumns) {
+TEST_F(FusedLinearAttention, ValuesWithoutColumns) {
   for (const auto& s :
        std::vector<Sizes>{{1, 1, 1, 3, 3, 4, 0}, {2, 1, 1, 3, 3, 4, 0}, {2, 4, 2, 3, 3, 4, 0}}) {
     for (const auto& setting : settings()) expect_accurate(s, setting);
   }
 }
 
-/// What PyTorch only took note of: a negation, and zeros without memory.
-TEST_F(FusedLinearAttention, NegatedViewsAndZerosWithoutMemoryAreTheirValues) {
-  const auto noted = [](const torch::Tensor& x, bool is_zero) {
+/// Lazy negations, and ZeroTensors, which have no memory.
+TEST_F(FusedLinearAttention, NegatedViewsAndZeroTensorsEqualTheirValues) {
+  const auto lazy_tensor = [](const torch::Tensor& x, bool is_zero) {
     return is_zero ? torch::_efficientzerotensor(x.sizes(), x.options()) : torch::_neg_view(-x);
   };
   for (const auto& setting : settings()) {
@@ -354,23 +356,23 @@ TEST_F(FusedLinearAttention, NegatedViewsAndZerosWithoutMemoryAreTheirValues) {
       const auto in = Inputs::random({2, 2, 1, 5, 5, 4, 3}, setting).leaves(torch::kFloat);
       for (auto member : {&Inputs::log_decay, &Inputs::beta, &Inputs::initial_state}) {
         if (!(in.*member).defined()) continue;
-        auto plain = in, as_noted = in;
-        as_noted.*member = noted(in.*member, is_zero);
-        plain.*member = (as_noted.*member).clone();
-        const auto of = [&](const Inputs& inputs) {
+        auto plain = in, lazy = in;
+        lazy.*member = lazy_tensor(in.*member, is_zero);
+        plain.*member = (lazy.*member).clone();
+        const auto compute = [&](const Inputs& inputs) {
           return linear_attention(inputs.query, inputs.key, inputs.value,
                                   params_of(inputs, setting, LinearForm::fused));
         };
-        EXPECT_TRUE(same_bits(of(as_noted).output, of(plain).output)) << setting.name;
-        EXPECT_TRUE(same_bits(of(as_noted).final_state, of(plain).final_state)) << setting.name;
+        EXPECT_TRUE(same_bits(compute(lazy).output, compute(plain).output)) << setting.name;
+        EXPECT_TRUE(same_bits(compute(lazy).final_state, compute(plain).final_state)) << setting.name;
       }
       const auto [output, state] =
           linear_attention(in.query, in.key, in.value, params_of(in, setting, LinearForm::fused));
-      const auto grad_output = noted(torch::randn_like(output), is_zero),
-                 grad_state = noted(torch::randn_like(state), is_zero);
-      const auto gradient = [&, output = output, state = state](const torch::Tensor& of_output,
-                                                                const torch::Tensor& of_state) {
-        return torch::autograd::grad({output, state}, {in.query}, {of_output, of_state},
+      const auto grad_output = lazy_tensor(torch::randn_like(output), is_zero),
+                 grad_state = lazy_tensor(torch::randn_like(state), is_zero);
+      const auto gradient = [&, output = output, state = state](const torch::Tensor& grad_of_output,
+                                                                const torch::Tensor& grad_of_state) {
+        return torch::autograd::grad({output, state}, {in.query}, {grad_of_output, grad_of_state},
                                      /*retain_graph=*/true)[0];
       };
       EXPECT_TRUE(
@@ -380,7 +382,7 @@ TEST_F(FusedLinearAttention, NegatedViewsAndZerosWithoutMemoryAreTheirValues) {
   }
 }
 
-TEST_F(FusedLinearAttention, AnyStridesDo) {
+TEST_F(FusedLinearAttention, AnyStrides) {
   const auto q = torch::randn({2, 70, 3, 8}).transpose(1, 2), k = torch::randn({2, 3, 8, 70}).transpose(2, 3),
              v = torch::randn({2, 1, 70, 5}).expand({2, 3, 70, 5});
   const auto g = (torch::rand({2, 70, 3}).log() / 2).transpose(1, 2);
@@ -395,8 +397,8 @@ TEST_F(FusedLinearAttention, AnyStridesDo) {
   expect_close(strided.final_state, contiguous.final_state, 0);
 }
 
-TEST_F(FusedLinearAttention, GrowthAndStrengthsAboveOneAreComputedAsTheEquationsSay) {
-  const Setting setting{"growth", Decay::of_step, FeatureMap::identity, false, true, true};
+TEST_F(FusedLinearAttention, DecaysAndBetaAboveOne) {
+  const Setting setting{"growth", Decay::per_step, FeatureMap::identity, false, true, true};
   auto in = Inputs::random({1, 2, 2, 130, 130, 8, 8}, setting);
   in.log_decay = torch::rand({1, 2, 130}).to(torch::kDouble) / 100;
   in.beta = 1 + torch::rand({1, 2, 130}).to(torch::kDouble) / 2;
@@ -408,7 +410,7 @@ TEST_F(FusedLinearAttention, GrowthAndStrengthsAboveOneAreComputedAsTheEquations
   }
 }
 
-/// The state goes on as it is, also between the parts in which the kernels work on a long sequence.
+/// A sequence in two calls, split between chunks, equals one call, also across the groups of resident chunks.
 TEST_F(FusedLinearAttention, PartsOfWholeChunksGiveTheSameBits) {
   const int64_t length = 2500, split = 2240;
   const torch::NoGradGuard no_grad;
@@ -439,10 +441,10 @@ TEST_F(FusedLinearAttention, PartsOfWholeChunksGiveTheSameBits) {
   }
 }
 
-/// The outputs of causal linear attention with decays of steps, in float32.
+/// Expects accurate outputs of causal linear attention with one decay per step, in float32.
 void expect_accurate_outputs(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              const torch::Tensor& g, const std::string& what) {
-  const auto of = [&](torch::ScalarType dtype, LinearForm form) {
+  const auto compute = [&](torch::ScalarType dtype, LinearForm form) {
     return linear_attention(q.to(dtype), k.to(dtype), v.to(dtype),
                             {.feature_map = FeatureMap::identity,
                              .normalize = false,
@@ -451,9 +453,9 @@ void expect_accurate_outputs(const torch::Tensor& q, const torch::Tensor& k, con
                              .form = form})
         .output;
   };
-  const auto exact = of(torch::kDouble, LinearForm::fused);
-  const double plain_error = max_difference(of(torch::kFloat, LinearForm::chunked), exact);
-  expect_as_accurate(of(torch::kFloat, LinearForm::fused), plain_error, exact, 2, what);
+  const auto exact = compute(torch::kDouble, LinearForm::fused);
+  const double plain_error = max_difference(compute(torch::kFloat, LinearForm::chunked), exact);
+  expect_as_accurate(compute(torch::kFloat, LinearForm::fused), plain_error, exact, 2, what);
 }
 
 TEST_F(FusedLinearAttention, AMillionTokensStayAccurate) {
@@ -464,8 +466,8 @@ TEST_F(FusedLinearAttention, AMillionTokensStayAccurate) {
   expect_accurate_outputs(q, k, v, g, "a million tokens");
 }
 
-/// The same rounding step after step: of a sum that only grows, and of a decay near 1.
-TEST_F(FusedLinearAttention, RoundingsDoNotAddUpOverALongSequence) {
+/// Roundings with the same sign at each step: of a growing sum, and of a decay near 1.
+TEST_F(FusedLinearAttention, RoundingErrorsDoNotAccumulateOverALongSequence) {
   constexpr int64_t kLength = 1 << 15;
   for (const int64_t heads : {1, 8}) {
     const std::vector<int64_t> sizes = {1, heads, kLength, 2};
@@ -479,7 +481,7 @@ TEST_F(FusedLinearAttention, RoundingsDoNotAddUpOverALongSequence) {
 
 // ---- one token at a time
 
-/// Outputs and final state of one step after another.
+/// Outputs and final state of a sequence computed step by step.
 std::vector<torch::Tensor> run_steps(const Inputs& in, const Setting& setting) {
   const torch::NoGradGuard no_grad;
   auto state = in.initial_state.clone();
@@ -499,7 +501,7 @@ std::vector<torch::Tensor> run_steps(const Inputs& in, const Setting& setting) {
   return {torch::cat(outputs, 2), state};
 }
 
-TEST_F(FusedLinearAttention, StepsAreTheSequence) {
+TEST_F(FusedLinearAttention, StepsEqualTheSequence) {
   for (const auto& s : std::vector<Sizes>{{2, 4, 2, 30, 30, 59, 70}, {1, 3, 3, 30, 30, 8, 128}}) {
     for (const auto& setting : settings()) {
       if (!setting.is_causal) continue;
@@ -519,7 +521,7 @@ TEST_F(FusedLinearAttention, StepsAreTheSequence) {
   }
 }
 
-TEST_F(FusedLinearAttention, StepsOfRandomFeaturesAreTheSequence) {
+TEST_F(FusedLinearAttention, StepsWithRandomFeaturesEqualTheSequence) {
   const auto q = random({1, 2, 6, 8}), k = random({1, 2, 6, 8}), v = random({1, 2, 6, 4});
   LinearAttentionParams params{.feature_map = FeatureMap::random_features,
                                .projection = orthogonal_projection(16, 8).to(torch::kDouble),
@@ -534,7 +536,7 @@ TEST_F(FusedLinearAttention, StepsOfRandomFeaturesAreTheSequence) {
   expect_close(state, whole.final_state, 1e-12);
 }
 
-TEST_F(FusedLinearAttention, StepsOfTwoAndThreeDimensionsAreOfOneHead) {
+TEST_F(FusedLinearAttention, StepsWithTwoAndThreeDimensionsHaveOneHead) {
   const auto q = random({3, 1, 1, 5}), k = random({3, 1, 1, 5}), v = random({3, 1, 1, 4}),
              initial = random({3, 1, 5, 4}), g = -random({3, 1, 1, 5}).abs();
   const auto run_step = [&](const auto& view) {
@@ -552,7 +554,7 @@ TEST_F(FusedLinearAttention, StepsOfTwoAndThreeDimensionsAreOfOneHead) {
   EXPECT_TRUE(same_bits(two.first, four.first[1][0]) && same_bits(two.second, four.second[1][0]));
 }
 
-TEST_F(FusedLinearAttention, AStepTellsAutogradThatTheStateHasChanged) {
+TEST_F(FusedLinearAttention, AStepMarksTheStateAsModifiedForAutograd) {
   const auto x = torch::randn({1, 1, 1, 4});
   auto state = torch::zeros({1, 1, 4, 5});
   const auto weight = torch::ones_like(state).requires_grad_();
@@ -561,12 +563,12 @@ TEST_F(FusedLinearAttention, AStepTellsAutogradThatTheStateHasChanged) {
   EXPECT_EQ(state._version(), 1);
   EXPECT_NE(error_of([&] { loss.backward(); }).find("modified by an inplace operation"), std::string::npos);
   const c10::InferenceMode inference;
-  auto of_inference = torch::zeros({1, 1, 4, 5});
-  linear_attention_step(x, x, x, of_inference);
-  EXPECT_TRUE(same_bits(of_inference, state));
+  auto inference_state = torch::zeros({1, 1, 4, 5});
+  linear_attention_step(x, x, x, inference_state);
+  EXPECT_TRUE(same_bits(inference_state, state));
 }
 
-TEST_F(FusedLinearAttention, StepsTakeNoTangents) {
+TEST_F(FusedLinearAttention, StepsRejectTangents) {
   const auto level = torch::autograd::ForwardADLevel::get_next_idx();
   const auto x = torch::randn({1, 1, 1, 4});
   const auto dual = at::_make_dual(x, x, static_cast<int64_t>(level));
@@ -577,11 +579,12 @@ TEST_F(FusedLinearAttention, StepsTakeNoTangents) {
   torch::autograd::ForwardADLevel::release_idx(level);
 }
 
-TEST_F(FusedLinearAttention, StepsSayWhatIsWrong) {
+TEST_F(FusedLinearAttention, StepErrors) {
   const auto x = torch::ones({1, 2, 1, 4});
   auto state = torch::zeros({1, 2, 4, 5}), narrow = torch::zeros({1, 2, 4, 4}), half = state.to(torch::kHalf);
-  const auto error = [](const torch::Tensor& token, torch::Tensor& of, const LinearAttentionParams& params) {
-    return error_of([&] { linear_attention_step(token, token, token, of, params); });
+  const auto error = [](const torch::Tensor& token, torch::Tensor& states,
+                        const LinearAttentionParams& params) {
+    return error_of([&] { linear_attention_step(token, token, token, states, params); });
   };
   const std::string prefix = "attend::linear_attention_step: ";
   EXPECT_EQ(error(torch::ones({1, 2, 3, 4}), state, {}),
@@ -625,22 +628,22 @@ void expect_same_bits_for_every_number_of_threads(const Sizes& sizes, const Sett
   at::set_num_threads(threads);
 }
 
-/// Few heads are cut into chunks for the threads, many into columns of their values; a head's gradients are
-/// computed chunk after chunk where that keeps the threads busy.
-TEST_F(FusedLinearAttention, GivesTheSameBitsForEveryNumberOfThreads) {
+/// Tasks are chunks with few heads, and columns of values with many; the backward is sequential where that
+/// keeps the threads busy.
+TEST_F(FusedLinearAttention, SameBitsForEveryNumberOfThreads) {
   for (const auto& sizes : {Sizes{1, 3, 1, 2500, 2500, 24, 20}, Sizes{1, 9, 3, 150, 150, 24, 60},
                             Sizes{2, 3, 3, 40, 150, 24, 64}, Sizes{2, 3, 3, 150, 40, 16, 20}}) {
     for (const auto& setting : settings()) expect_same_bits_for_every_number_of_threads(sizes, setting);
   }
 }
 
-/// PyTorch shares a sum among the threads from 32,768 terms.
-TEST_F(FusedLinearAttention, TheGradientOfOneHeadsDecayHasTheSameBitsForEveryNumberOfThreads) {
+/// PyTorch splits a sum among the threads from 32,768 terms on.
+TEST_F(FusedLinearAttention, GradientOfOneHeadsDecayHasTheSameBitsForEveryNumberOfThreads) {
   expect_same_bits_for_every_number_of_threads({1, 1, 1, 40000, 40000, 2, 2},
-                                               {"lightning attention", Decay::of_head});
+                                               {"lightning attention", Decay::per_head});
 }
 
-TEST_F(FusedLinearAttention, SaysWhyItCantServeACall) {
+TEST_F(FusedLinearAttention, RefusalsNameTheReason) {
   const auto x = torch::randn({1, 1, 3, 4}).to(torch::kMeta);
   EXPECT_EQ(
       error_of([&] { linear_attention(x, x, x, {.is_causal = true, .form = LinearForm::fused}); }),
