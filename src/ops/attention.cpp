@@ -60,9 +60,9 @@ struct OpaqueAttention : torch::autograd::Function<OpaqueAttention> {
                                at::TensorList /*score_mod*/, const AttentionArguments& arguments,
                                const std::optional<at::Tensor>& dropout_seed) {
     const auto seed = dropout_seed.value_or(at::Tensor());
-    const auto [output, logsumexp, logsumexp_rest] = call_attention_forward(arguments, seed);
+    const auto [output, logsumexp, logsumexp_low] = call_attention_forward(arguments, seed);
     auto saved = arguments.tensors();
-    for (const auto& tensor : {seed, output, logsumexp, logsumexp_rest}) saved.push_back(tensor);
+    for (const auto& tensor : {seed, output, logsumexp, logsumexp_low}) saved.push_back(tensor);
     context->save_for_backward(saved);
     context->set_materialize_grads(false);
     context->saved_data["arguments"] = capsule_of(without_tensors(arguments));

@@ -87,10 +87,11 @@ auto with_argument_names(const char* function, const Function& run) {
   return checks::in_function(function, kNames, run);
 }
 
-/// What the C++ function takes. Throws c10::Error where a value, a dtype or a number of dimensions is wrong.
+/// The parameters of the C++ function. Throws attend::Error if a value, a dtype or a number of dimensions is
+/// wrong.
 AttentionParams to_params(const char* function, const AttentionArguments& arguments);
 
-/// The checked call. `dropout_seed`: int64 [1]; undefined without dropout.
+/// The checked call. `dropout_seed` is int64 [1], or undefined without dropout.
 AttentionCall to_call(const AttentionArguments& arguments, const at::Tensor& dropout_seed);
 
 }  // namespace attend::ops

@@ -47,7 +47,7 @@ AttentionForwardResult attention_forward_meta(const AttentionArguments& in,
 AttentionGradients attention_backward_cpu(const AttentionArguments& in,
                                           const std::optional<at::Tensor>& dropout_seed,
                                           const at::Tensor& output, const at::Tensor& logsumexp,
-                                          const at::Tensor& logsumexp_rest,
+                                          const at::Tensor& logsumexp_low,
                                           const std::optional<at::Tensor>& grad_output,
                                           const std::optional<at::Tensor>& grad_logsumexp) {
   const auto call = to_call(in, dropout_seed.value_or(at::Tensor()));
@@ -58,7 +58,7 @@ AttentionGradients attention_backward_cpu(const AttentionArguments& in,
   const auto all_heads = with_heads(output);
   constexpr std::array<bool, 2> kWanted = {true, true};  // autograd drops what was not requested
   const auto gradients =
-      fused_attention_backward(call, {all_heads, rows(logsumexp), rows(logsumexp_rest)},
+      fused_attention_backward(call, {all_heads, rows(logsumexp), rows(logsumexp_low)},
                                grad_output ? with_heads(*grad_output) : at::Tensor(),
                                grad_logsumexp ? rows(*grad_logsumexp) : at::Tensor(), kWanted);
   const auto as_given = [&call](const at::Tensor& gradient) {
@@ -73,7 +73,7 @@ AttentionGradients attention_backward_cpu(const AttentionArguments& in,
 AttentionGradients attention_backward_meta(const AttentionArguments& in,
                                            const std::optional<at::Tensor>& /*dropout_seed*/,
                                            const at::Tensor& /*output*/, const at::Tensor& /*logsumexp*/,
-                                           const at::Tensor& /*logsumexp_rest*/,
+                                           const at::Tensor& /*logsumexp_low*/,
                                            const std::optional<at::Tensor>& /*grad_output*/,
                                            const std::optional<at::Tensor>& /*grad_logsumexp*/) {
   return {empty_contiguous(in.query), empty_contiguous(in.key), empty_contiguous(in.value),
@@ -85,9 +85,9 @@ TORCH_LIBRARY_FRAGMENT(attend, library) {
   const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
   const auto define = [&](const std::string& schema) { library.def(schema.c_str(), tags); };
   define("_attention_forward(" + kAttentionSchema +
-         ", Tensor? dropout_seed=None) -> (Tensor output, Tensor logsumexp, Tensor logsumexp_rest)");
+         ", Tensor? dropout_seed=None) -> (Tensor output, Tensor logsumexp, Tensor logsumexp_low)");
   define("_attention_backward(" + kAttentionSchema +
-         ", Tensor? dropout_seed=None, Tensor output, Tensor logsumexp, Tensor logsumexp_rest, "
+         ", Tensor? dropout_seed=None, Tensor output, Tensor logsumexp, Tensor logsumexp_low, "
          "Tensor? grad_output, Tensor? grad_logsumexp) -> (Tensor query, Tensor key, Tensor value, "
          "Tensor alibi_slopes, Tensor attn_mask)");
 }

@@ -8,7 +8,8 @@
 
 namespace attend::ops {
 
-/// Output, logsumexp, and what the logsumexp's rounding left out.
+/// Output, logsumexp, and its low-order word: high + low is the logsumexp to twice the precision, from which
+/// the backward recomputes the weights of large scores.
 using AttentionForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 
 /// The gradients of query, key, value, alibi_slopes and attn_mask; undefined for the last two where they were

@@ -16,8 +16,8 @@ inline std::optional<at::Tensor> optional_of(const at::Tensor& tensor) {
 /// A contiguous, uninitialised tensor of the same sizes, dtype and device; sizes may be symbols.
 at::Tensor empty_contiguous(const at::Tensor& tensor);
 
-/// An operator, to be called through the dispatcher, where tracers see the call. Throws where `Function` is
-/// not the type of its schema.
+/// An operator, to be called through the dispatcher, where tracers see the call. Throws if `Function` does
+/// not match its schema.
 template <class Function>
 c10::TypedOperatorHandle<Function> find_operator(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Function>();

@@ -133,7 +133,8 @@ LinearForwardResult linear_attention_forward_cpu(const LinearArguments& in) {
 
 LinearForwardResult linear_attention_forward_meta(const LinearArguments& in) {
   if (torch_private::has_symbolic_sizes(in.tensors())) {
-    check_inputs("linear_attention", in.query, in.key, in.value);  // the others once the sizes are known
+    check_inputs("linear_attention", in.query, in.key,
+                 in.value);  // the others are checked once sizes are known
     to_params(in);
   } else {
     to_call(in);

@@ -131,8 +131,8 @@ class Formula(Accuracy, unittest.TestCase):
         expected, logsumexp = formula(query, key, value, is_causal=True)
         three = attention_with_lse(query[:, 0], key[:, 0], value[:, 0], is_causal=True)
         two = attention_with_lse(query[1, 0], key[1, 0], value[1, 0], is_causal=True)
-        for ours, theirs in zip(three + two, (expected[:, 0], logsumexp[:, 0], expected[1, 0], logsumexp[1, 0])):
-            torch.testing.assert_close(ours, theirs)
+        for ours, exact in zip(three + two, (expected[:, 0], logsumexp[:, 0], expected[1, 0], logsumexp[1, 0])):
+            torch.testing.assert_close(ours, exact)
 
     def test_keys_past_their_lengths_are_not_read(self):
         query, key, value = inputs()
@@ -243,9 +243,9 @@ class Registration(unittest.TestCase):
             output, logsumexp = attention_with_lse(*qkv, **params)
         expected = attention_with_lse(*half, **params)
         self.assertTrue(torch.equal(output, expected[0]) and torch.equal(logsumexp, expected[1]))
-        for ours, theirs in zip(gradients([output], qkv), gradients([expected[0]], half)):
+        for ours, half_gradient in zip(gradients([output], qkv), gradients([expected[0]], half)):
             self.assertEqual(ours.dtype, torch.float32)
-            self.assertTrue(torch.equal(ours, theirs.to(torch.float32)))
+            self.assertTrue(torch.equal(ours, half_gradient.to(torch.float32)))
 
 
 class Compilation(unittest.TestCase):

@@ -81,9 +81,9 @@ class LinearAttention(unittest.TestCase):
             with self.subTest(case=name):
                 params, more = with_leaves(cases()[name])
                 qkv = leaves(inputs())
-                ours, theirs = linear_attention(*qkv, **params), recurrence(*qkv, **params)
+                ours, expected = linear_attention(*qkv, **params), recurrence(*qkv, **params)
                 every = qkv + list(more.values())
-                for left, right in zip(ours + gradients(ours, every), theirs + gradients(theirs, every)):
+                for left, right in zip(ours + gradients(ours, every), expected + gradients(expected, every)):
                     torch.testing.assert_close(left, right)
 
     def test_gradcheck(self):
