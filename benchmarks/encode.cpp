@@ -42,9 +42,9 @@ int print_encoding_time(const std::string& model, const std::string& texts, cons
   const auto start = std::chrono::steady_clock::now();
   const auto encoded = encoder.encode(lines);
   const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
-  Checkpoint checkpoint;
-  checkpoint.tensors.insert("vectors", encoded);
-  save_safetensors(checkpoint, vectors);
+  StateDict state_dict;
+  state_dict.tensors.insert("vectors", encoded);
+  save_safetensors(state_dict, vectors);
   fmt::print("{}\n", time.count());
   return 0;
 }

@@ -7,12 +7,13 @@ endif()
 
 add_library(attend_models SHARED
   src/core/checks.cpp
+  src/core/json.cpp
+  src/models/basic_tokenizer.cpp
   src/models/bert.cpp
-  src/models/json_file.cpp
+  src/models/config_file.cpp
   src/models/load_bert.cpp
   src/models/sentence_encoder.cpp
-  src/models/word_piece.cpp
-  src/models/words.cpp)
+  src/models/word_piece.cpp)
 add_library(attend::models ALIAS attend_models)
 target_link_libraries(attend_models PUBLIC attend PRIVATE nlohmann_json::nlohmann_json ICU::uc)
 set_target_properties(attend_models PROPERTIES EXPORT_NAME models)

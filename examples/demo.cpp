@@ -1,4 +1,5 @@
-// The article's example: ten queries attend to ten keys, and each gets a weighted sum of the ten values.
+// Ten queries attend to ten keys, and each gets a weighted sum of the ten values: the example of the
+// introductory article, with its shapes.
 #include <attend/attend.h>
 #include <fmt/ranges.h>
 #include <torch/torch.h>

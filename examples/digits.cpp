@@ -1,10 +1,10 @@
-// Trains a small attention model to read handwritten digits, row by row, and shows what it attends to.
+// Trains a small attention model to read handwritten digits as sequences of rows, and prints the attention
+// weights of one digit.
 #include <attend/attend.h>
 #include <fmt/format.h>
 #include <torch/torch.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <array>
 #include <cerrno>
 #include <cmath>
@@ -20,17 +20,17 @@
 #include <string_view>
 #include <system_error>
 
+#include "command_line.h"
 #include "digits_data.h"
 #include "progress.h"
-#include "whole_number.h"
 
 namespace {
 
 constexpr int64_t default_epochs = 60;
 constexpr double required_accuracy = 0.95;
 
-/// A digit is a sequence of its rows of pixels. Each row is embedded and told its position; then the rows
-/// attend to each other, and the greatest of each feature over the rows decides.
+/// A classifier of images as sequences of rows of pixels: each row is embedded, a learned position is added,
+/// the rows attend to each other, and the maximum of each feature over the rows is classified.
 class DigitReaderImpl : public torch::nn::Module {
  public:
   explicit DigitReaderImpl(int64_t width = 64)
@@ -47,7 +47,7 @@ class DigitReaderImpl : public torch::nn::Module {
     return classifier_(torch::relu(hidden_(attended)).amax(/*dim=*/1));
   }
 
-  /// images [N, 8, 8] -> how much row i attends to row j, [N, 8, 8].
+  /// images [N, 8, 8] -> the attention weight of row j for row i, [N, 8, 8].
   torch::Tensor weights(const torch::Tensor& images) {
     const auto rows = embed(images);
     return attention_->weights(rows, rows);
@@ -77,7 +77,7 @@ struct Split {
   Digits held_out;
 };
 
-/// Holds out a random fifth.
+/// Holds out a random fifth of the digits.
 Split split(const Digits& digits) {
   const auto order = torch::randperm(digits.size(), torch::kInt64);
   const auto held_out = digits.size() / 5;
@@ -90,8 +90,8 @@ double accuracy(DigitReader& model, const Digits& digits) {
   return (model(digits.images).argmax(1) == digits.labels).to(torch::kFloat64).mean().item<double>();
 }
 
-/// One pass over the digits in random order, with noise on their pixels so that they are not learnt by heart;
-/// returns the mean loss.
+/// Trains for one pass over the digits in random order, with noise on the pixels against overfitting. Returns
+/// the mean loss.
 double train_epoch(DigitReader& model, torch::optim::Optimizer& optimizer, const Digits& digits) {
   constexpr int64_t batch_size = 32;
   constexpr double noise = 0.15;
@@ -108,20 +108,20 @@ double train_epoch(DigitReader& model, torch::optim::Optimizer& optimizer, const
   return loss_sum / static_cast<double>(digits.size());
 }
 
-/// The learning rate falls linearly, towards 0 after the last epoch.
+/// Trains with a learning rate that decays linearly to 0.
 void train(DigitReader& model, const Split& digits, int64_t epochs) {
-  constexpr double first_rate = 3e-3;
-  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(first_rate));
+  constexpr double initial_rate = 3e-3;
+  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(initial_rate));
   const Progress progress(epochs, digits.training.size(), "digits");
   for (int64_t epoch = 1; epoch <= epochs; ++epoch) {
     const double left = static_cast<double>(epochs - epoch + 1) / static_cast<double>(epochs);
-    for (auto& group : optimizer.param_groups()) group.options().set_lr(first_rate * left);
+    for (auto& group : optimizer.param_groups()) group.options().set_lr(initial_rate * left);
     const double loss = train_epoch(model, optimizer, digits.training);
     progress.show(epoch, loss, accuracy(model, digits.held_out));
   }
 }
 
-/// Through a stream of ours: LibTorch's own file writer aborts the program where the disk is full.
+/// Saves the model. Through a stream, because LibTorch's file writer aborts the program if the disk is full.
 void save(const DigitReader& model, const std::string& path) {
   std::ostringstream bytes;
   torch::save(model, bytes);
@@ -131,31 +131,31 @@ void save(const DigitReader& model, const std::string& path) {
   fmt::print("saved the model to {}\n", path);
 }
 
-/// A model made anew and loaded from `path`. Error: it does not predict exactly what `original` does.
+/// Loads the saved model into a new one. Throws unless its predictions equal those of `original` bit for bit.
 DigitReader load(const std::string& path, DigitReader& original, const Digits& digits) {
   DigitReader model;
   torch::load(model, path);
   const torch::NoGradGuard no_grad;
   if (!torch::equal(model(digits.images), original(digits.images))) {
-    throw std::runtime_error(fmt::format("{}: the loaded model predicts something else", path));
+    throw std::runtime_error(fmt::format("{}: the loaded model makes other predictions", path));
   }
   return model;
 }
 
-/// Two columns wide, so that a pixel is about as wide as it is high.
+/// A pixel as text, two columns wide so that it is about as wide as high.
 std::string_view shade(double ink) {
   constexpr std::array<std::string_view, 5> shades = {"  ", "░░", "▒▒", "▓▓", "██"};
   return shades[static_cast<size_t>(std::lround(ink * 4))];
 }
 
-/// The digit, and beside each of its rows how much that row attends to each row.
+/// Prints a digit, with the attention weights of each row beside it.
 void show_digit(DigitReader& model, const Digits& digits, int64_t index) {
   const torch::NoGradGuard no_grad;
   const auto image = digits.images[index];
   const auto weights = model->weights(image.unsqueeze(0))[0];
   fmt::print("\na held-out digit: true label {}, predicted {}\n", digits.labels[index].item<int64_t>(),
              model(image.unsqueeze(0)).argmax(1).item<int64_t>());
-  fmt::print("{:16}  row  attends to row, in %\n{:21}", "", "");
+  fmt::print("{:16}  row  attention weights on rows 0 to 7, in %\n{:21}", "", "");
   for (int64_t j = 0; j < digit_side; ++j) fmt::print("{:5}", j);
   for (int64_t i = 0; i < digit_side; ++i) {
     fmt::print("\n");
@@ -170,7 +170,7 @@ void run(const Options& options) {
   if (options.threads) torch::set_num_threads(static_cast<int>(*options.threads));
   torch::manual_seed(static_cast<uint64_t>(options.seed));
   const auto digits = split(read_digits(options.data));
-  fmt::print("{} digits to learn from, {} held out; seed {}, threads {}\n", digits.training.size(),
+  fmt::print("{} digits for training, {} held out; seed {}, threads {}\n", digits.training.size(),
              digits.held_out.size(), options.seed, torch::get_num_threads());
 
   DigitReader model;
@@ -179,7 +179,8 @@ void run(const Options& options) {
   save(model, options.save);
   auto loaded = load(options.save, model, digits.held_out);
   const double reached = accuracy(loaded, digits.held_out);
-  fmt::print("loaded it again: it predicts the same, {:.2f} % of the held-out digits right\n", 100 * reached);
+  fmt::print("loaded it again: the same predictions, {:.2f} % of the held-out digits correct\n",
+             100 * reached);
   show_digit(loaded, digits.held_out, 0);
   if (!options.epochs && reached < required_accuracy) {
     throw std::runtime_error(fmt::format("held-out accuracy: expected at least {:.0f} %, got {:.2f} %",
@@ -187,18 +188,7 @@ void run(const Options& options) {
   }
 }
 
-/// Stricter than CLI11: nothing but decimal digits, and no overflow.
-CLI::Validator whole_number_from(int64_t low, int64_t high) {
-  const auto check = [low, high](std::string& text) {
-    const auto number = whole_number(text, low, high);
-    if (!number) return fmt::format("expected a whole number from {} to {}, got {:?}", low, high, text);
-    text = std::to_string(*number);
-    return std::string();
-  };
-  return {check, fmt::format("{}..{}", low, high)};
-}
-
-/// Found out before training rather than after it.
+/// What is wrong with a path to save to: checked before training rather than after it.
 std::string check_save(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
@@ -213,48 +203,34 @@ std::string check_save(const std::string& path) {
   return {};
 }
 
-/// In a new folder: the one for temporary files is shared with others.
+/// A path in a new folder of its own, since other users can write to the folder for temporary files.
 std::string default_save() {
   auto folder = (std::filesystem::temp_directory_path() / "digits-XXXXXX").string();
   if (mkdtemp(folder.data()) == nullptr) throw std::system_error(errno, std::generic_category(), folder);
   return folder + "/digits.pt";
 }
 
-void add_options(CLI::App& app, Options& options) {
-  app.add_option("--seed", options.seed, "Seed of the split, the first parameters and the order (default: 0)")
-      ->transform(whole_number_from(0, std::numeric_limits<uint32_t>::max()));
-  app.add_option("--threads", options.threads, "Threads to compute with (default: LibTorch's choice)")
-      ->transform(whole_number_from(1, 1024));
-  app.add_option("--epochs", options.epochs,
-                 fmt::format("Passes over the training digits (default: {}, which must reach {:.0f} %)",
-                             default_epochs, 100 * required_accuracy))
-      ->transform(whole_number_from(1, 100000));
-  app.add_option("--save", options.save,
-                 "Where to save the model (default: digits.pt in a new folder for temporary files)")
-      ->check(check_save);
-  app.add_option("--data", options.data, "The digits (default: examples/data/digits.csv)");
-}
-
-int report(std::string_view what, int exit_code) {
-  fmt::print(stderr, "digits: {}\n", what.substr(0, what.find('\n')));
-  return exit_code;
+void add_options(CommandLine& command, Options& options) {
+  command.add("--seed", options.seed, 0, std::numeric_limits<uint32_t>::max(),
+              "Seed of the split, the initial parameters, the order and the noise");
+  command.add("--threads", options.threads, 1, 1024, "Number of threads (default: LibTorch's choice)");
+  command.add(
+      "--epochs", options.epochs, 1, 100000,
+      fmt::format("Passes over the training digits (default: {}, after which the accuracy must be {:.0f} %)",
+                  default_epochs, 100 * required_accuracy));
+  command.add("--save", options.save,
+              "Where to save the model (default: digits.pt in a new temporary folder)", check_save);
+  command.add("--data", options.data, "The digits (default: examples/data/digits.csv)");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains an attention model to read handwritten digits.", "digits");
   Options options;
-  add_options(app, options);
-  try {
-    app.parse(argc, argv);
+  CommandLine command("digits", "Trains a small attention model to read handwritten digits.");
+  add_options(command, options);
+  return command.run(argc, argv, [&] {
     if (options.save.empty()) options.save = default_save();
     run(options);
-  } catch (const CLI::ParseError& error) {
-    return error.get_exit_code() == 0 ? app.exit(error) : report(error.what(), 2);
-  } catch (const DataError& error) {
-    return report(error.what(), 2);
-  } catch (const std::exception& error) {
-    return report(error.what(), 1);
-  }
+  });
 }

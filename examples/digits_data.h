@@ -7,13 +7,13 @@
 #include <cerrno>
 #include <fstream>
 #include <ranges>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
 
-#include "whole_number.h"
+#include "command_line.h"
+#include "parse_integer.h"
 
 constexpr int64_t digit_side = 8;
 constexpr int64_t digit_classes = 10;
@@ -28,27 +28,22 @@ struct Digits {
   }
 };
 
-/// A file that is not what data/README.md describes.
-struct DataError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 inline int64_t parse_field(std::string_view field, int64_t high, const std::string& place) {
-  const auto number = whole_number(field, 0, high);
-  if (!number) {
-    throw DataError(
-        fmt::format("{}: expected a whole number from 0 to {}, got {:?}", place, high, field.substr(0, 20)));
+  const auto value = parse_integer(field, 0, high);
+  if (!value) {
+    throw InputError(
+        fmt::format("{}: expected an integer from 0 to {}, got {:?}", place, high, field.substr(0, 20)));
   }
-  return *number;
+  return *value;
 }
 
-/// Appends the 64 pixels and the label of one line.
+/// Appends the 64 pixels and the label of one line of the file.
 inline void parse_digit(std::string_view line, const std::string& place, std::vector<float>& pixels,
                         std::vector<int64_t>& labels) {
   constexpr int64_t pixel_count = digit_side * digit_side;
   const auto field_count = 1 + std::ranges::count(line, ',');
   if (field_count != pixel_count + 1) {
-    throw DataError(fmt::format("{}: expected {} fields, got {}", place, pixel_count + 1, field_count));
+    throw InputError(fmt::format("{}: expected {} fields, got {}", place, pixel_count + 1, field_count));
   }
   int64_t column = 0;
   for (const auto part : std::views::split(line, ',')) {
@@ -62,20 +57,20 @@ inline void parse_digit(std::string_view line, const std::string& place, std::ve
   }
 }
 
-/// Error: `DataError` that names the file and, where there is one, the line.
+/// Reads a file in the format of data/README.md. Throws `InputError`, which names the file and the line.
 inline Digits read_digits(const std::string& path) {
-  constexpr size_t least = 5;  // a fifth of them is held out
+  constexpr size_t min_digits = 5;  // a fifth is held out
   std::ifstream file(path);
-  if (!file) throw DataError(fmt::format("{}: {}", path, std::generic_category().message(errno)));
+  if (!file) throw InputError(fmt::format("{}: {}", path, std::generic_category().message(errno)));
   std::vector<float> pixels;
   std::vector<int64_t> labels;
   std::string line;
-  for (int64_t number = 1; std::getline(file, line); ++number) {
-    parse_digit(line, fmt::format("{}:{}", path, number), pixels, labels);
+  for (int64_t line_number = 1; std::getline(file, line); ++line_number) {
+    parse_digit(line, fmt::format("{}:{}", path, line_number), pixels, labels);
   }
-  if (file.bad()) throw DataError(fmt::format("{}: can't be read", path));
-  if (labels.size() < least) {
-    throw DataError(fmt::format("{}: expected at least {} digits, got {}", path, least, labels.size()));
+  if (file.bad()) throw InputError(fmt::format("{}: cannot be read", path));
+  if (labels.size() < min_digits) {
+    throw InputError(fmt::format("{}: expected at least {} digits, got {}", path, min_digits, labels.size()));
   }
   return {torch::tensor(pixels).view({-1, digit_side, digit_side}) / 16, torch::tensor(labels)};
 }

@@ -1,13 +1,13 @@
-// What linear attention wins on long sequences and what it gives up: softmax, linear, retention and gated
-// delta mixers of the same width learn to recall, and are timed. Writes an SVG.
+// Compares four token mixers of equal width, softmax attention, linear attention, retention and a gated delta
+// network: how much they recall after training, and the time and memory of a training step by length. Writes
+// an SVG with three charts.
 //
-// The task is multi-query associative recall (Arora 2023): a sequence names pairs of a key and a value, and
-// later asks for the value of each key.
+// The task is multi-query associative recall (Arora 2023): a sequence lists pairs of a key and a value, and
+// then asks for the value of each key.
 #include <attend/attend.h>
 #include <fmt/format.h>
 #include <torch/torch.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -17,13 +17,14 @@
 #include <string>
 #include <vector>
 
+#include "command_line.h"
 #include "progress.h"
 
 namespace {
 
 constexpr int64_t width = 64, num_heads = 2, num_layers = 2;
-constexpr int64_t num_keys = 64, num_values = 64, vocabulary = 1 + num_keys + num_values;  // 0 says nothing
-constexpr int64_t most_trained_pairs = 16;
+constexpr int64_t num_keys = 64, num_values = 64, vocabulary = 1 + num_keys + num_values;  // 0 is filler
+constexpr int64_t max_trained_pairs = 16;
 const std::vector<int64_t> tested_pairs = {4, 8, 16, 32, 64};
 
 struct Options {
@@ -35,29 +36,30 @@ struct Options {
 
 struct Batch {
   torch::Tensor tokens;   ///< [B, 4 pairs]
-  torch::Tensor targets;  ///< likewise, -100 where nothing is asked
+  torch::Tensor targets;  ///< [B, 4 pairs]: the value at each question, -100 elsewhere
 };
 
-/// The pairs, one after the other, and then as many questions, a key each, among tokens that say nothing.
+/// Sequences of 2 pairs tokens with keys and values, then 2 pairs tokens with the keys at random positions
+/// among filler.
 Batch make_batch(int64_t batch, int64_t pairs) {
   const auto keys = torch::rand({batch, num_keys}).argsort(1, /*descending=*/false).slice(1, 0, pairs) + 1;
   const auto values = torch::randint(1 + num_keys, vocabulary, {batch, pairs}, torch::kLong);
   auto tokens = torch::zeros({batch, 4 * pairs}, torch::kLong), targets = torch::full_like(tokens, -100);
   tokens.slice(1, 0, 2 * pairs, 2).copy_(keys);
   tokens.slice(1, 1, 2 * pairs, 2).copy_(values);
-  const auto places =
+  const auto positions =
       torch::rand({batch, 2 * pairs}).argsort(1, /*descending=*/false).slice(1, 0, pairs) + 2 * pairs;
-  tokens.scatter_(1, places, keys);
-  targets.scatter_(1, places, values);
+  tokens.scatter_(1, positions, keys);
+  targets.scatter_(1, positions, values);
   return {tokens, targets};
 }
 
 // ---- the model
 
-/// A causal mixer of tokens, [B, L, width] -> [B, L, width], and its module.
+/// A causal token mixer, [B, L, width] -> [B, L, width].
 struct Mixer {
   std::string name;
-  bool has_convolution;  ///< of its own
+  bool has_convolution;  ///< whether the mixer contains a short convolution
   std::function<
       std::pair<std::shared_ptr<torch::nn::Module>, std::function<torch::Tensor(const torch::Tensor&)>>()>
       make;
@@ -91,8 +93,8 @@ std::vector<Mixer> mixers() {
   };
 }
 
-/// A layer: each token sees the three before it through a short convolution, unless the mixer has one, then
-/// all before it through the mixer, then goes through a feed-forward part.
+/// A residual layer: a causal convolution over four tokens, unless the mixer contains one, the mixer, and a
+/// feed-forward network.
 class LayerImpl : public torch::nn::Module {
  public:
   explicit LayerImpl(const Mixer& mixer)
@@ -163,19 +165,19 @@ TORCH_MODULE(Recall);
 double accuracy(Recall& model, int64_t pairs) {
   const torch::NoGradGuard no_grad;
   const auto batch = make_batch(64, pairs);
-  const auto asked = batch.targets != -100;
+  const auto is_question = batch.targets != -100;
   return (model(batch.tokens).argmax(-1) == batch.targets)
-      .masked_select(asked)
+      .masked_select(is_question)
       .to(torch::kDouble)
       .mean()
       .item<double>();
 }
 
-/// The learning rate rises over the first tenth of the steps and falls to 0 over the rest.
+/// Trains with a learning rate that rises for a tenth of the steps and then decays to 0.
 void train(Recall& model, const Options& options) {
-  constexpr double highest_rate = 3e-3;
+  constexpr double peak_rate = 3e-3;
   torch::optim::AdamW optimizer(model->parameters(),
-                                torch::optim::AdamWOptions(highest_rate).weight_decay(0.01));
+                                torch::optim::AdamWOptions(peak_rate).weight_decay(0.01));
   const int64_t steps_per_round = std::max<int64_t>(1, options.steps / 20);
   const int64_t rounds = std::max<int64_t>(1, options.steps / steps_per_round);
   const Progress progress(rounds, steps_per_round * options.batch, "sequences");
@@ -183,9 +185,9 @@ void train(Recall& model, const Options& options) {
   for (int64_t step = 0; step < rounds * steps_per_round; ++step) {
     const double part = static_cast<double>(step) / static_cast<double>(rounds * steps_per_round);
     for (auto& group : optimizer.param_groups()) {
-      group.options().set_lr(highest_rate * std::min(10 * part + 0.01, 1 - part));
+      group.options().set_lr(peak_rate * std::min(10 * part + 0.01, 1 - part));
     }
-    const auto batch = make_batch(options.batch, most_trained_pairs >> (step % 3));
+    const auto batch = make_batch(options.batch, max_trained_pairs >> (step % 3));
     const auto loss = torch::cross_entropy_loss(model(batch.tokens).flatten(0, 1), batch.targets.flatten());
     optimizer.zero_grad();
     loss.backward();
@@ -194,7 +196,7 @@ void train(Recall& model, const Options& options) {
     loss_sum += loss.item<double>();
     if ((step + 1) % steps_per_round == 0) {
       progress.show((step + 1) / steps_per_round, loss_sum / static_cast<double>(steps_per_round),
-                    accuracy(model, most_trained_pairs));
+                    accuracy(model, max_trained_pairs));
       loss_sum = 0;
     }
   }
@@ -202,7 +204,7 @@ void train(Recall& model, const Options& options) {
 
 // ---- time and memory
 
-/// A line of /proc/self/status in MB; 0 where there is none.
+/// A field of /proc/self/status in MB; 0 if there is none.
 double memory_status(const std::string& name) {
   std::ifstream stream("/proc/self/status");
   std::string word;
@@ -217,43 +219,43 @@ struct Cost {
   double milliseconds, megabytes;
 };
 
-/// Of a training step of a mixer alone, on one sequence.
-Cost cost_of(const Mixer& mixer, int64_t length) {
+/// The time and peak memory of a training step of one mixer on one sequence.
+Cost measure_step(const Mixer& mixer, int64_t length) {
   const auto [module, mix] = mixer.make();
   const auto step = [&, mix = mix](int64_t tokens) {
     mix(torch::randn({1, tokens, width}, torch::requires_grad())).sum().backward();
   };
-  step(256);  // what a first call keeps for the next
+  step(256);  // fills the caches of allocators and kernels
   const double before = memory_status("VmRSS");
-  std::ofstream("/proc/self/clear_refs") << 5;  // forgets the most memory that there was
+  std::ofstream("/proc/self/clear_refs") << 5;  // resets VmHWM, the peak
   const auto start = std::chrono::steady_clock::now();
   step(length);
   const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
   return {elapsed.count(), std::max(memory_status("VmHWM") - before, 0.1)};
 }
 
-// ---- the program
+// ---- results
 
 struct Results {
   std::vector<attend::ChartSeries> accuracies, times, memories;
 };
 
-void learn(const Mixer& mixer, const Options& options, Results& results) {
+void train_and_test(const Mixer& mixer, const Options& options, Results& results) {
   torch::manual_seed(static_cast<uint64_t>(options.seed));
   Recall model(mixer);
   fmt::print("\n{}: {} parameters\n", mixer.name, model->size());
   train(model, options);
   attend::ChartSeries line{mixer.name, {}};
   for (const auto pairs : tested_pairs) {
-    const double reached = accuracy(model, pairs);
-    fmt::print("  {:2} pairs, {:3} tokens: {:5.1f} % recalled\n", pairs, 4 * pairs, 100 * reached);
-    line.points.emplace_back(4 * pairs, reached);
+    const double recalled = accuracy(model, pairs);
+    fmt::print("  {:2} pairs, {:3} tokens: {:5.1f} % recalled\n", pairs, 4 * pairs, 100 * recalled);
+    line.points.emplace_back(4 * pairs, recalled);
   }
   results.accuracies.push_back(line);
 }
 
 void measure(const Options& options, Results& results) {
-  fmt::print("\na training step of a mixer, one sequence:\n{:>8}", "tokens");
+  fmt::print("\none training step of a mixer on one sequence:\n{:>8}", "tokens");
   for (const auto& mixer : mixers()) {
     fmt::print("{:>24}", mixer.name);
     results.times.push_back({mixer.name, {}});
@@ -262,7 +264,7 @@ void measure(const Options& options, Results& results) {
   for (int64_t length = 256;; length = std::min(4 * length, options.longest)) {
     fmt::print("\n{:8}", length);
     for (size_t n = 0; n < mixers().size(); ++n) {
-      const auto cost = cost_of(mixers()[n], length);
+      const auto cost = measure_step(mixers()[n], length);
       fmt::print("{:>12.1f} ms{:>6.0f} MB", cost.milliseconds, cost.megabytes);
       std::fflush(stdout);
       results.times[n].points.emplace_back(length, cost.milliseconds);
@@ -274,10 +276,10 @@ void measure(const Options& options, Results& results) {
 }
 
 void claim(bool holds, const std::string& what) {
-  if (!holds) throw std::runtime_error(fmt::format("expected that {}, but it is not so", what));
+  if (!holds) throw std::runtime_error(fmt::format("expected that {}, which is not the case", what));
 }
 
-/// What the example claims, where the run was long enough to tell.
+/// Checks the claims of the example if the run was long enough for them.
 void check(const Results& results, const Options& options) {
   if (options.steps >= Options().steps) {
     for (const auto& line : results.accuracies) {
@@ -323,41 +325,31 @@ void write_charts(const Results& results, const std::string& path) {
 
 void run(const Options& options) {
   Results results;
-  for (const auto& mixer : mixers()) learn(mixer, options, results);
+  for (const auto& mixer : mixers()) train_and_test(mixer, options, results);
   measure(options, results);
   write_charts(results, options.output);
-  fmt::print("\ndrawn in {}\n", options.output);
+  fmt::print("\nwrote {}\n", options.output);
   check(results, options);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Compares softmax, linear, retention and gated delta mixers on recall, time and memory.",
-               "long_range");
   Options options;
-  app.add_option("--steps", options.steps, "Training steps of each mixer (default: 2000)")
-      ->check(CLI::Range(1, 1000000));
-  app.add_option("--batch", options.batch, "Sequences of a step (default: 32)")->check(CLI::Range(1, 4096));
-  app.add_option("--longest", options.longest, "Longest sequence to time (default: 65536)")
-      ->check(CLI::Range(256, 1 << 20));
-  app.add_option("--seed", options.seed, "Seed (default: 0)")->check(CLI::Range(0, 1 << 30));
-  app.add_option("--output", options.output,
-                 "The drawing (default: long_range.svg in the folder for temporary files)");
-  try {
-    app.parse(argc, argv);
+  CommandLine command(
+      "long_range",
+      "Compares softmax attention, linear attention, retention and gated delta networks: recall, "
+      "time and memory.");
+  command.add("--steps", options.steps, 1, 1000000, "Training steps per mixer");
+  command.add("--batch", options.batch, 1, 4096, "Sequences per training step");
+  command.add("--longest", options.longest, 256, 1 << 20, "Length of the longest sequence to time");
+  command.add("--seed", options.seed, 0, 1 << 30, "Seed of the parameters and the sequences");
+  command.add("--output", options.output,
+              "The SVG file to write (default: long_range.svg in the folder for temporary files)");
+  return command.run(argc, argv, [&] {
     if (options.output.empty()) {
       options.output = (std::filesystem::temp_directory_path() / "long_range.svg").string();
     }
     run(options);
-  } catch (const CLI::Success& success) {
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "long_range: {}\n", error.what());
-    return 2;
-  } catch (const std::exception& error) {
-    const std::string what = error.what();
-    fmt::print(stderr, "long_range: {}\n", what.substr(0, what.find('\n')));
-    return 1;
-  }
+  });
 }

@@ -9,20 +9,21 @@
 #include <string_view>
 #include <vector>
 
-/// A text file as it was when it was read.
+/// A text file, and its state when it was read.
 struct TextFile {
-  std::string path;  ///< within the folder
-  int64_t size, time;
+  std::string path;  ///< relative to the folder
+  int64_t size, modification_time;
 
   bool operator==(const TextFile&) const = default;
 };
 
-/// A part of a file: the bytes from `begin` to `end`.
+/// A part of a file.
 struct Passage {
-  size_t file, begin, end;
+  size_t file;        ///< index of the file
+  size_t begin, end;  ///< bytes
 };
 
-/// The text and Markdown files below a folder, in the order of their names. Hidden ones are left out.
+/// The text and Markdown files below a folder, sorted by path. Hidden files and folders are skipped.
 inline std::vector<TextFile> text_files(const std::filesystem::path& folder) {
   namespace fs = std::filesystem;
   std::vector<TextFile> files;
@@ -43,8 +44,7 @@ inline std::vector<TextFile> text_files(const std::filesystem::path& folder) {
   return files;
 }
 
-/// Whether there is no zero byte among the first of a file, as in all encodings of text but UTF-16 and
-/// UTF-32.
+/// Whether the first 4096 bytes of a file contain no zero byte, as in all text but UTF-16 and UTF-32.
 inline bool is_text(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("can't read " + path.string());
@@ -53,17 +53,17 @@ inline bool is_text(const std::filesystem::path& path) {
   return first.find('\0') == std::string::npos;
 }
 
-inline std::string contents_of(const std::filesystem::path& path) {
+inline std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("can't read " + path.string());
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-/// Splits a text at empty lines, and what is longer than `most_words` at words; paragraphs are joined as long
-/// as they fit. Adds the passages to `passages`.
+/// Splits a text into passages of at most 120 words, and appends them to `passages`. Passages end at empty
+/// lines where possible: short paragraphs are joined, and only longer ones are split between words.
 inline void add_passages(std::string_view text, size_t file, std::vector<Passage>& passages) {
-  constexpr size_t most_words = 120;
-  size_t begin = 0, end = 0, words = 0;  // of the passage that grows
+  constexpr size_t max_words = 120;
+  size_t begin = 0, end = 0, words = 0;  // of the current passage
   size_t newlines = 0;
   const auto finish = [&] {
     if (words > 0) passages.push_back({file, begin, end});
@@ -79,8 +79,8 @@ inline void add_passages(std::string_view text, size_t file, std::vector<Passage
     while (last < text.size() && !is_space(text[last])) ++last;
     const bool is_paragraph = newlines > 1;
     newlines = 0;
-    // A paragraph goes into a passage of its own where the one before is half full.
-    if (words == most_words || (is_paragraph && 2 * words >= most_words)) finish();
+    // A paragraph begins a new passage if the current one is at least half full.
+    if (words == max_words || (is_paragraph && 2 * words >= max_words)) finish();
     if (words == 0) begin = at;
     ++words;
     end = at = last;

@@ -10,20 +10,20 @@
 
 #include "terminal.h"
 
-/// How training goes: one line that is redrawn on a terminal, about ten lines elsewhere.
+/// Prints the progress of training: one line that is redrawn on a terminal, about ten lines otherwise.
 class Progress {
  public:
-  /// `unit` is what an epoch has so many of.
+  /// An epoch has `per_epoch` of `unit`, such as "digits".
   Progress(int64_t epochs, int64_t per_epoch, const char* unit)
-      : epochs_(epochs), per_epoch_(per_epoch), unit_(unit), on_terminal_(on_terminal()) {}
+      : epochs_(epochs), per_epoch_(per_epoch), unit_(unit), on_terminal_(is_on_terminal()) {}
 
-  /// `epoch` counts from 1.
+  /// Prints the results after an epoch. Epochs are counted from 1.
   void show(int64_t epoch, double loss, double accuracy) const {
     const auto text = fmt::format("{}/{}  loss {:.3f}  held-out {:.1f} %  {}", epoch, epochs_, loss,
                                   100 * accuracy, pace(epoch));
     const bool is_last = epoch == epochs_;
     if (on_terminal_) {
-      const auto line = fmt::format("{} {}", bar(epoch, epochs_), text);
+      const auto line = fmt::format("{} {}", progress_bar(epoch, epochs_), text);
       const auto width = line_width();
       fmt::print("\r{:<{}.{}}{}", line, width, width, is_last ? "\n" : "");
     } else if (epoch % std::max<int64_t>(1, epochs_ / 10) == 0 || is_last) {

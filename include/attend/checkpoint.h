@@ -2,11 +2,23 @@
 
 #include <ATen/core/Tensor.h>
 #include <attend/export.h>
-#include <torch/csrc/api/include/torch/ordered_dict.h>
+#include <torch/ordered_dict.h>
 
+#include <concepts>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
+
+/// @file
+/// Reading and writing the tensors of a model: safetensors files, and the files that Python's `torch.save`
+/// writes, which are read only.
+///
+/// LibTorch has readers of its own (`torch::load`, `torch::pickle_load`). They read neither safetensors nor a
+/// pickled `OrderedDict`, which is what `torch.save(model.state_dict(), path)` writes. The readers here
+/// memory-map the file, so that a tensor's bytes are read when they are first used and processes that load
+/// the same file share them; they never run code that a file contains; and they are fuzzed: any sequence of
+/// bytes either loads or throws c10::Error, with memory in proportion to the size of the file.
 
 namespace torch::nn {
 class Module;
@@ -14,74 +26,103 @@ class Module;
 
 namespace attend {
 
-/// Tensors by name: the state of a module in a file, and whatever else a file of tensors holds.
-struct Checkpoint {
-  torch::OrderedDict<std::string, at::Tensor> tensors{};
-  std::map<std::string, std::string> metadata = {};  ///< text by name; safetensors files alone have it
+/// Tensors by name: the parameters and buffers of a module, or any other contents of a file of tensors.
+struct StateDict {
+  torch::OrderedDict<std::string, at::Tensor> tensors{};  ///< in the order of the module or the file
+  std::map<std::string, std::string> metadata = {};       ///< text by name; stored by safetensors files only
 };
 
-/// Reads a safetensors file. The tensors, on the CPU, are views of the file mapped into memory: nothing is
-/// read before it is used, what a program writes to them stays its own, and the file must not be shortened
-/// while they live (`save_safetensors` replaces a file instead). Booleans, and tensors that the file leaves
-/// unaligned, are copied.
+/// Reads a safetensors file (https://github.com/huggingface/safetensors).
 ///
-/// Errors (c10::Error): every file that is not what the format demands: a file or header cut short, a header
-/// that is too long, not UTF-8, not JSON or of other fields, names that occur twice, unknown dtypes, sizes
-/// that overflow or differ from the data's, and tensors that overlap, leave holes or end before the file
-/// does.
-ATTEND_API Checkpoint load_safetensors(const std::string& path);
-
-/// The same of a file in memory: `bytes`, uint8 [N] on the CPU, whose memory the tensors share.
-ATTEND_API Checkpoint parse_safetensors(const at::Tensor& bytes);
-
-/// Writes a safetensors file. A reader of `path`, and whoever comes after a crash at any moment, finds the
-/// old file or the new one, whole: the new one is written beside it, flushed to the disk, and takes its
-/// place. Errors (c10::Error): a name or text that is not UTF-8, the name `__metadata__`, a tensor that is
-/// not dense or whose dtype the format lacks, and what the system says where it can't write; the old file
-/// stays.
-ATTEND_API void save_safetensors(const Checkpoint& checkpoint, const std::string& path);
-
-/// Reads what Python's `torch.save(model.state_dict(), path)` writes (a zip file; not the format from before
-/// PyTorch 1.6). Dictionaries and lists may be nested: a name is the path of keys, joined by dots, and values
-/// that are no tensors are left out. Parameters, any strides, and tensors that share memory come back as they
-/// were saved, on the CPU; the tensors are views of the mapped file, as `load_safetensors` says.
+/// The tensors, on the CPU, are views of the memory-mapped file. Writing to them changes the memory of this
+/// process only. The file must not be truncated while they exist; `save_safetensors` replaces it instead.
+/// Boolean tensors, and tensors whose data is not aligned for their dtype, are copied.
 ///
-/// A file can't run code: the pickle in it may name OrderedDict, the functions that rebuild tensors and
-/// parameters, the storage types and the dtypes. Errors (c10::Error): every other name, which the message
-/// says, and every file that is damaged.
-ATTEND_API Checkpoint load_pytorch(const std::string& path);
+/// Errors (c10::Error): a file that cannot be read or violates the format: a truncated file or header; a
+/// header that exceeds 100 MB, is not UTF-8 or JSON, or has missing, unknown or duplicate fields; duplicate
+/// tensor names; unknown dtypes; a size that overflows or differs from that of the data; data that overlaps,
+/// leaves gaps or ends before the file does.
+ATTEND_API StateDict load_safetensors(const std::string& path);
 
-/// The same of a file in memory: `bytes`, uint8 [N] on the CPU, whose memory the tensors share.
-ATTEND_API Checkpoint parse_pytorch(const at::Tensor& bytes);
+/// Reads a safetensors file in memory, as `load_safetensors`. `bytes`, uint8 [N] on the CPU, are the contents
+/// of the file; the tensors share their memory.
+ATTEND_API StateDict parse_safetensors(const at::Tensor& bytes);
 
-/// The parameters and buffers of a module by name, sharing their memory.
-ATTEND_API Checkpoint state_dict(const torch::nn::Module& module);
+/// Writes a safetensors file atomically: the new file is written beside `path`, flushed to the disk, and
+/// renamed to `path`. A concurrent reader, or one after a crash, finds either the old file or the complete
+/// new one.
+///
+/// Errors (c10::Error): a name or metadata that is not UTF-8, the name `__metadata__`, a tensor that is not
+/// dense or whose dtype the format lacks (complex128, complex32), and a file that cannot be written; the old
+/// file is kept.
+ATTEND_API void save_safetensors(const StateDict& state_dict, const std::string& path);
 
-/// Replaces a part of a name: `from` is a run of whole components (what stands between dots), and becomes
-/// `to` wherever it occurs; with a ^ before it, at the beginning only. Where `to` is empty, its dot goes too:
-/// {"^model", ""} makes "model.out.weight" "out.weight", {"LayerNorm.gamma", "norm.weight"} renames within.
-struct Rename {
-  std::string from;
-  std::string to;
-};
+/// Reads what Python's `torch.save(model.state_dict(), path)` writes: the zip format that is the default
+/// since PyTorch 1.6.
+///
+/// Dictionaries and lists may be nested to 64 levels: the name of a tensor is the path of keys and indices to
+/// it, joined by dots. Values that are not tensors are ignored. Strides are preserved, and tensors that
+/// shared memory share it again. The tensors are views of the memory-mapped file, as those of
+/// `load_safetensors`.
+///
+/// The pickle in the file cannot run code: it may refer only to OrderedDict, the functions that rebuild
+/// tensors and parameters, storage types and dtypes.
+///
+/// Errors (c10::Error): a pickle that refers to anything else, which the message names, and a damaged file.
+ATTEND_API StateDict load_pytorch(const std::string& path);
 
-struct LoadOptions {
-  /// Applied to each name of the checkpoint, one after the other.
-  std::vector<Rename> rename = {};
-  /// Whether every name of the module must be in the checkpoint, and the other way round.
+/// Reads such a file in memory, as `load_pytorch`. `bytes`, uint8 [N] on the CPU, are the contents of the
+/// file; the tensors share their memory.
+ATTEND_API StateDict parse_pytorch(const at::Tensor& bytes);
+
+/// The parameters and buffers of a module, detached and sharing its memory.
+ATTEND_API StateDict state_dict(const torch::nn::Module& module);
+
+/// How `load_state_dict` matches names.
+struct LoadParams {
+  /// Maps each key of the state dict to the name of a parameter or buffer of the module; none: the same name.
+  /// For example, to remove a prefix:
+  /// `[](std::string key) { return key.starts_with("model.") ? key.substr(6) : key; }`.
+  std::function<std::string(std::string)> key_mapping = {};
+  /// Whether missing and unexpected keys are errors.
   bool strict = true;
 };
 
-/// The names that were not matched; empty where `strict` was asked for.
+/// The keys that did not match; both are empty after a strict load.
 struct LoadReport {
-  std::vector<std::string> missing;     ///< of the module, not in the checkpoint
-  std::vector<std::string> unexpected;  ///< of the checkpoint, not in the module
+  std::vector<std::string> missing_keys;     ///< names of the module that the state dict lacks
+  std::vector<std::string> unexpected_keys;  ///< keys of the state dict, mapped, that the module lacks
 };
 
-/// Copies the tensors of a checkpoint into the parameters and buffers of the same names; dtypes and devices
-/// are converted. Errors (c10::Error): missing, unexpected (where strict) and misshapen names, and those that
-/// rename makes equal, the first ten of each kind in one message; then nothing was changed.
-ATTEND_API LoadReport load_into(torch::nn::Module& module, const Checkpoint& checkpoint,
-                                const LoadOptions& options = {});
+/// Copies the tensors of a state dict into the parameters and buffers of a module, converting dtypes and
+/// devices.
+///
+/// Errors (c10::Error): missing and unexpected keys (when strict), other shapes, a complex tensor for a real
+/// one or the reverse, and two keys that `key_mapping` maps to one name. The message lists the first ten of
+/// each kind, and the module is unchanged.
+ATTEND_API LoadReport load_state_dict(torch::nn::Module& module, const StateDict& state_dict,
+                                      const LoadParams& params = {});
+
+namespace detail {
+
+/// A `torch::nn::ModuleHolder`, such as `nn::Attention` or `torch::nn::Linear`.
+template <typename Holder>
+concept HoldsModule = requires(const Holder& holder) {
+  { *holder.ptr() } -> std::convertible_to<torch::nn::Module&>;
+};
+
+}  // namespace detail
+
+/// The parameters and buffers of the module that a holder refers to.
+template <detail::HoldsModule Holder>
+StateDict state_dict(const Holder& module) {
+  return state_dict(static_cast<const torch::nn::Module&>(*module.ptr()));
+}
+
+/// Loads the module that a holder refers to.
+template <detail::HoldsModule Holder>
+LoadReport load_state_dict(const Holder& module, const StateDict& state_dict, const LoadParams& params = {}) {
+  return load_state_dict(static_cast<torch::nn::Module&>(*module.ptr()), state_dict, params);
+}
 
 }  // namespace attend

@@ -22,23 +22,18 @@ struct PlotLabels {
 };
 
 /// Draws attention weights as an SVG picture: one panel per head, with a square for each query (row) and key
-/// (column) whose opacity is the weight.
+/// (column) whose opacity is the weight. `weights` is [Lq, Lk] or [H, Lq, Lk], of a floating dtype; values
+/// outside [0, 1] are clamped, and NaN is drawn as 0.
 ///
-/// @param weights [Lq, Lk] or [H, Lq, Lk], of a floating dtype. Values outside [0, 1] are clamped, and NaN is
-///   drawn as 0.
-/// @param labels the tokens beside the rows and columns.
-/// @throws c10::Error if the weights have another shape or dtype, or the number of labels is neither 0 nor
-/// that
-///   of the queries or keys.
+/// Errors (c10::Error): weights of another shape or dtype, and a number of labels that is neither 0 nor that
+/// of the queries or keys.
 ATTEND_API std::string attention_svg(const at::Tensor& weights, const PlotLabels& labels = {});
 
 /// Makes a self-contained HTML page that shows the attention weights of a model: the reader selects a layer
-/// and a head, and pointing at a query shows which keys it attends to.
+/// and a head, and pointing at a query shows which keys it attends to. `weights` is [Lq, Lk], [H, Lq, Lk] or
+/// [layers, H, Lq, Lk], otherwise as for `attention_svg`.
 ///
-/// @param weights [Lq, Lk], [H, Lq, Lk] or [layers, H, Lq, Lk], as for `attention_svg`.
-/// @param labels the tokens of the queries and keys.
-/// @param title the title of the page.
-/// @throws c10::Error as `attention_svg`.
+/// Errors (c10::Error): as `attention_svg`.
 ATTEND_API std::string attention_html(const at::Tensor& weights, const PlotLabels& labels,
                                       const std::string& title = "Attention");
 
@@ -65,24 +60,25 @@ struct ChartSeries {
 
 /// A chart with one or more lines.
 struct LineChart {
-  std::string title = {};
-  std::vector<ChartSeries> series = {};
-  ChartAxis x = {};
-  ChartAxis y = {};
-  double width = 480;   ///< of the area between the axes, in pixels
-  double height = 320;  ///< of the area between the axes, in pixels
+  std::string title = {};                ///< above the chart
+  std::vector<ChartSeries> series = {};  ///< the lines, in the order of the legend
+  ChartAxis x = {};                      ///< the horizontal axis
+  ChartAxis y = {};                      ///< the vertical axis
+  double width = 480;                    ///< of the area between the axes, in pixels
+  double height = 320;                   ///< of the area between the axes, in pixels
 };
 
 /// Draws a line chart with axes, grid lines and a legend as an SVG picture. Points outside the range of an
 /// axis are drawn at its nearer end. An axis without ticks of its own gets round values, and its range is
 /// extended to the next of them where it is not given.
 ///
-/// @throws c10::Error if the chart has no points, a value is beyond +-1e300 or, on a logarithmic axis, below
-///   1e-300, an axis has a minimum that is not below its maximum, or the size is not positive.
+/// Errors (c10::Error): a chart without points, a value beyond +-1e300 or, on a logarithmic axis, below
+/// 1e-300, a minimum that is not below the maximum, and a size that is not positive.
 ATTEND_API std::string line_chart_svg(const LineChart& chart);
 
 /// Draws several line charts side by side in one SVG picture.
-/// @throws c10::Error as `line_chart_svg`, and if there are no charts.
+///
+/// Errors (c10::Error): as `line_chart_svg`, and no charts.
 ATTEND_API std::string line_charts_svg(const std::vector<LineChart>& charts);
 
 }  // namespace attend

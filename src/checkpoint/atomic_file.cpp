@@ -18,15 +18,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What `path` names where it is a link, which may be a file that is not there yet.
-std::string resolved(const std::string& path) {
-  constexpr int kMostLinks = 40;
+/// Follows symbolic links; the file at their end need not exist.
+std::string follow_links(const std::string& path) {
+  constexpr int kMaxLinks = 40;
   fs::path target = path;
   std::error_code error;
-  for (int n = 0; n < kMostLinks && fs::is_symlink(target, error); ++n) {
-    const auto named = fs::read_symlink(target, error);
+  for (int n = 0; n < kMaxLinks && fs::is_symlink(target, error); ++n) {
+    const auto link = fs::read_symlink(target, error);
     if (error) break;
-    target = target.parent_path() / named;
+    target = target.parent_path() / link;
   }
   return target.string();
 }
@@ -36,7 +36,7 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
-/// Beside `path`, at random: other machines may write to the same folder.
+/// A random name in the same folder, to which other machines may write as well.
 std::string temporary_name(const std::string& path) {
   std::random_device random;
   const auto name = fs::path(path).filename().string().substr(0, 200);
@@ -47,31 +47,31 @@ std::string temporary_name(const std::string& path) {
 }  // namespace
 
 AtomicFile::AtomicFile(const char* function, const std::string& path)
-    : function_(function), asked_(path), path_(resolved(path)) {
+    : function_(function), given_path_(path), path_(follow_links(path)) {
   struct stat old {};
-  const bool is_there = stat(path_.c_str(), &old) == 0;
-  if (is_there && !S_ISREG(old.st_mode))
-    checks::fail(function_, asked_.c_str(), "a file that can be written", "no plain file");
+  const bool exists = stat(path_.c_str(), &old) == 0;
+  if (exists && !S_ISREG(old.st_mode))
+    checks::fail(function_, given_path_.c_str(), "a writable file", "a directory or special file");
   folder_ = open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // NOLINT(*-vararg)
   if (folder_ < 0) fail();
   open_temporary();
   constexpr mode_t kPermissions = 07777;
-  if (is_there && fchmod(file_, old.st_mode & kPermissions) != 0) fail();
+  if (exists && fchmod(file_, old.st_mode & kPermissions) != 0) fail();
 }
 
 void AtomicFile::open_temporary() {
-  constexpr int kMode = 0666, kTries = 8;
+  constexpr int kMode = 0666, kMaxAttempts = 8;
   for (int n = 0; file_ < 0; ++n) {
     const auto name = temporary_name(path_);
     file_ = open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode);  // NOLINT(*-vararg)
     if (file_ >= 0) temporary_ = name;
-    if (file_ < 0 && (errno != EEXIST || n == kTries)) fail();
+    if (file_ < 0 && (errno != EEXIST || n == kMaxAttempts)) fail();
   }
 }
 
-AtomicFile::~AtomicFile() { give_up(); }
+AtomicFile::~AtomicFile() { discard(); }
 
-void AtomicFile::give_up() {
+void AtomicFile::discard() {
   if (file_ >= 0) close(file_);
   if (folder_ >= 0) close(folder_);
   file_ = folder_ = -1;
@@ -79,10 +79,10 @@ void AtomicFile::give_up() {
 }
 
 void AtomicFile::write(const void* data, size_t size) {
-  constexpr size_t kAtOnce = size_t{1} << 30;
+  constexpr size_t kMaxBytes = size_t{1} << 30;
   const auto* rest = static_cast<const char*>(data);
   while (size > 0) {
-    const ssize_t written = ::write(file_, rest, std::min(size, kAtOnce));
+    const ssize_t written = ::write(file_, rest, std::min(size, kMaxBytes));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail();
     rest += written;
@@ -96,15 +96,14 @@ void AtomicFile::commit() {
   file_ = -1;
   if (closed != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) fail();
   temporary_.clear();
-  // So that the new name is on the disk as well. EINVAL: a file system that has no such thing.
+  // Flushes the renamed directory entry. A file system that cannot flush a directory reports EINVAL.
   if (fsync(folder_) != 0 && errno != EINVAL) fail();
 }
 
 void AtomicFile::fail() {
   const int error = errno;
-  give_up();  // the constructor may have failed, after which there is no destructor
-  checks::fail(function_, asked_.c_str(), "a file that can be written",
-               std::generic_category().message(error));
+  discard();  // the destructor does not run when the constructor throws
+  checks::fail(function_, given_path_.c_str(), "a writable file", std::generic_category().message(error));
 }
 
 }  // namespace attend::checkpoint

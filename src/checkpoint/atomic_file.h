@@ -5,8 +5,9 @@
 
 namespace attend::checkpoint {
 
-/// A file that takes the place of `path` once it is whole and on the disk; before that it lies beside it
-/// under another name, and goes where it is given up. Errors are thrown in the name of `function`.
+/// Replaces the file at `path` atomically: `write` goes to a temporary file in the same folder, which
+/// `commit` flushes to the disk and renames to `path`. Without a commit, the destructor deletes it. Errors
+/// name `function`.
 class AtomicFile {
  public:
   AtomicFile(const char* function, const std::string& path);
@@ -19,13 +20,13 @@ class AtomicFile {
 
  private:
   void open_temporary();
-  void give_up();
+  void discard();
   [[noreturn]] void fail();
 
   const char* function_;
-  std::string asked_;      ///< as the caller named it
-  std::string path_;       ///< what a link of that name points to
-  std::string temporary_;  ///< empty once the file is in its place
+  std::string given_path_;  ///< for errors
+  std::string path_;        ///< after following symbolic links
+  std::string temporary_;   ///< empty after the commit
   int file_ = -1, folder_ = -1;
 };
 

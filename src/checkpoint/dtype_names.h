@@ -8,12 +8,12 @@
 
 namespace attend::checkpoint {
 
-/// A dtype and how the two formats write it.
+/// A dtype and its names in the two file formats.
 struct DtypeNames {
   at::ScalarType dtype;
-  std::string_view safetensors;  ///< empty where the format lacks it
-  std::string_view storage;      ///< the class in Python's torch; empty where there is none
-  std::string_view python;       ///< the dtype in Python's torch
+  std::string_view safetensors;  ///< empty if the format lacks the dtype
+  std::string_view storage;      ///< the typed storage class of Python's torch; empty if there is none
+  std::string_view python;       ///< the attribute of Python's torch
 };
 
 constexpr std::array<DtypeNames, 19> kDtypes = {{
@@ -38,15 +38,17 @@ constexpr std::array<DtypeNames, 19> kDtypes = {{
     {at::ScalarType::ComplexHalf, "", "", "complex32"},
 }};
 
-inline std::optional<at::ScalarType> dtype_of(std::string_view DtypeNames::*format, std::string_view name) {
+/// The dtype that a format calls `name`, as in `dtype_named(&DtypeNames::safetensors, "F32")`.
+inline std::optional<at::ScalarType> dtype_named(std::string_view DtypeNames::*format,
+                                                 std::string_view name) {
   for (const auto& names : kDtypes) {
     if (!name.empty() && names.*format == name) return names.dtype;
   }
   return {};
 }
 
-/// Empty where the format lacks the dtype.
-inline std::string_view name_of(std::string_view DtypeNames::*format, at::ScalarType dtype) {
+/// The name of a dtype in a format; empty if the format lacks it.
+inline std::string_view dtype_name(std::string_view DtypeNames::*format, at::ScalarType dtype) {
   for (const auto& names : kDtypes) {
     if (names.dtype == dtype) return names.*format;
   }

@@ -2,17 +2,21 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <bit>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace attend::checkpoint {
 
-/// The bytes of a file that is being read, and how its errors name it.
+static_assert(std::endian::native == std::endian::little,
+              "the file formats are little-endian, and their integers and tensors are read in place");
+
+/// The bytes of a file that is being read, and the names for its errors.
 struct Source {
-  const char* function;
-  std::string name;
-  at::Tensor bytes;  ///< uint8 [N], contiguous, on the CPU
+  const char* function;  ///< the public function that reads
+  std::string name;      ///< the path, or the argument that holds the bytes
+  at::Tensor bytes;      ///< uint8 [N], contiguous, on the CPU
 
   const char* data() const { return static_cast<const char*>(bytes.const_data_ptr()); }
   uint64_t size() const { return static_cast<uint64_t>(bytes.numel()); }
@@ -20,17 +24,18 @@ struct Source {
   [[noreturn]] void fail(const std::string& expected, const std::string& got) const;
 };
 
-/// A file, mapped into memory; what is written there stays the process's own.
+/// Maps a file into memory, privately: writes to the memory do not reach the file.
 Source map_file(const char* function, const std::string& path);
 
-/// A file in memory. Fails where `bytes` is not uint8 [N] on the CPU.
-Source source_of(const char* function, const at::Tensor& bytes);
+/// A file whose contents are `bytes`. Fails unless they are uint8 [N] on the CPU.
+Source file_in_memory(const char* function, const at::Tensor& bytes);
 
-/// A tensor [count] of what lies at `offset`, inside the source. It shares the source's memory where the
-/// dtype allows: booleans and unaligned elements are copied.
-at::Tensor elements(const Source& source, uint64_t offset, uint64_t count, at::ScalarType dtype);
+/// The `count` elements at byte `offset`, which must lie within the source, as a tensor [count]. It shares
+/// the memory of the source, except that booleans and unaligned elements are copied.
+at::Tensor tensor_at(const Source& source, uint64_t offset, uint64_t count, at::ScalarType dtype);
 
-/// Text of a file as a message shows it: in quotes, cut where it is long, bytes outside ASCII as escapes.
-std::string shown(std::string_view text);
+/// Text from a file, for an error: in quotes, truncated to 80 bytes, with escapes for all but printable
+/// ASCII.
+std::string printable(std::string_view text);
 
 }  // namespace attend::checkpoint

@@ -3,113 +3,239 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 #include <iterator>
 
 namespace attend::checkpoint {
 namespace {
 
-enum Code : uint8_t {
-  kMark = '(',
-  kStop = '.',
-  kNone = 'N',
-  kNewTrue = 0x88,
-  kNewFalse = 0x89,
-  kBinInt = 'J',
-  kBinInt1 = 'K',
-  kBinInt2 = 'M',
-  kLong1 = 0x8a,
-  kBinFloat = 'G',
-  kBinUnicode = 'X',
-  kShortBinUnicode = 0x8c,
-  kBinPut = 'q',
-  kLongBinPut = 'r',
-  kBinGet = 'h',
-  kLongBinGet = 'j',
-  kMemoize = 0x94,
-  kEmptyTuple = ')',
-  kTuple = 't',
-  kTuple1 = 0x85,
-  kTuple2 = 0x86,
-  kTuple3 = 0x87,
-  kEmptyList = ']',
-  kEmptyDict = '}',
-  kAppend = 'a',
-  kAppends = 'e',
-  kSetItem = 's',
-  kSetItems = 'u',
-  kGlobal = 'c',
-  kStackGlobal = 0x93,
-  kReduce = 'R',
-  kBuild = 'b',
-  kBinPersistentId = 'Q',
-  kProtocol = 0x80,
-  kFrame = 0x95,
+/// The opcodes, with the names of pickletools.py in lower case.
+enum class Opcode : uint8_t {
+  mark = '(',
+  stop = '.',
+  none = 'N',
+  newtrue = 0x88,
+  newfalse = 0x89,
+  binint = 'J',
+  binint1 = 'K',
+  binint2 = 'M',
+  long1 = 0x8a,
+  binfloat = 'G',
+  binunicode = 'X',
+  short_binunicode = 0x8c,
+  binput = 'q',
+  long_binput = 'r',
+  binget = 'h',
+  long_binget = 'j',
+  memoize = 0x94,
+  empty_tuple = ')',
+  tuple = 't',
+  tuple1 = 0x85,
+  tuple2 = 0x86,
+  tuple3 = 0x87,
+  empty_list = ']',
+  empty_dict = '}',
+  append = 'a',
+  appends = 'e',
+  setitem = 's',
+  setitems = 'u',
+  global = 'c',
+  stack_global = 0x93,
+  reduce = 'R',
+  build = 'b',
+  binpersid = 'Q',
+  proto = 0x80,
+  frame = 0x95,
 };
 
 }  // namespace
 
-void Unpickler::fail(const std::string& got) const { source_.fail("a pickle of tensors", got); }
-
-// ---- the text of the pickle
-
-std::string_view Unpickler::take(uint64_t size) {
-  if (size > rest_.size()) fail("one that is cut short");
-  const auto taken = rest_.substr(0, size);
-  rest_.remove_prefix(size);
-  return taken;
+const char* type_name(const Value& value) {
+  constexpr std::array<const char*, std::variant_size_v<Value>> kNames = {
+      "None",   "a bool",   "an int",    "a float", "a str", "a list or tuple",
+      "a dict", "a global", "a storage", "a tensor"};
+  return kNames.at(value.index());
 }
 
-std::string_view Unpickler::take_line() {
+void Unpickler::fail(const std::string& got) const { source_.fail("a pickle of tensors", got); }
+
+Value Unpickler::run() {
+  while (true) {
+    const auto opcode = read_number<uint8_t>();
+    if (static_cast<Opcode>(opcode) == Opcode::stop) return pop();
+    execute(opcode);
+  }
+}
+
+void Unpickler::execute(uint8_t opcode) {
+  switch (static_cast<Opcode>(opcode)) {
+    case Opcode::proto:
+      read(1);
+      return;
+    case Opcode::frame:
+      read(8);
+      return;
+
+    case Opcode::none:
+      return push({});
+    case Opcode::newtrue:
+      return push(true);
+    case Opcode::newfalse:
+      return push(false);
+    case Opcode::binint:
+      return push(int64_t{read_number<int32_t>()});
+    case Opcode::binint1:
+      return push(int64_t{read_number<uint8_t>()});
+    case Opcode::binint2:
+      return push(int64_t{read_number<uint16_t>()});
+    case Opcode::long1:
+      return push(read_long());
+    case Opcode::binfloat:
+      return push(read_big_endian_double());
+    case Opcode::binunicode:
+      return push(read(read_number<uint32_t>()));
+    case Opcode::short_binunicode:
+      return push(read(read_number<uint8_t>()));
+
+    case Opcode::binput:
+      return store_memo(read_number<uint8_t>());
+    case Opcode::long_binput:
+      return store_memo(read_number<uint32_t>());
+    case Opcode::memoize:
+      return store_memo(static_cast<uint32_t>(memo_.size()));
+    case Opcode::binget:
+      return push_memo(read_number<uint8_t>());
+    case Opcode::long_binget:
+      return push_memo(read_number<uint32_t>());
+
+    case Opcode::mark:
+      return marks_.push_back(stack_.size());
+    case Opcode::empty_tuple:
+      return push(&empty_tuple_);
+    case Opcode::tuple:
+      return push_tuple(pop_mark());
+    case Opcode::tuple1:
+      return push_tuple(index_from_top(1));
+    case Opcode::tuple2:
+      return push_tuple(index_from_top(2));
+    case Opcode::tuple3:
+      return push_tuple(index_from_top(3));
+
+    case Opcode::empty_list:
+      return push(&sequences_.emplace_back(Sequence{.is_tuple = false}));
+    case Opcode::empty_dict:
+      return push(new_dictionary());
+    case Opcode::append:
+      return append_from(index_from_top(1));
+    case Opcode::appends:
+      return append_from(pop_mark());
+    case Opcode::setitem:
+      return set_items_from(index_from_top(2));
+    case Opcode::setitems:
+      return set_items_from(pop_mark());
+
+    case Opcode::global:
+      return push_global();
+    case Opcode::stack_global:
+      return push_stack_global();
+    case Opcode::binpersid:
+      return push(load_persistent(*pop_as<Sequence*>("a tuple as the persistent id")));
+    case Opcode::reduce:
+      return reduce();
+    case Opcode::build:
+      return build();
+
+    default:
+      fail(c10::str("the opcode ", int{opcode}, ", which torch.save does not write for tensors"));
+  }
+}
+
+// ---- operands, which follow an opcode in the pickle
+
+std::string_view Unpickler::read(uint64_t size) {
+  if (size > rest_.size()) fail("a truncated pickle");
+  const auto bytes = rest_.substr(0, size);
+  rest_.remove_prefix(size);
+  return bytes;
+}
+
+std::string_view Unpickler::read_line() {
   const auto end = rest_.find('\n');
-  if (end == std::string_view::npos) fail("one that is cut short");
-  const auto line = take(end);
-  take(1);
+  if (end == std::string_view::npos) fail("a truncated pickle");
+  const auto line = read(end);
+  read(1);
   return line;
 }
 
 template <typename T>
-T Unpickler::take_number() {
+T Unpickler::read_number() {
   T number = 0;
-  std::memcpy(&number, take(sizeof(T)).data(), sizeof(T));
+  std::memcpy(&number, read(sizeof(T)).data(), sizeof(T));
   return number;
 }
 
-/// The next `size` bytes are a number in two's complement, of at most 8 bytes.
-int64_t Unpickler::take_long() {
-  const auto text = take(take_number<uint8_t>());
-  if (text.empty()) return 0;
-  uint64_t number = (static_cast<uint8_t>(text.back()) & 0x80U) != 0 ? ~uint64_t{0} : 0;
-  std::memcpy(&number, text.data(), std::min<size_t>(text.size(), 8));
+/// A length of one byte, and an integer of that length in two's complement; None if it exceeds 64 bits.
+Value Unpickler::read_long() {
+  const auto bytes = read(read_number<uint8_t>());
+  if (bytes.size() > sizeof(uint64_t)) return {};
+  if (bytes.empty()) return int64_t{0};
+  uint64_t number = (static_cast<uint8_t>(bytes.back()) & 0x80U) != 0 ? ~uint64_t{0} : 0;
+  std::memcpy(&number, bytes.data(), bytes.size());
   return static_cast<int64_t>(number);
 }
 
-// ---- the stack
+double Unpickler::read_big_endian_double() {
+  return std::bit_cast<double>(__builtin_bswap64(read_number<uint64_t>()));
+}
+
+// ---- the stack and the memo
 
 Value Unpickler::pop() {
-  if (stack_.size() <= floor()) fail("one that takes a value where there is none");
+  if (stack_.size() <= stack_floor()) fail("a stack underflow");
   auto value = std::move(stack_.back());
   stack_.pop_back();
   return value;
 }
 
+template <typename T>
+T Unpickler::pop_as(const char* expected) {
+  const auto value = pop();
+  const auto* const found = std::get_if<T>(&value);
+  if (found == nullptr) fail(c10::str(type_name(value), " in place of ", expected));
+  return *found;
+}
+
+/// Removes the topmost mark; returns the index of the value that follows it.
 size_t Unpickler::pop_mark() {
-  if (marks_.empty()) fail("one that takes a mark where there is none");
+  if (marks_.empty()) fail("an opcode that needs a MARK, without one");
   const size_t mark = marks_.back();
   marks_.pop_back();
   return mark;
 }
 
-template <typename T>
-T Unpickler::pop_as(const char* what) {
-  const auto value = pop();
-  const auto* const found = std::get_if<T>(&value);
-  if (found == nullptr) fail(std::string("one that has something else where it needs ") + what);
-  return *found;
+/// The index of the first of the topmost `count` values.
+size_t Unpickler::index_from_top(size_t count) const {
+  if (stack_.size() < stack_floor() + count) fail("a stack underflow");
+  return stack_.size() - count;
 }
 
+void Unpickler::store_memo(uint32_t index) {
+  if (stack_.size() <= stack_floor()) fail("a stack underflow");
+  memo_[index] = stack_.back();
+}
+
+void Unpickler::push_memo(uint32_t index) {
+  const auto found = memo_.find(index);
+  if (found == memo_.end()) fail(c10::str("a memo lookup of index ", index, ", which was never stored"));
+  push(found->second);
+}
+
+// ---- containers
+
+/// Replaces the values from index `first` to the top by a tuple of them.
 void Unpickler::push_tuple(size_t first) {
-  if (stack_.size() < first || first < floor()) fail("one that takes a value where there is none");
   auto& tuple = sequences_.emplace_back(Sequence{.is_tuple = true});
   const auto begin = stack_.begin() + static_cast<std::ptrdiff_t>(first);
   tuple.items.assign(std::make_move_iterator(begin), std::make_move_iterator(stack_.end()));
@@ -117,177 +243,53 @@ void Unpickler::push_tuple(size_t first) {
   push(&tuple);
 }
 
-/// Appends the values from `first` on to the list below them.
+/// Appends the values from index `first` to the top to the list below them.
 void Unpickler::append_from(size_t first) {
   std::vector<Value> values;
   while (stack_.size() > first) values.push_back(pop());
-  auto* const list = pop_as<Sequence*>("a list");
-  if (list->is_tuple) fail("one that appends to a tuple");
+  auto* const list = pop_as<Sequence*>("a list to append to");
+  if (list->is_tuple) fail("a tuple in place of a list to append to");
   list->items.insert(list->items.end(), std::make_move_iterator(values.rbegin()),
                      std::make_move_iterator(values.rend()));
   push(list);
 }
 
-/// Puts the pairs of key and value from `first` on into the dictionary below them.
-void Unpickler::set_from(size_t first) {
+/// Inserts the pairs (key, value) from index `first` to the top into the dict below them.
+void Unpickler::set_items_from(size_t first) {
   std::vector<std::pair<Value, Value>> items;
   while (stack_.size() > first) {
     auto value = pop();
-    if (stack_.size() == first) fail("one that has a key without a value");
+    if (stack_.size() == first) fail("a dict key without a value");
     items.emplace_back(pop(), std::move(value));
   }
-  auto* const dictionary = pop_as<Dictionary*>("a dictionary");
+  auto* const dictionary = pop_as<Dictionary*>("a dict to insert into");
   dictionary->items.insert(dictionary->items.end(), std::make_move_iterator(items.rbegin()),
                            std::make_move_iterator(items.rend()));
   push(dictionary);
 }
 
-// ---- the instructions, by what they do
+// ---- globals and calls
 
-bool Unpickler::push_constant(uint8_t code) {
-  switch (code) {
-    case kNone:
-      return push({}), true;
-    case kNewTrue:
-    case kNewFalse:
-      return push(code == kNewTrue), true;
-    case kBinInt:
-      return push(int64_t{take_number<int32_t>()}), true;
-    case kBinInt1:
-      return push(int64_t{take_number<uint8_t>()}), true;
-    case kBinInt2:
-      return push(int64_t{take_number<uint16_t>()}), true;
-    case kLong1:
-      if (rest_.empty() || static_cast<uint8_t>(rest_.front()) <= 8) return push(take_long()), true;
-      return take(take_number<uint8_t>()), push({}), true;
-    case kBinFloat: {
-      const auto bits = __builtin_bswap64(take_number<uint64_t>());
-      double number = 0;
-      std::memcpy(&number, &bits, sizeof(number));
-      return push(number), true;
-    }
-    default:
-      return push_text(code);
-  }
+void Unpickler::push_global() {
+  const auto module = read_line();
+  push(find_global(module, read_line()));
 }
 
-bool Unpickler::push_text(uint8_t code) {
-  switch (code) {
-    case kBinUnicode:
-      return push(take(take_number<uint32_t>())), true;
-    case kShortBinUnicode:
-      return push(take(take_number<uint8_t>())), true;
-    default:
-      return false;
-  }
+void Unpickler::push_stack_global() {
+  const auto name = pop_as<std::string_view>("the name of a global");
+  push(find_global(pop_as<std::string_view>("the module of a global"), name));
 }
 
-bool Unpickler::use_memo(uint8_t code) {
-  const auto put = [&](uint32_t index) {
-    if (stack_.size() <= floor()) fail("one that takes a value where there is none");
-    memo_[index] = stack_.back();
-  };
-  const auto get = [&](uint32_t index) {
-    const auto found = memo_.find(index);
-    if (found == memo_.end()) fail("one that recalls what it never put by");
-    push(found->second);
-  };
-  switch (code) {
-    case kBinPut:
-      return put(take_number<uint8_t>()), true;
-    case kLongBinPut:
-      return put(take_number<uint32_t>()), true;
-    case kMemoize:
-      return put(static_cast<uint32_t>(memo_.size())), true;
-    case kBinGet:
-      return get(take_number<uint8_t>()), true;
-    case kLongBinGet:
-      return get(take_number<uint32_t>()), true;
-    default:
-      return false;
-  }
+void Unpickler::reduce() {
+  const auto* const arguments = pop_as<Sequence*>("a tuple of arguments");
+  push(call(pop_as<Global>("a callable for REDUCE"), *arguments));
 }
 
-bool Unpickler::build_tuple(uint8_t code) {
-  switch (code) {
-    case kMark:
-      return marks_.push_back(stack_.size()), true;
-    case kEmptyTuple:
-      return push(&empty_tuple_), true;
-    case kTuple:
-      return push_tuple(pop_mark()), true;
-    case kTuple1:
-    case kTuple2:
-    case kTuple3: {
-      const size_t size = code - kTuple1 + 1U;
-      if (stack_.size() < size) fail("one that takes a value where there is none");
-      return push_tuple(stack_.size() - size), true;
-    }
-    default:
-      return false;
-  }
-}
-
-bool Unpickler::fill(uint8_t code) {
-  const auto below = [&](size_t count) { return stack_.size() - std::min(stack_.size(), count); };
-  switch (code) {
-    case kEmptyList:
-      return push(&sequences_.emplace_back(Sequence{.is_tuple = false})), true;
-    case kEmptyDict:
-      return push(new_dictionary()), true;
-    case kAppend:
-      return append_from(below(1)), true;
-    case kAppends:
-      return append_from(pop_mark()), true;
-    case kSetItem:
-      return set_from(below(2)), true;
-    case kSetItems:
-      return set_from(pop_mark()), true;
-    default:
-      return false;
-  }
-}
-
-bool Unpickler::call_name(uint8_t code) {
-  switch (code) {
-    case kGlobal: {
-      const auto module = take_line();
-      return push(find_global(module, take_line())), true;
-    }
-    case kStackGlobal: {
-      const auto name = pop_as<std::string_view>("a name");
-      return push(find_global(pop_as<std::string_view>("a module's name"), name)), true;
-    }
-    case kBinPersistentId:
-      return push(load_persistent(*pop_as<Sequence*>("a persistent id"))), true;
-    case kReduce: {
-      const auto* const arguments = pop_as<Sequence*>("arguments");
-      return push(call(pop_as<Global>("a name to call"), *arguments)), true;
-    }
-    case kBuild: {
-      // The attributes of a dictionary: the version numbers of modules, which nothing here asks for.
-      pop_as<Dictionary*>("attributes");
-      auto* const dictionary = pop_as<Dictionary*>("a dictionary to give attributes");
-      return push(dictionary), true;
-    }
-    default:
-      return false;
-  }
-}
-
-Value Unpickler::run() {
-  while (true) {
-    const auto code = take_number<uint8_t>();
-    if (code == kStop) return pop();
-    if (code == kProtocol) {
-      take(1);
-    } else if (code == kFrame) {
-      take(8);
-    } else if (!push_constant(code) && !use_memo(code) && !build_tuple(code) && !fill(code) &&
-               !call_name(code)) {
-      fail(c10::str("one with the instruction ", int{code}, ", which tensors do not need"));
-    }
-  }
+/// Sets attributes of a dict. A state dict has only `_metadata`, the version numbers of modules: it is
+/// ignored.
+void Unpickler::build() {
+  pop_as<Dictionary*>("a dict of attributes");
+  push(pop_as<Dictionary*>("a dict to set attributes of"));
 }
 
 }  // namespace attend::checkpoint

@@ -3,177 +3,191 @@
 #include <c10/util/StringUtil.h>
 
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <unordered_set>
 
 #include "checkpoint/dtype_names.h"
+#include "core/json.h"
 
 namespace attend::checkpoint {
 namespace {
 
 constexpr const char* kMetadata = "__metadata__";
 
-/// Takes the parser's events one by one: what is out of place is refused where it stands, so that neither
-/// depth nor length of a hostile header is ever built up.
-class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
+/// Reads a header from the events of the JSON parser, and rejects each value that the format does not allow
+/// where it occurs, so that no memory is spent on what a malicious header nests or repeats.
+class HeaderReader final : public json::Handler {
  public:
   explicit HeaderReader(const Source& source) : source_(source) {}
 
   SafetensorsHeader take() { return std::move(header_); }
 
-  bool start_object(size_t) override {
-    switch (where_) {
-      case Where::file:
-        return go(Where::names);
-      case Where::names:
-        if (key_ == kMetadata) return go(Where::metadata);
-        header_.entries.emplace_back().name = key_;
-        fields_ = {};
-        return go(Where::entry);
+  void begin_object() override {
+    switch (position_) {
+      case Position::start:
+        position_ = Position::header;
+        return;
+      case Position::header:
+        if (key_ == kMetadata) {
+          position_ = Position::metadata;
+        } else {
+          header_.entries.emplace_back().name = key_;
+          seen_ = {};
+          position_ = Position::entry;
+        }
+        return;
       default:
-        unexpected("an object");
+        reject("an object");
     }
   }
 
-  bool key(std::string& key) override {
-    if (where_ == Where::names && !names_.insert(key).second) twice(key);
-    if (where_ == Where::metadata && header_.metadata.contains(key)) twice(key);
-    if (where_ == Where::entry) begin_field(key);
+  void key(std::string& key) override {
+    if (position_ == Position::header && !keys_.insert(key).second) reject_duplicate(key);
+    if (position_ == Position::metadata && header_.metadata.contains(key)) reject_duplicate(key);
+    if (position_ == Position::entry) begin_field(key);
     key_ = key;
-    return true;
   }
 
-  bool string(std::string& text) override {
-    if (where_ == Where::metadata) {
+  void string(std::string& text) override {
+    if (position_ == Position::metadata) {
       header_.metadata.emplace(key_, text);
-    } else if (where_ == Where::entry && key_ == "dtype") {
-      const auto dtype = dtype_of(&DtypeNames::safetensors, text);
-      if (!dtype) source_.fail("a known dtype for " + shown(entry().name), shown(text));
+    } else if (position_ == Position::entry && key_ == "dtype") {
+      const auto dtype = dtype_named(&DtypeNames::safetensors, text);
+      if (!dtype) source_.fail("a known dtype for " + printable(entry().name), printable(text));
       entry().dtype = *dtype;
     } else {
-      unexpected("a string");
+      reject("a string");
     }
-    return true;
   }
 
-  bool start_array(size_t) override {
-    if (where_ == Where::entry && key_ == "shape") return go(Where::shape);
-    if (where_ == Where::entry && key_ == "data_offsets") return go(Where::offsets);
-    unexpected("an array");
-  }
-
-  bool number_unsigned(uint64_t number) override {
-    if (where_ == Where::shape) {
-      if (number > std::numeric_limits<int64_t>::max()) unexpected(std::to_string(number));
-      entry().shape.push_back(static_cast<int64_t>(number));
-    } else if (where_ == Where::offsets && offsets_ < 2) {
-      (offsets_++ == 0 ? entry().begin : entry().end) = number;
+  void begin_array() override {
+    if (position_ == Position::entry && key_ == "shape") {
+      position_ = Position::shape;
+    } else if (position_ == Position::entry && key_ == "data_offsets") {
+      position_ = Position::offsets;
     } else {
-      unexpected("a number");
+      reject("an array");
     }
-    return true;
   }
 
-  bool end_array() override {
-    if (where_ == Where::offsets && offsets_ != 2) unexpected(c10::str(offsets_, " of two offsets"));
-    return go(Where::entry);
+  void unsigned_integer(uint64_t value) override {
+    if (position_ == Position::shape) {
+      if (value > std::numeric_limits<int64_t>::max()) reject("a size of " + std::to_string(value));
+      entry().shape.push_back(static_cast<int64_t>(value));
+    } else if (position_ == Position::offsets && num_offsets_ < 2) {
+      (num_offsets_++ == 0 ? entry().begin : entry().end) = value;
+    } else {
+      reject("a number");
+    }
   }
 
-  bool end_object() override {
-    if (where_ != Where::entry) return go(where_ == Where::metadata ? Where::names : Where::end);
-    if (!fields_.dtype || !fields_.shape || !fields_.offsets) unexpected("an entry that lacks some of them");
-    return go(Where::names);
+  void end_array() override {
+    if (position_ == Position::offsets && num_offsets_ != 2) {
+      reject(c10::str(num_offsets_, " data_offsets instead of 2"));
+    }
+    position_ = Position::entry;
   }
 
-  bool null() override { unexpected("null"); }
-  bool boolean(bool) override { unexpected("a truth value"); }
-  bool number_integer(int64_t) override { unexpected("a negative number"); }
-  bool number_float(double, const std::string&) override {
-    unexpected("a number that is not whole, or too large");
+  void end_object() override {
+    if (position_ == Position::entry) {
+      for (const auto& [is_seen, field] : {std::pair(seen_.dtype, "dtype"), std::pair(seen_.shape, "shape"),
+                                           std::pair(seen_.offsets, "data_offsets")}) {
+        if (!is_seen) reject(std::string("an entry without ") + field);
+      }
+    }
+    const bool is_nested = position_ == Position::entry || position_ == Position::metadata;
+    position_ = is_nested ? Position::header : Position::end;
   }
-  bool binary(nlohmann::json::binary_t&) override { unexpected("binary data"); }
-  bool parse_error(size_t, const std::string&, const nlohmann::json::exception& error) override {
-    source_.fail("a header in JSON", shown(error.what()));
-  }
+
+  void null() override { reject("null"); }
+  void boolean(bool) override { reject("a boolean"); }
+  void negative_integer(int64_t) override { reject("a negative number"); }
+  void floating_point(double) override { reject("a number that is not an integer of 64 bits"); }
 
  private:
-  enum class Where { file, names, metadata, entry, shape, offsets, end };
+  enum class Position { start, header, metadata, entry, shape, offsets, end };
   struct Fields {
     bool dtype = false, shape = false, offsets = false;
   };
 
-  bool go(Where where) {
-    where_ = where;
-    return true;
-  }
-
   TensorEntry& entry() { return header_.entries.back(); }
 
   void begin_field(const std::string& field) {
-    bool* const seen = field == "dtype"          ? &fields_.dtype
-                       : field == "shape"        ? &fields_.shape
-                       : field == "data_offsets" ? &fields_.offsets
-                                                 : nullptr;
-    if (seen == nullptr) unexpected("a field " + shown(field));
-    if (*seen) twice(field);
-    *seen = true;
-    if (seen == &fields_.offsets) offsets_ = 0;
+    bool* const is_seen = field == "dtype"          ? &seen_.dtype
+                          : field == "shape"        ? &seen_.shape
+                          : field == "data_offsets" ? &seen_.offsets
+                                                    : nullptr;
+    if (is_seen == nullptr) reject("a field " + printable(field));
+    if (*is_seen) reject_duplicate(field);
+    *is_seen = true;
+    if (is_seen == &seen_.offsets) num_offsets_ = 0;
   }
 
-  [[noreturn]] void twice(const std::string& key) const {
-    source_.fail("each name once in the header", shown(key) + " twice");
+  [[noreturn]] void reject_duplicate(const std::string& key) const {
+    source_.fail("unique keys in the header", "a duplicate " + printable(key));
   }
 
-  [[noreturn]] void unexpected(const std::string& got) const {
+  [[noreturn]] void reject(const std::string& got) const {
     const auto expected =
-        where_ == Where::file || where_ == Where::end ? std::string("one object as the header")
-        : where_ == Where::metadata                   ? std::string("text as each value of __metadata__")
-        : where_ == Where::names
-            ? "an object as the entry " + shown(key_)
-            : "dtype, shape and data_offsets in the entry " + shown(header_.entries.back().name);
+        position_ == Position::start || position_ == Position::end ? std::string("one object as the header")
+        : position_ == Position::metadata ? std::string("a string as each value of __metadata__")
+        : position_ == Position::header
+            ? "an object as the entry " + printable(key_)
+            : "dtype, shape and data_offsets in the entry " + printable(header_.entries.back().name);
     source_.fail(expected, got);
   }
 
   const Source& source_;
   SafetensorsHeader header_;
-  Where where_ = Where::file;
-  std::string key_;
-  std::unordered_set<std::string> names_;
-  Fields fields_;
-  int offsets_ = 0;
+  Position position_ = Position::start;
+  std::string key_;  ///< the last one
+  std::unordered_set<std::string> keys_;
+  Fields seen_;  ///< of the current entry
+  int num_offsets_ = 0;
 };
 
-std::string joined(const std::vector<int64_t>& numbers) {
+std::string comma_separated(const std::vector<int64_t>& values) {
   std::string text;
-  for (const auto number : numbers) {
+  for (const auto value : values) {
     if (!text.empty()) text += ',';
-    text += std::to_string(number);
+    text += std::to_string(value);
   }
   return text;
+}
+
+std::string metadata_json(const std::map<std::string, std::string>& metadata) {
+  std::string text;
+  for (const auto& [key, value] : metadata) {
+    if (!text.empty()) text += ',';
+    text.append(json::quoted(key)).append(":").append(json::quoted(value));
+  }
+  return "{" + text + "}";
 }
 
 }  // namespace
 
 SafetensorsHeader read_header(const Source& source, std::string_view text) {
-  if (text.empty() || text.front() != '{')
-    source.fail("a header that begins with {", shown(text.substr(0, 1)));
-  // The parser takes a zero for the end of its input.
-  if (text.find('\0') != std::string_view::npos) source.fail("a header in JSON", "a zero byte in it");
+  if (text.empty() || text.front() != '{') {
+    source.fail("a header that begins with {", printable(text.substr(0, 1)));
+  }
+  // The parser would take a zero byte for the end of the text.
+  if (text.find('\0') != std::string_view::npos) source.fail("a JSON header", "a zero byte in it");
   HeaderReader reader(source);
-  nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
+  try {
+    json::parse(text, reader);
+  } catch (const json::ParseError& error) {
+    source.fail("a JSON header", printable(error.what()));
+  }
   return reader.take();
 }
 
 std::string write_header(const SafetensorsHeader& header) {
   std::string text = "{";
-  if (!header.metadata.empty()) {
-    text += nlohmann::json(kMetadata).dump() + ":" + nlohmann::json(header.metadata).dump();
-  }
+  if (!header.metadata.empty()) text += json::quoted(kMetadata) + ":" + metadata_json(header.metadata);
   for (const auto& entry : header.entries) {
-    text +=
-        c10::str(text.size() > 1 ? "," : "", nlohmann::json(entry.name).dump(), R"(:{"dtype":")",
-                 name_of(&DtypeNames::safetensors, entry.dtype), R"(","shape":[)", joined(entry.shape),
-                 R"(],"data_offsets":[)", std::to_string(entry.begin), ",", std::to_string(entry.end), "]}");
+    text += c10::str(text.size() > 1 ? "," : "", json::quoted(entry.name), R"(:{"dtype":")",
+                     dtype_name(&DtypeNames::safetensors, entry.dtype), R"(","shape":[)",
+                     comma_separated(entry.shape), R"(],"data_offsets":[)", std::to_string(entry.begin), ",",
+                     std::to_string(entry.end), "]}");
   }
   return text + "}";
 }

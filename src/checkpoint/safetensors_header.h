@@ -12,23 +12,24 @@
 
 namespace attend::checkpoint {
 
-/// What the header of a safetensors file says of a tensor.
+/// A tensor, as the header of a safetensors file describes it.
 struct TensorEntry {
   std::string name;
   at::ScalarType dtype = at::kByte;
   std::vector<int64_t> shape;
-  uint64_t begin = 0, end = 0;  ///< of its bytes, from the end of the header
+  uint64_t begin = 0, end = 0;  ///< of its data, in bytes from the end of the header
 };
 
 struct SafetensorsHeader {
-  std::vector<TensorEntry> entries;  ///< in the order of the text
+  std::vector<TensorEntry> entries;  ///< in the order of the file
   std::map<std::string, std::string> metadata;
 };
 
-/// Reads the JSON of a header. Fails, in the name of the source, where it is not JSON of just this form.
+/// Parses the JSON of a header. Fails unless it has exactly the fields of the format. Shapes and offsets are
+/// not checked against each other.
 SafetensorsHeader read_header(const Source& source, std::string_view text);
 
-/// The JSON of a header; its entries' sizes and offsets are taken as they are.
+/// The JSON of a header. Throws json::Utf8Error if a name or metadata is not UTF-8.
 std::string write_header(const SafetensorsHeader& header);
 
 }  // namespace attend::checkpoint

@@ -9,17 +9,18 @@
 
 namespace attend::checkpoint {
 
-/// Where the contents of a file in a zip archive lie.
+/// The position of a member's data in a zip archive, in bytes.
 struct ZipEntry {
   uint64_t offset;
   uint64_t size;
 };
 
-/// The files of a zip archive by name. Fails where the archive is damaged, or holds a file that is compressed
-/// or encrypted, occurs twice, or overlaps another.
+/// The members of a zip archive by name. Fails if the archive is damaged, or a member is compressed,
+/// encrypted, listed twice or overlaps another.
 std::unordered_map<std::string, ZipEntry> read_zip(const Source& source);
 
-/// Fails in the words for an archive of C++'s torch::save, which holds code.
-[[noreturn]] void fail_as_of_cpp(const Source& source);
+/// Fails because the archive is a TorchScript archive, which C++'s torch::save writes and which contains
+/// code.
+[[noreturn]] void fail_as_torchscript(const Source& source);
 
 }  // namespace attend::checkpoint

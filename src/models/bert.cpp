@@ -30,10 +30,11 @@ nn::TransformerLayerOptions layer_options(const BertOptions& options) {
       .layer_norm_eps(options.layer_norm_eps());
 }
 
-/// Padding that follows each text, as is usual, is told by the texts' lengths: keys past them are not read.
-nn::MultiHeadAttentionInputs masks_of(const BertInputs& inputs) {
-  if (!inputs.attention_mask.defined()) return {};
-  const auto is_token = inputs.attention_mask != 0;
+/// The masks for an attention mask. Padding that follows each text, the usual case, becomes key lengths, so
+/// that keys past them are not read.
+nn::MultiHeadAttentionInputs masks_of(const BertParams& params) {
+  if (!params.attention_mask.defined()) return {};
+  const auto is_token = params.attention_mask != 0;
   if (is_token.is_cpu()) {
     const auto lengths = is_token.sum(-1);
     const auto expected = at::arange(is_token.size(-1), lengths.options()) < lengths.unsqueeze(-1);
@@ -42,9 +43,9 @@ nn::MultiHeadAttentionInputs masks_of(const BertInputs& inputs) {
   return {.key_padding_mask = is_token.logical_not()};
 }
 
-/// Fails unless the tensor is of integers, or booleans where they may be, and of the shape of `ids`.
-void check_like(const char* argument, const torch::Tensor& tensor, const torch::Tensor& ids,
-                bool may_be_bool) {
+/// Fails unless the tensor has the shape of `ids` and is int64, or perhaps boolean.
+void check_like_ids(const char* argument, const torch::Tensor& tensor, const torch::Tensor& ids,
+                    bool may_be_bool) {
   checks::is_strided(kBert, argument, tensor);
   const bool has_dtype =
       tensor.scalar_type() == at::kLong || (may_be_bool && tensor.scalar_type() == at::kBool);
@@ -53,12 +54,13 @@ void check_like(const char* argument, const torch::Tensor& tensor, const torch::
   }
 }
 
-/// Where the numbers are at hand, without waiting for another device.
-void check_below(const char* argument, const torch::Tensor& numbers, int64_t end) {
-  if (!numbers.is_cpu() || numbers.numel() == 0) return;
-  const auto [least, largest] = at::aminmax(numbers);
+/// Fails unless the values are in [0, end). Values on another device are not checked, which would wait for
+/// it.
+void check_range(const char* argument, const torch::Tensor& values, int64_t end) {
+  if (!values.is_cpu() || values.numel() == 0) return;
+  const auto [least, largest] = at::aminmax(values);
   if (least.item<int64_t>() >= 0 && largest.item<int64_t>() < end) return;
-  fail(kBert, argument, c10::str("0 ... ", end - 1),
+  fail(kBert, argument, c10::str("values in 0 ... ", end - 1),
        c10::str(least.item<int64_t>(), " ... ", largest.item<int64_t>()));
 }
 
@@ -67,8 +69,8 @@ void check_below(const char* argument, const torch::Tensor& numbers, int64_t end
 BertImpl::BertImpl(const BertOptions& options_) : options(options_) { reset(); }
 
 void BertImpl::reset() {
-  const auto embedding = [this](const char* name, const torch::nn::EmbeddingOptions& of) {
-    return register_module(name, torch::nn::Embedding(of));
+  const auto embedding = [this](const char* name, const torch::nn::EmbeddingOptions& embedding_options) {
+    return register_module(name, torch::nn::Embedding(embedding_options));
   };
   const int64_t width = options.hidden_size();
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
@@ -99,31 +101,31 @@ void BertImpl::pretty_print(std::ostream& stream) const {
          << ")";
 }
 
-/// Fails unless the arguments are what `forward` takes.
-torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertInputs& inputs) {
+/// Checks the arguments of `forward`, and embeds the tokens: [B, L, hidden_size].
+torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertParams& params) {
   checks::is_strided(kBert, "ids", ids);
-  const int64_t longest = options.max_position_embeddings();
-  if (ids.scalar_type() != at::kLong || ids.dim() != 2 || ids.size(1) > longest) {
-    fail(kBert, "ids", c10::str("int64 [B, L] with L of at most ", longest), describe(ids));
+  const int64_t max_length = options.max_position_embeddings();
+  if (ids.scalar_type() != at::kLong || ids.dim() != 2 || ids.size(1) > max_length) {
+    fail(kBert, "ids", c10::str("int64 [B, L] with L of at most ", max_length), describe(ids));
   }
-  if (inputs.attention_mask.defined()) check_like("attention_mask", inputs.attention_mask, ids, true);
-  if (inputs.token_type_ids.defined()) check_like("token_type_ids", inputs.token_type_ids, ids, false);
-  check_below("ids", ids, options.vocab_size());
-  if (inputs.token_type_ids.defined())
-    check_below("token_type_ids", inputs.token_type_ids, options.type_vocab_size());
-  const auto types = inputs.token_type_ids.defined() ? inputs.token_type_ids : at::zeros_like(ids);
+  if (params.attention_mask.defined()) check_like_ids("attention_mask", params.attention_mask, ids, true);
+  if (params.token_type_ids.defined()) check_like_ids("token_type_ids", params.token_type_ids, ids, false);
+  check_range("ids", ids, options.vocab_size());
+  if (params.token_type_ids.defined())
+    check_range("token_type_ids", params.token_type_ids, options.type_vocab_size());
+  const auto types = params.token_type_ids.defined() ? params.token_type_ids : at::zeros_like(ids);
   const auto x = word_embeddings(ids) + token_type_embeddings(types) +
                  position_embeddings(at::arange(ids.size(1), ids.options()));
   return at::dropout(norm(x), options.dropout(), is_training());
 }
 
-torch::Tensor BertImpl::forward(const torch::Tensor& ids, const BertInputs& inputs) {
-  return encoder(embed(ids, inputs), masks_of(inputs));
+torch::Tensor BertImpl::forward(const torch::Tensor& ids, const BertParams& params) {
+  return encoder(embed(ids, params), masks_of(params));
 }
 
-torch::Tensor BertImpl::attention_weights(const torch::Tensor& ids, const BertInputs& inputs) {
-  auto x = embed(ids, inputs);
-  const auto masks = masks_of(inputs);
+torch::Tensor BertImpl::attention_weights(const torch::Tensor& ids, const BertParams& params) {
+  auto x = embed(ids, params);
+  const auto masks = masks_of(params);
   std::vector<torch::Tensor> weights;
   for (size_t n = 0; n < encoder->layers->size(); ++n) {
     const auto layer = encoder->layers->ptr<nn::TransformerEncoderLayerImpl>(n);
@@ -135,7 +137,7 @@ torch::Tensor BertImpl::attention_weights(const torch::Tensor& ids, const BertIn
 }
 
 torch::Tensor BertImpl::pooled(const torch::Tensor& hidden) {
-  if (pooler.is_empty()) fail(kBert, "options", "a pooler", "none");
+  if (pooler.is_empty()) fail(kBert, "options", "a model with a pooler", "one without");
   return at::tanh(pooler(hidden.select(1, 0)));
 }
 
@@ -144,12 +146,12 @@ torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& attention_m
   checks::is_strided(kPool, "hidden", hidden);
   checks::is_strided(kPool, "attention_mask", attention_mask);
   if (hidden.dim() != 3 || attention_mask.sizes() != hidden.sizes().slice(0, 2)) {
-    fail(kPool, "attention_mask", "[B, L] beside [B, L, E]",
-         c10::str(describe(attention_mask), " beside ", describe(hidden)));
+    fail(kPool, "attention_mask", "[B, L] for hidden states [B, L, E]",
+         c10::str(describe(attention_mask), " for ", describe(hidden)));
   }
   const auto is_padding = (attention_mask == 0).unsqueeze(-1);
   switch (pooling) {
-    case Pooling::first:
+    case Pooling::cls:
       return hidden.select(1, 0);
     case Pooling::max:
       return hidden.masked_fill(is_padding, -std::numeric_limits<double>::infinity()).amax(1);

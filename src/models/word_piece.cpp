@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <fstream>
 #include <limits>
+#include <system_error>
 
 #include "core/checks.h"
-#include "models/words.h"
+#include "models/basic_tokenizer.h"
 
 namespace attend::models {
 namespace {
@@ -14,13 +16,13 @@ namespace {
 using checks::fail;
 
 constexpr auto kWordPiece = "models::WordPiece";
-constexpr size_t kLongestWord = 100;  // in code points; a longer one is [UNK]
+constexpr size_t kMaxWordLength = 100;  // in code points
 
 }  // namespace
 
 WordPiece WordPiece::load(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) fail(kWordPiece, "path", "a file that can be read", path);
+  if (!file) fail(kWordPiece, path.c_str(), "a readable file", std::generic_category().message(errno));
   std::vector<std::string> vocabulary;
   for (std::string line; std::getline(file, line);) {
     if (line.ends_with('\r')) line.pop_back();
@@ -30,39 +32,40 @@ WordPiece WordPiece::load(const std::string& path) {
 }
 
 WordPiece::WordPiece(std::vector<std::string> vocabulary) : vocabulary_(std::move(vocabulary)) {
-  for (size_t n = 0; n < vocabulary_.size(); ++n) numbers_[vocabulary_[n]] = static_cast<int64_t>(n);
-  unknown_ = special("[UNK]");
-  begin_ = special("[CLS]");
-  separator_ = special("[SEP]");
+  for (size_t n = 0; n < vocabulary_.size(); ++n) ids_[vocabulary_[n]] = static_cast<int64_t>(n);
+  unk_id_ = required_id("[UNK]");
+  cls_id_ = required_id("[CLS]");
+  sep_id_ = required_id("[SEP]");
   for (const char* token : {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"}) {
-    if (const auto found = numbers_.find(token); found != numbers_.end()) specials_.emplace_back(*found);
+    if (const auto found = ids_.find(token); found != ids_.end()) special_tokens_.emplace_back(*found);
   }
 }
 
-int64_t WordPiece::special(const char* token) const {
-  const auto found = numbers_.find(token);
-  if (found == numbers_.end())
-    fail(kWordPiece, "vocabulary", c10::str("one that has ", token), "one without it");
+int64_t WordPiece::required_id(const char* token) const {
+  const auto found = ids_.find(token);
+  if (found == ids_.end())
+    fail(kWordPiece, "vocabulary", c10::str("a vocabulary with ", token), "one without it");
   return found->second;
 }
 
-const std::string& WordPiece::token(int64_t id) const {
-  if (id < 0 || id >= size()) fail(kWordPiece, "id", c10::str("0 ... ", size() - 1), c10::str(id));
+const std::string& WordPiece::id_to_token(int64_t id) const {
+  if (id < 0 || id >= vocab_size())
+    fail(kWordPiece, "id", c10::str("0 ... ", vocab_size() - 1), c10::str(id));
   return vocabulary_[static_cast<size_t>(id)];
 }
 
-/// The pieces of a word, or [UNK].
+/// Appends the pieces of a word, or [UNK].
 void WordPiece::append_pieces(std::string_view word, std::vector<int64_t>& ids) const {
   const size_t before = ids.size();
-  bool is_known = length_of(word) <= kLongestWord;
+  bool is_known = num_code_points(word) <= kMaxWordLength;
   for (size_t first = 0; is_known && first < word.size();) {
     std::string piece(first == 0 ? "" : "##");
     const size_t prefix = piece.size();
     piece += word.substr(first);
-    auto found = numbers_.find(piece);
-    while (found == numbers_.end() && piece.size() > prefix) {
+    auto found = ids_.find(piece);
+    while (found == ids_.end() && piece.size() > prefix) {
       piece.pop_back();  // byte by byte: no token ends within a code point
-      found = numbers_.find(piece);
+      found = ids_.find(piece);
     }
     is_known = piece.size() > prefix;
     if (is_known) ids.push_back(found->second);
@@ -70,22 +73,22 @@ void WordPiece::append_pieces(std::string_view word, std::vector<int64_t>& ids) 
   }
   if (is_known) return;
   ids.resize(before);
-  ids.push_back(unknown_);
+  ids.push_back(unk_id_);
 }
 
 void WordPiece::append_words(std::string_view text, std::vector<int64_t>& ids) const {
-  for (const auto& word : words_of(text)) append_pieces(word, ids);
+  for (const auto& word : basic_tokenize(text)) append_pieces(word, ids);
 }
 
-std::vector<int64_t> WordPiece::tokens_of(std::string_view text) const {
-  constexpr size_t kLongest = std::numeric_limits<int32_t>::max();
-  if (text.size() > kLongest)
-    fail(kWordPiece, "text", c10::str("at most ", kLongest, " bytes"), c10::str(text.size()));
+std::vector<int64_t> WordPiece::tokenize(std::string_view text) const {
+  constexpr size_t kMaxBytes = std::numeric_limits<int32_t>::max();
+  if (text.size() > kMaxBytes)
+    fail(kWordPiece, "text", c10::str("at most ", kMaxBytes, " bytes"), c10::str(text.size()));
   std::vector<int64_t> ids;
   while (!text.empty()) {
     size_t first = std::string_view::npos;
     const std::pair<std::string, int64_t>* next = nullptr;
-    for (const auto& candidate : specials_) {
+    for (const auto& candidate : special_tokens_) {
       const size_t at = text.find(candidate.first);
       if (at < first) {
         first = at;
@@ -102,25 +105,25 @@ std::vector<int64_t> WordPiece::tokens_of(std::string_view text) const {
 
 Encoding WordPiece::encode(std::string_view text, int64_t max_length) const {
   if (max_length < 2) fail(kWordPiece, "max_length", "at least 2", c10::str(max_length));
-  auto ids = tokens_of(text);
+  auto ids = tokenize(text);
   ids.resize(std::min(ids.size(), static_cast<size_t>(max_length - 2)));
-  ids.insert(ids.begin(), begin_);
-  ids.push_back(separator_);
+  ids.insert(ids.begin(), cls_id_);
+  ids.push_back(sep_id_);
   const size_t length = ids.size();
   return {std::move(ids), std::vector<int64_t>(length, 0)};
 }
 
 Encoding WordPiece::encode(std::string_view first, std::string_view second, int64_t max_length) const {
   if (max_length < 3) fail(kWordPiece, "max_length", "at least 3", c10::str(max_length));
-  auto left = tokens_of(first), right = tokens_of(second);
+  auto left = tokenize(first), right = tokenize(second);
   while (static_cast<int64_t>(left.size() + right.size()) > max_length - 3) {
     (left.size() > right.size() ? left : right).pop_back();
   }
-  Encoding encoding{{begin_}, {0}};
+  Encoding encoding{{cls_id_}, {0}};
   const auto append = [&encoding, this](const std::vector<int64_t>& ids, int64_t type) {
     encoding.ids.insert(encoding.ids.end(), ids.begin(), ids.end());
-    encoding.ids.push_back(separator_);
-    encoding.token_types.resize(encoding.ids.size(), type);
+    encoding.ids.push_back(sep_id_);
+    encoding.token_type_ids.resize(encoding.ids.size(), type);
   };
   append(left, 0);
   append(right, 1);

@@ -1,3 +1,4 @@
+# Checks the help and the errors of PROGRAM, the digits example.
 execute_process(COMMAND ${PROGRAM} --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
 foreach(option seed threads epochs save data)
   if(NOT help MATCHES "\n +--${option} ")
@@ -5,7 +6,7 @@ foreach(option seed threads epochs save data)
   endif()
 endforeach()
 
-# Gives PROGRAM wrong arguments: each must end it with exit code 2 and one line that says what was expected.
+# Runs PROGRAM with wrong arguments: it must exit with code 2 and print one line that says what was expected.
 function(expect_error message)
   execute_process(COMMAND ${PROGRAM} ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE error)
   if(NOT code EQUAL 2 OR NOT output STREQUAL "" OR NOT error MATCHES "^digits: [^\n]*${message}[^\n]*\n$")
@@ -13,13 +14,13 @@ function(expect_error message)
   endif()
 endfunction()
 
-expect_error("seed: expected a whole number from 0" --seed -1)
-expect_error("threads: expected a whole number from 1 to 1024" --threads 0)
-expect_error("epochs: expected a whole number from 1" --epochs 1e3)
-expect_error("epochs: expected a whole number from 1" --epochs 99999999999999999999)
+expect_error("seed: expected an integer from 0" --seed -1)
+expect_error("threads: expected an integer from 1 to 1024" --threads 0)
+expect_error("epochs: expected an integer from 1" --epochs 1e3)
+expect_error("epochs: expected an integer from 1" --epochs 99999999999999999999)
 expect_error("save: expected a file in a folder that exists" --save /no/such/folder/digits.pt)
 execute_process(COMMAND id -u OUTPUT_VARIABLE user OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-if(NOT user EQUAL 0)  # who may write anywhere
+if(NOT user EQUAL 0)  # root may write anywhere
   expect_error("save: expected a file that can be written" --save /digits.pt)
 endif()
 expect_error("No such file" --data /no/such/file)

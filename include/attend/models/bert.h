@@ -8,94 +8,116 @@
 
 namespace attend::models {
 
-/// Options for `Bert`, with the names and defaults of a BERT's config.json.
+/// Options for `Bert`, with the names and defaults of its config.json.
 struct ATTEND_API BertOptions {
-  /// How many tokens there are.
+  /// The number of tokens in the vocabulary.
   TORCH_ARG(int64_t, vocab_size) = 30522;
-  /// The width of a token.
+  /// The width of the embeddings and layers.
   TORCH_ARG(int64_t, hidden_size) = 768;
+  /// The number of encoder layers.
   TORCH_ARG(int64_t, num_hidden_layers) = 12;
+  /// The number of attention heads per layer.
   TORCH_ARG(int64_t, num_attention_heads) = 12;
-  /// The width within the feed-forward parts.
+  /// The inner width of the feed-forward networks.
   TORCH_ARG(int64_t, intermediate_size) = 3072;
-  /// The longest input.
+  /// The maximum length of an input.
   TORCH_ARG(int64_t, max_position_embeddings) = 512;
-  /// How many kinds of tokens there are, as of a first and a second text.
+  /// The number of token types: two, for a first and a second text.
   TORCH_ARG(int64_t, type_vocab_size) = 2;
+  /// The epsilon of the layer norms.
   TORCH_ARG(double, layer_norm_eps) = 1e-12;
-  /// The probability of dropout while training.
+  /// The dropout probability in training.
   TORCH_ARG(double, dropout) = 0.1;
-  /// The token of padding, whose embedding gets no gradient.
+  /// The id of the padding token, whose embedding gets no gradient.
   TORCH_ARG(int64_t, pad_token_id) = 0;
-  /// Whether there is a pooler.
+  /// Whether the model has a pooler.
   TORCH_ARG(bool, pooler) = true;
 };
 
-/// What a call of `Bert` may say beside the tokens.
-struct BertInputs {
-  /// [B, L], boolean or int64: true or 1 for tokens, false or 0 for padding. Default: all are tokens.
+/// Optional inputs of a call of `Bert`.
+struct BertParams {
+  /// [B, L], boolean or int64: true or 1 for tokens, false or 0 for padding. Default: no padding.
   torch::Tensor attention_mask = {};
-  /// int64 [B, L]: of which text each token is. Default: 0.
+  /// int64 [B, L]: the text that each token belongs to, 0 or 1. Default: 0.
   torch::Tensor token_type_ids = {};
 };
 
-/// The encoder of BERT (Devlin 2018): the sum of the embeddings of token, position and kind, normed, through
-/// the layers of a `nn::TransformerEncoder` with GELU. Parameters: word_embeddings.weight [V, E],
-/// position_embeddings.weight, token_type_embeddings.weight, norm.*, encoder.layers.N.*, pooler.*;
-/// `load_bert` reads those of the files that BERTs are published as.
+/// The encoder of BERT (Devlin 2018): the sum of token, position and token type embeddings, a layer norm, and
+/// a `nn::TransformerEncoder` with GELU.
+///
+/// Parameters: word_embeddings.weight [vocab_size, hidden_size], position_embeddings.weight,
+/// token_type_embeddings.weight, norm.*, encoder.layers.N.*, pooler.*. `load_bert` reads published
+/// checkpoints.
 class ATTEND_API BertImpl : public torch::nn::Cloneable<BertImpl> {
  public:
   explicit BertImpl(const BertOptions& options = {});
 
+  /// Registers the submodules anew.
   void reset() override;
+  /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// ids, int64 [B, L], each below vocab_size -> [B, L, hidden_size].
-  torch::Tensor forward(const torch::Tensor& ids, const BertInputs& inputs = {});
+  /// The hidden states of the last layer, [B, L, hidden_size]. `ids` is int64 [B, L], each in
+  /// [0, vocab_size).
+  ///
+  /// Errors (c10::Error): tensors of another shape or dtype, L above max_position_embeddings, and (on the
+  /// CPU) an id out of range.
+  torch::Tensor forward(const torch::Tensor& ids, const BertParams& params = {});
 
-  /// What each layer's heads attend to on the way: [layers, B, H, L, L].
-  torch::Tensor attention_weights(const torch::Tensor& ids, const BertInputs& inputs = {});
+  /// The attention weights of all layers and heads: [layers, B, H, L, L].
+  torch::Tensor attention_weights(const torch::Tensor& ids, const BertParams& params = {});
 
-  /// tanh(pooler(the first token)) of what forward returned: [B, hidden_size].
+  /// tanh(pooler(h)) for the hidden state h of the first token, [B, hidden_size]. `hidden` is the result of
+  /// `forward`.
+  ///
+  /// Errors (c10::Error): a model without a pooler.
   torch::Tensor pooled(const torch::Tensor& hidden);
 
-  BertOptions options;
-  torch::nn::Embedding word_embeddings{nullptr}, position_embeddings{nullptr}, token_type_embeddings{nullptr};
-  nn::Norm norm{nullptr};
-  nn::TransformerEncoder encoder{nullptr};
-  torch::nn::Linear pooler{nullptr};
+  BertOptions options;                                  ///< the options
+  torch::nn::Embedding word_embeddings{nullptr};        ///< of tokens
+  torch::nn::Embedding position_embeddings{nullptr};    ///< of positions, learned
+  torch::nn::Embedding token_type_embeddings{nullptr};  ///< of token types
+  nn::Norm norm{nullptr};                               ///< over the sum of the embeddings
+  nn::TransformerEncoder encoder{nullptr};              ///< the layers
+  torch::nn::Linear pooler{nullptr};                    ///< of the first token; may be null
 
  protected:
-  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(BertInputs())})
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(BertParams())})
 
  private:
-  torch::Tensor embed(const torch::Tensor& ids, const BertInputs& inputs);
+  torch::Tensor embed(const torch::Tensor& ids, const BertParams& params);
 };
 
-/// Holder of `BertImpl`.
+/// A module holder of `BertImpl`.
 class Bert : public torch::nn::ModuleHolder<BertImpl> {
  public:
   using torch::nn::ModuleHolder<BertImpl>::ModuleHolder;
-  using Impl = BertImpl;
+  using Impl = BertImpl;  ///< the module
 
-  torch::Tensor operator()(const torch::Tensor& ids, const BertInputs& inputs = {}) {
-    return get()->forward(ids, inputs);
+  /// Calls `BertImpl::forward`.
+  torch::Tensor operator()(const torch::Tensor& ids, const BertParams& params = {}) {
+    return get()->forward(ids, params);
   }
 };
 
-/// The BERT of a folder with `config.json` and `model.safetensors`, as published for Python's `transformers`;
-/// in evaluation mode. Errors (c10::Error): files that can't be read, an activation or positions that `Bert`
-/// lacks, and parameters that are missing or of other shapes.
+/// Loads a BERT, in evaluation mode, from a folder with config.json and model.safetensors as published for
+/// Python's `transformers`.
+///
+/// Errors (c10::Error): a file that cannot be read, a configuration with another model type, activation or
+/// kind of position embedding, and parameters that are missing or of other shapes.
 ATTEND_API Bert load_bert(const std::string& folder);
 
-/// How a text's vector is made of its tokens'.
+/// How the hidden states of a text's tokens become one vector.
 enum class Pooling {
-  first,  ///< the first token's, [CLS]
-  mean,
-  max,
+  cls,   ///< that of the first token, [CLS]
+  mean,  ///< the mean over the tokens
+  max,   ///< the maximum over the tokens, per element
 };
 
-/// [B, L, E] -> [B, E], over the tokens that the attention mask, [B, L], has.
+/// Pools hidden states over the tokens of each text: [B, L, E] -> [B, E]. `attention_mask`, [B, L], is
+/// nonzero for tokens and zero for padding.
+///
+/// Errors (c10::Error): shapes that do not match.
 ATTEND_API torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& attention_mask,
                               Pooling pooling);
 

@@ -1,4 +1,4 @@
-#include "models/words.h"
+#include "models/basic_tokenizer.h"
 
 #include <c10/util/Exception.h>
 #include <unicode/uchar.h>
@@ -13,11 +13,11 @@
 namespace attend::models {
 namespace {
 
-constexpr UChar32 kReplacement = 0xFFFD;
+constexpr UChar32 kReplacementCharacter = 0xFFFD;
 
 bool is_space(UChar32 c) { return c == '\t' || c == '\n' || c == '\r' || u_isUWhiteSpace(c) != 0; }
 
-/// Of the categories Cc, Cf and Co, but for the spaces among them.
+/// Whether a code point is in the categories Cc, Cf or Co, and is not white space.
 bool is_control(UChar32 c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
   constexpr uint32_t kOther = U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK;
@@ -30,7 +30,8 @@ bool is_punctuation(UChar32 c) {
   return is_ascii_symbol || (U_GET_GC_MASK(c) & U_GC_P_MASK) != 0;
 }
 
-/// The blocks of CJK ideographs, as the tokenizers of `transformers` list them.
+/// Whether a code point is in a block of CJK ideographs; the blocks are those in the tokenizers of
+/// `transformers`.
 bool is_chinese(UChar32 c) {
   struct Range {
     UChar32 first, last;
@@ -54,15 +55,15 @@ const UNormalizer2& decomposer() {
   return *instance;
 }
 
-/// Words as they grow, code point by code point.
-class Words {
+/// Builds words from code points.
+class WordBuilder {
  public:
-  /// A code point of the text: its decomposition without accents, in lower case.
+  /// Adds the lower-case decomposition of a code point, without accents.
   void add(UChar32 c) {
-    if (c == 0 || c == kReplacement || is_control(c)) return;
-    const bool alone = is_chinese(c);
-    if (alone) end();
-    std::array<UChar, 32> decomposed{};  // no code point's is longer than 4
+    if (c == 0 || c == kReplacementCharacter || is_control(c)) return;
+    const bool is_word = is_chinese(c);
+    if (is_word) end();
+    std::array<UChar, 32> decomposed{};  // the longest decomposition has 4 code units
     UErrorCode error = U_ZERO_ERROR;
     const int32_t length = unorm2_getDecomposition(&decomposer_, c, decomposed.data(),
                                                    static_cast<int32_t>(decomposed.size()), &error);
@@ -75,10 +76,10 @@ class Words {
         add_decomposed(part);
       }
     }
-    if (alone) end();
+    if (is_word) end();
   }
 
-  std::vector<std::string> all() {
+  std::vector<std::string> take() {
     end();
     return std::move(words_);
   }
@@ -117,14 +118,14 @@ class Words {
 
 }  // namespace
 
-std::vector<std::string> words_of(std::string_view text) {
-  Words words;
+std::vector<std::string> basic_tokenize(std::string_view text) {
+  WordBuilder words;
   const auto decoded = icu::UnicodeString::fromUTF8({text.data(), static_cast<int32_t>(text.size())});
   for (int32_t n = 0; n < decoded.length(); n = decoded.moveIndex32(n, 1)) words.add(decoded.char32At(n));
-  return words.all();
+  return words.take();
 }
 
-size_t length_of(std::string_view text) {
+size_t num_code_points(std::string_view text) {
   return static_cast<size_t>(
       std::ranges::count_if(text, [](char byte) { return U8_IS_LEAD(byte) || U8_IS_SINGLE(byte); }));
 }

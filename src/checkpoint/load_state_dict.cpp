@@ -1,0 +1,84 @@
+#include <ATen/TensorOperators.h>
+#include <attend/checkpoint.h>
+#include <torch/nn/module.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "core/checks.h"
+
+namespace attend {
+namespace {
+
+/// The lines of an error that list keys of one kind; empty where there are none.
+std::string key_list(const char* title, const std::vector<std::string>& keys) {
+  constexpr size_t kMaxListed = 10;  // all keys of a large model would bury the rest of the message
+  if (keys.empty()) return {};
+  std::string text = c10::str("\n  ", title, ":");
+  const size_t listed = std::min(keys.size(), kMaxListed);
+  for (size_t n = 0; n < listed; ++n) text += "\n    " + keys[n];
+  if (listed < keys.size()) text += c10::str("\n    and ", keys.size() - listed, " more");
+  return text;
+}
+
+struct KeyMatch {
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs;  ///< (tensor of the module, loaded tensor)
+  std::vector<std::string> shape_mismatches, duplicates;
+  LoadReport report;
+};
+
+KeyMatch match_keys(const StateDict& own, const StateDict& loaded, const LoadParams& params) {
+  KeyMatch match;
+  std::unordered_map<std::string, at::Tensor> loaded_by_name;
+  for (const auto& item : loaded.tensors) {
+    const auto name = params.key_mapping ? params.key_mapping(item.key()) : item.key();
+    if (!own.tensors.contains(name)) match.report.unexpected_keys.push_back(name);
+    if (!loaded_by_name.emplace(name, item.value()).second) match.duplicates.push_back(name);
+  }
+  for (const auto& item : own.tensors) {
+    const auto found = loaded_by_name.find(item.key());
+    if (found == loaded_by_name.end()) {
+      match.report.missing_keys.push_back(item.key());
+    } else if (found->second.sizes() != item.value().sizes() ||
+               found->second.is_complex() != item.value().is_complex()) {
+      match.shape_mismatches.push_back(c10::str(item.key(), ": expected ", checks::describe(item.value()),
+                                                ", got ", checks::describe(found->second)));
+    } else {
+      match.pairs.emplace_back(item.value(), found->second);
+    }
+  }
+  return match;
+}
+
+}  // namespace
+
+StateDict state_dict(const torch::nn::Module& module) {
+  StateDict result;
+  for (const auto& item : module.named_parameters()) {
+    if (item.value().defined()) result.tensors.insert(item.key(), item.value().detach());
+  }
+  for (const auto& item : module.named_buffers()) {
+    if (item.value().defined()) result.tensors.insert(item.key(), item.value().detach());
+  }
+  return result;
+}
+
+LoadReport load_state_dict(torch::nn::Module& module, const StateDict& loaded, const LoadParams& params) {
+  auto [pairs, shape_mismatches, duplicates, report] = match_keys(state_dict(module), loaded, params);
+  std::string problems;
+  if (params.strict) {
+    problems =
+        key_list("Missing keys", report.missing_keys) + key_list("Unexpected keys", report.unexpected_keys);
+  }
+  problems += key_list("Shape mismatches", shape_mismatches);
+  problems += key_list("Duplicate keys after key_mapping", duplicates);
+  if (!problems.empty()) {
+    checks::fail("load_state_dict", "state_dict", "the keys and shapes of the module " + module.name(),
+                 "differences:" + problems);
+  }
+  const at::NoGradGuard no_grad;
+  for (auto& [own, source] : pairs) own.copy_(source);
+  return report;
+}
+
+}  // namespace attend

@@ -1,0 +1,103 @@
+#include "models/config_file.h"
+
+#include <c10/util/StringUtil.h>
+
+#include <cerrno>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <system_error>
+
+#include "core/checks.h"
+
+namespace attend::models {
+namespace {
+
+/// A number as a double.
+std::optional<double> number_of(const json::Value& value) {
+  if (const auto* number = std::get_if<uint64_t>(&value.content)) return static_cast<double>(*number);
+  if (const auto* number = std::get_if<int64_t>(&value.content)) return static_cast<double>(*number);
+  if (const auto* number = std::get_if<double>(&value.content)) return *number;
+  return {};
+}
+
+/// A number as an integer, if it is one of 64 bits. JSON does not distinguish 2 and 2.0.
+std::optional<int64_t> integer_of(const json::Value& value) {
+  if (const auto* number = std::get_if<int64_t>(&value.content)) return *number;
+  if (const auto* number = std::get_if<uint64_t>(&value.content)) {
+    if (*number <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+      return static_cast<int64_t>(*number);
+    }
+  }
+  if (const auto* number = std::get_if<double>(&value.content)) {
+    constexpr double kMax = 9007199254740992;  // 2^53: doubles up to it are exact
+    if (std::abs(*number) <= kMax && *number == std::trunc(*number)) return static_cast<int64_t>(*number);
+  }
+  return {};
+}
+
+}  // namespace
+
+ConfigFile::ConfigFile(const char* function, const std::string& folder, const std::string& name)
+    : function_(function), name_(name) {
+  const auto path = folder + "/" + name;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) checks::fail(function, path.c_str(), "a readable file", std::generic_category().message(errno));
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  try {
+    root_ = json::parse(text);
+  } catch (const json::ParseError& error) {
+    checks::fail(function, path.c_str(), "a JSON object or array", error.what());
+  }
+  if (root_.object() == nullptr && root_.array() == nullptr) {
+    checks::fail(function, path.c_str(), "a JSON object or array", root_.type_name());
+  }
+}
+
+const json::Value* ConfigFile::find(const char* field) const {
+  if (root_.object() == nullptr) fail(field, "a field of a JSON object", root_.type_name());
+  return root_.find(field);
+}
+
+bool ConfigFile::boolean(const char* field, bool fallback) const {
+  const auto* const value = find(field);
+  if (value == nullptr) return fallback;
+  if (value->boolean() == nullptr) fail(field, "a boolean", value->type_name());
+  return *value->boolean();
+}
+
+int64_t ConfigFile::integer(const char* field, int64_t fallback) const {
+  const auto* const value = find(field);
+  if (value == nullptr) return fallback;
+  const auto integer = integer_of(*value);
+  if (!integer) fail(field, "an integer", value->type_name());
+  return *integer;
+}
+
+double ConfigFile::number(const char* field, double fallback) const {
+  const auto* const value = find(field);
+  if (value == nullptr) return fallback;
+  const auto number = number_of(*value);
+  if (!number) fail(field, "a number", value->type_name());
+  return *number;
+}
+
+std::string ConfigFile::string(const char* field, const std::string& fallback) const {
+  const auto* const value = find(field);
+  if (value == nullptr) return fallback;
+  if (value->string() == nullptr) fail(field, "a string", value->type_name());
+  return *value->string();
+}
+
+void ConfigFile::require(const char* field, const std::string& expected) const {
+  const auto value = string(field, expected);
+  if (value != expected) fail(field, expected, value);
+}
+
+void ConfigFile::fail(const char* field, const std::string& expected, const std::string& got) const {
+  checks::fail(function_, c10::str(name_, ": ", field).c_str(), expected, got);
+}
+
+}  // namespace attend::models
