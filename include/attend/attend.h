@@ -22,6 +22,7 @@
 #include <attend/nn/transformer.h>
 #include <attend/plot.h>
 #include <attend/position.h>
+#include <attend/positional_encoding.h>
 #include <attend/recurrent_state.h>
 #include <attend/score_mod.h>
 #include <attend/transformer_cache.h>

@@ -8,54 +8,70 @@
 
 namespace attend {
 
-/// A number that carries its derivative with respect to the score: what a lambda on scores is called with.
-/// Arithmetic and comparison work on it as on a number, with other numbers too; `exp`, `log`, `tanh` and
-/// `abs` below. T: float, double, or Dual<double>, which carries the second derivative.
+/// A dual number: a value with its derivative with respect to the score, the first argument of a lambda on
+/// scores. Arithmetic and comparison work between dual numbers and with plain numbers; `exp`, `log`, `tanh`
+/// and `abs` of it are below. T: float, double, or Dual<double>, which carries the second derivative.
 template <typename T>
 struct Dual {
-  T value{};
-  T derivative{};
+  T value{};       ///< the value
+  T derivative{};  ///< its derivative with respect to the score
 
+  /// The constant 0.
   constexpr Dual() = default;
-  constexpr Dual(T of_value, T of_derivative) : value(of_value), derivative(of_derivative) {}
-  /// A constant.
+  /// A value and its derivative.
+  constexpr Dual(T primal, T tangent) : value(primal), derivative(tangent) {}
+  /// A constant, whose derivative is 0.
   template <typename Number>
     requires std::is_arithmetic_v<Number>
   constexpr Dual(Number number) : value(static_cast<T>(number)) {}  // NOLINT(google-explicit-constructor)
 
+  /// Adds, in place.
   constexpr Dual& operator+=(Dual other) { return *this = *this + other; }
+  /// Subtracts, in place.
   constexpr Dual& operator-=(Dual other) { return *this = *this - other; }
+  /// Multiplies, in place.
   constexpr Dual& operator*=(Dual other) { return *this = *this * other; }
+  /// Divides, in place.
   constexpr Dual& operator/=(Dual other) { return *this = *this / other; }
 
+  /// -a
   friend constexpr Dual operator-(Dual a) { return {-a.value, -a.derivative}; }
+  /// a + b, with derivative a' + b'
   friend constexpr Dual operator+(Dual a, Dual b) { return {a.value + b.value, a.derivative + b.derivative}; }
+  /// a - b, with derivative a' - b'
   friend constexpr Dual operator-(Dual a, Dual b) { return {a.value - b.value, a.derivative - b.derivative}; }
+  /// a b, with derivative a' b + a b'
   friend constexpr Dual operator*(Dual a, Dual b) {
     return {a.value * b.value, a.derivative * b.value + a.value * b.derivative};
   }
+  /// a / b, with derivative (a' - (a / b) b') / b
   friend constexpr Dual operator/(Dual a, Dual b) {
     const T quotient = a.value / b.value;
     return {quotient, (a.derivative - quotient * b.derivative) / b.value};
   }
 
+  /// a.value == b.value
   friend constexpr bool operator==(Dual a, Dual b) { return a.value == b.value; }
+  /// a.value < b.value
   friend constexpr bool operator<(Dual a, Dual b) { return a.value < b.value; }
+  /// a.value > b.value
   friend constexpr bool operator>(Dual a, Dual b) { return a.value > b.value; }
+  /// a.value <= b.value
   friend constexpr bool operator<=(Dual a, Dual b) { return a.value <= b.value; }
+  /// a.value >= b.value
   friend constexpr bool operator>=(Dual a, Dual b) { return a.value >= b.value; }
 };
 
 namespace detail {
 
-/// What the functions below know of a floating-point type.
+/// The constants of a floating-point type that the functions below need.
 template <typename T>
 struct Real;
 template <>
 struct Real<float> {
   using Bits = int32_t;
   static constexpr float log2_e = 1.44269504F, ln2_high = 0.693359375F, ln2_low = -2.12194440e-4F;
-  static constexpr float round = 12582912.0F;  // 1.5 * 2^23: n stands in the low bits of n + round
+  static constexpr float round = 12582912.0F;  // 1.5 * 2^23: the low bits of n + round are the integer n
   static constexpr int mantissa_bits = 23, exponent_bias = 127;
   static constexpr float smallest = 1.17549435e-38F, two_to_mantissa = 8388608;
   static constexpr float exp_limit = 110;  // beyond it exp is 0 or infinite
@@ -73,8 +89,8 @@ struct Real<double> {
   static constexpr double tanh_limit = 22;
 };
 
-// No comparison of floating-point numbers chooses between two ways of computing below: a compiler that has to
-// keep their traps makes jumps of those, and vectors of whole numbers.
+// Selections below compare integers, never floating-point values: a floating-point comparison may trap, so
+// that compilers turn such selections into branches, which they do not vectorise.
 
 template <std::floating_point T>
 using Bits = typename Real<T>::Bits;
@@ -93,13 +109,13 @@ inline T choose(bool condition, T yes, T no) {
   return std::bit_cast<T>(static_cast<Bits<T>>((bits_of(yes) & mask) | (bits_of(no) & ~mask)));
 }
 
-/// A derivative that is infinite or NaN counts as 0: weights of 0 would make NaN of it.
+/// x, or 0 where it is infinite or NaN: the product of such a derivative and a weight of 0 would be NaN.
 template <std::floating_point T>
 inline T finite_or_zero(T x) {
   return choose(bits_of(std::fabs(x)) < kInfinityBits<T>, x, T{0});
 }
 
-/// x within -limit ... limit; NaN stays NaN.
+/// x clamped to [-limit, limit]; NaN stays NaN.
 template <std::floating_point T>
 inline T clamp_magnitude(T x, T limit) {
   const auto magnitude = bits_of(std::fabs(x));
@@ -155,24 +171,22 @@ inline T log_series(T squared) {
   }
 }
 
-}  // namespace detail
+// Elementary functions, accurate to three units in the last place over the whole range, written so that
+// compilers vectorise loops over them.
 
-// The functions of numbers: to three units in the last place, for every number, and made so that a loop over
-// them becomes vectors.
-
+/// exp(x) = 2^n (1 + rest)
 template <std::floating_point T>
 inline T exp(T x) {
-  const auto [n, rest] = detail::exp_parts(detail::clamp_magnitude(x, detail::Real<T>::exp_limit));
+  const auto [n, rest] = exp_parts(clamp_magnitude(x, Real<T>::exp_limit));
   const auto half = n >> 1;  // 2^n itself may be too large or too small
-  return (1 + rest) * detail::power_of_two<T>(half) * detail::power_of_two<T>(n - half);
+  return (1 + rest) * power_of_two<T>(half) * power_of_two<T>(n - half);
 }
 
-/// t / (t + 2), t = exp(2 |x|) - 1 = 2^n rest + (2^n - 1)
+/// tanh(|x|) = t / (t + 2), t = exp(2 |x|) - 1 = 2^n rest + (2^n - 1)
 template <std::floating_point T>
 inline T tanh(T x) {
-  const auto [n, rest] =
-      detail::exp_parts(2 * detail::clamp_magnitude(std::fabs(x), detail::Real<T>::tanh_limit));
-  const T power = detail::power_of_two<T>(n);
+  const auto [n, rest] = exp_parts(2 * clamp_magnitude(std::fabs(x), Real<T>::tanh_limit));
+  const T power = power_of_two<T>(n);
   const T t = power * rest + (power - 1);
   return std::copysign(t / (t + 2), x);
 }
@@ -180,48 +194,57 @@ inline T tanh(T x) {
 /// log(x) = e ln 2 + log(m), x = 2^e m, m in sqrt(1/2) ... sqrt(2)
 template <std::floating_point T>
 inline T log(T x) {
-  using R = detail::Real<T>;
+  using R = Real<T>;
   constexpr T kSqrtHalf = static_cast<T>(0.70710678118654752440), kInfinity = static_cast<T>(__builtin_inf());
   const T magnitude = std::fabs(x);
   const bool is_small = magnitude < R::smallest;  // below it there are fewer bits
-  const T scaled = detail::choose(is_small, magnitude * R::two_to_mantissa, magnitude);
-  const auto exponent = (detail::bits_of(scaled) - detail::bits_of(kSqrtHalf)) >> R::mantissa_bits;
-  const T m = std::bit_cast<T>(
-      static_cast<detail::Bits<T>>(detail::bits_of(scaled) - (exponent << R::mantissa_bits)));
+  const T scaled = choose(is_small, magnitude * R::two_to_mantissa, magnitude);
+  const auto exponent = (bits_of(scaled) - bits_of(kSqrtHalf)) >> R::mantissa_bits;
+  const T m = std::bit_cast<T>(static_cast<Bits<T>>(bits_of(scaled) - (exponent << R::mantissa_bits)));
   const T e = static_cast<T>(exponent - (is_small ? R::mantissa_bits : 0));
   const T s = (m - 1) / (m + 1);
-  const T of_m = 2 * s + 2 * s * detail::log_series(s * s);
-  const T finite = e * R::ln2_high + (e * R::ln2_low + of_m);
-  const T of_positive = detail::choose(x == kInfinity, x, finite);
-  const T of_zero = detail::choose(x == 0, -kInfinity, of_positive);
-  return detail::choose(!(x >= 0), static_cast<T>(__builtin_nan("")), of_zero);
+  const T log_m = 2 * s + 2 * s * log_series(s * s);
+  const T finite = e * R::ln2_high + (e * R::ln2_low + log_m);
+  const T positive = choose(x == kInfinity, x, finite);
+  const T nonnegative = choose(x == 0, -kInfinity, positive);
+  return choose(!(x >= 0), static_cast<T>(__builtin_nan("")), nonnegative);
 }
 
+/// |x|
 template <std::floating_point T>
 inline T abs(T x) {
   return std::fabs(x);
 }
 
+}  // namespace detail
+
+/// The exponential function.
 template <typename T>
 inline Dual<T> exp(Dual<T> x) {
+  using detail::exp;
   const T result = exp(x.value);
   return {result, x.derivative * result};
 }
 
+/// The natural logarithm.
 template <typename T>
 inline Dual<T> log(Dual<T> x) {
+  using detail::log;
   return {log(x.value), x.derivative / x.value};
 }
 
+/// The hyperbolic tangent.
 template <typename T>
 inline Dual<T> tanh(Dual<T> x) {
+  using detail::tanh;
   const T result = tanh(x.value);
   return {result, x.derivative * (1 - result * result)};
 }
 
-/// Its derivative is 0 at 0, as ATen's.
+/// The absolute value; its derivative at 0 is 0, as ATen's.
 template <typename T>
 inline Dual<T> abs(Dual<T> x) {
+  using detail::abs;
   return {abs(x.value), x.derivative * static_cast<T>((x.value > 0) - (x.value < 0))};
 }
 

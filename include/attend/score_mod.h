@@ -1,16 +1,18 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <attend/detail/score_lambda.h>
+#include <attend/dual.h>
 #include <attend/export.h>
 #include <attend/position.h>
-#include <attend/score_lambda.h>
+#include <attend/positional_encoding.h>
 
 #include <memory>
 #include <utility>
 
 namespace attend {
 
-class ScoreModNode;
+struct ScoreModNode;
 
 /// How a score changes before it is masked and weighted. A small immutable value: copies share their
 /// contents. The order is scale, score modification, mask, weighting.
@@ -18,21 +20,24 @@ class ATTEND_API ScoreMod {
  public:
   /// Scores stay as they are.
   ScoreMod() = default;
+  /// For the library: the score modification with this data.
   explicit ScoreMod(std::shared_ptr<const ScoreModNode> node) : node_(std::move(node)) {}
 
-  /// This modification, and after it the next.
+  /// This modification followed by `next`.
   ScoreMod then(const ScoreMod& next) const;
 
+  /// False for the default, which changes nothing.
   bool defined() const { return node_ != nullptr; }
+  /// For the library: the data of the modification, null for the default.
   const std::shared_ptr<const ScoreModNode>& node() const { return node_; }
 
  private:
   std::shared_ptr<const ScoreModNode> node_;
 };
 
-/// Adds `values` to the scaled scores; -inf hides a key, unless a modification after it makes the
-/// score finite again, as `softcap` does: there hide it by a mask. `values`: the query's dtype or float32, on
-/// the query's device; it broadcasts to the scores as a dense mask does. Differentiable in `values`.
+/// Adds `values` to the scaled scores. -inf hides a key, unless a later modification makes the score finite
+/// again, as `softcap` does: use a mask there. `values`: the query's dtype or float32, on the query's device;
+/// it broadcasts to the scores as a dense mask does. Differentiable in `values`.
 ATTEND_API ScoreMod bias(const at::Tensor& values);
 
 /// Subtracts slope * |i + Lk - Lq - j| from the score of query i and key j (ALiBi, Press 2022; symmetric, so
@@ -40,36 +45,37 @@ ATTEND_API ScoreMod bias(const at::Tensor& values);
 /// or [B, H]. Differentiable in `slopes`.
 ATTEND_API ScoreMod alibi(const at::Tensor& slopes);
 
-/// Adds table[bucket, h], where `bucket` is that of the distance j - (i + Lk - Lq) as `relative_bucket` has
-/// it (T5's relative position bias, Raffel 2020). `table`: [buckets.count, H], as T5 stores it, the query's
-/// dtype or float32, on its device. Differentiable in `table`. The fused kernel takes Lq + Lk values per
-/// head, not [H, Lq, Lk].
+/// Adds table[bucket, h], where `bucket` is `relative_bucket` of the distance j - (i + Lk - Lq) (T5's
+/// relative position bias, Raffel 2020). `table`: [buckets.count, H], as T5 stores it, the query's dtype or
+/// float32, on its device. Differentiable in `table`. The fused kernel stores Lq + Lk - 1 values per head
+/// instead of Lq * Lk.
 ATTEND_API ScoreMod relative_bias(const at::Tensor& table, const RelativeBuckets& buckets = {});
 
-/// score -> cap * tanh(score / cap): keeps scores within -cap ... cap (Gemma Team 2024, Bello 2016). Error: a
-/// cap that is not a positive number in the range of float32.
+/// score -> cap * tanh(score / cap): bounds scores to (-cap, cap) (Gemma Team 2024, Bello 2016). Error: a cap
+/// that is not positive and in the range of normal float32 values.
 ATTEND_API ScoreMod softcap(double cap);
 
 namespace detail {
+/// The score modification of a lambda.
 ATTEND_API ScoreMod score_mod_of(std::shared_ptr<const ScoreFunction> function);
-}
+}  // namespace detail
 
-/// Any modification, as a lambda of the score and of where it stands (after FlexAttention, Dong 2024),
-/// compiled where it is written:
+/// Any modification, as a lambda of a score and its position (after FlexAttention, Dong 2024), compiled where
+/// it is written:
 ///
 ///     attend::score_mod([=](auto score, attend::Position at) {
 ///       return score - slope * std::abs(at.query - at.key);
 ///     })
 ///
-/// The score is taken as `auto`: it is a `Dual` number, of float or double by the query's dtype, from which
-/// the gradient follows. Arithmetic and comparison work on it, and `attend::exp`, `log`, `tanh` and `abs`.
-/// Only the score has a gradient: what the lambda captures is constant. Double backward and forward mode
-/// work, too; derivatives beyond the second, and those that are infinite or NaN, are taken to be 0.
+/// The parameter `score` is declared `auto`: it is an `attend::Dual` number, of float or double by the
+/// query's dtype, from which the gradient follows. Arithmetic, comparison, `attend::exp`, `log`, `tanh` and
+/// `abs` work on it. Only the score has a gradient: what the lambda captures is constant. Double backward and
+/// forward mode are supported; derivatives beyond the second, and infinite or NaN ones, are taken to be 0.
 ///
-/// The lambda is a function of its arguments alone; it is called from several threads at once, and for scores
-/// that a mask hides, too. With -O2 or -O3 arithmetic, the four functions above and choices that depend on
-/// positions become vectors; what is read from memory for each score does not. Error: a call with 2^31
-/// queries or keys.
+/// The lambda must be a pure function of its arguments; several threads call it concurrently, also for scores
+/// that a mask hides. With -O2 or -O3 the compiler vectorises arithmetic, the four functions above and
+/// choices that depend on positions, but not loads from memory for each score. Error: a call of `attention`
+/// with 2^31 queries or keys.
 template <typename Function>
 ScoreMod score_mod(Function function) {
   return detail::score_mod_of(std::make_shared<const detail::LambdaScores<Function>>(std::move(function)));

@@ -42,9 +42,7 @@ SavedCall saved_call(AutogradContext* context) {
   return result;
 }
 
-variable_list score_mod_tensors(const AttentionCall& call) {
-  return call.score_mod.defined() ? call.score_mod.node()->tensors() : variable_list();
-}
+variable_list score_mod_tensors(const AttentionCall& call) { return tensors_of(call.score_mod); }
 
 variable_list inputs_of(const AttentionCall& call) {
   variable_list inputs = {call.query, call.key, call.value};
@@ -57,7 +55,7 @@ AttentionCall with_grad_leaves(AttentionCall call, bool create_graph) {
   if (call.score_mod.defined()) {
     auto tensors = score_mod_tensors(call);
     for (auto& tensor : tensors) tensor = as_grad_leaf(tensor, create_graph);
-    call.score_mod = ScoreMod(call.score_mod.node()->with_tensors(tensors));
+    call.score_mod = with_tensors(call.score_mod, tensors);
   }
   return call;
 }

@@ -13,9 +13,9 @@
 #include "autograd/sdpa.h"
 #include "core/attention_call.h"
 #include "core/inputs.h"
-#include "core/mask_node.h"
-#include "core/score_mod_node.h"
 #include "functional/backend.h"
+#include "functional/mask/check.h"
+#include "functional/score_mod/check.h"
 #include "reference/sinks.h"
 
 namespace attend {
@@ -71,8 +71,8 @@ AttentionCall checked_call(const char* function, const at::Tensor& query, const 
 
   AttentionCall call{with_heads(query), with_heads(key), with_heads(value), params.mask, params.score_mod,
                      params.weighting,  scale,           params.dropout_p,  0,           query.dim()};
-  if (call.score_mod.defined()) call.score_mod.node()->check(function, call.shape(), query);
-  if (call.mask.defined()) call.mask.node()->check(function, call.shape(), query.dim(), query.device());
+  check_score_mod(function, call.score_mod, call.shape(), query);
+  check_mask(function, call.mask, call.shape(), query.dim(), query.device());
   if (params.sinks.defined()) {
     check_sinks(function, params.sinks, call);
     if (call.weighting != Weighting::softmax) {

@@ -24,9 +24,7 @@ struct Condition {
 
 std::vector<at::Tensor> tensors_of(const AttentionCall& call) {
   std::vector<at::Tensor> tensors = {call.query, call.key, call.value};
-  if (call.score_mod.defined()) {
-    for (const auto& tensor : call.score_mod.node()->tensors()) tensors.push_back(tensor);
-  }
+  for (const auto& tensor : tensors_of(call.score_mod)) tensors.push_back(tensor);
   return tensors;
 }
 

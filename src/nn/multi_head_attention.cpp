@@ -9,7 +9,7 @@
 #include <ostream>
 
 #include "core/checks.h"
-#include "core/mask_node.h"
+#include "functional/mask/check.h"
 #include "nn/checks.h"
 #include "nn/l2_norm.h"
 #include "nn/onednn_linear.h"
@@ -343,7 +343,7 @@ Call prepare(const MultiHeadAttentionImpl& module, const torch::Tensor& query, c
   apply_attn_mask(inputs.attn_mask, shape, params);
   const bool appends = inputs.cache != nullptr && inputs.appends;
   if (appends && params.mask.defined()) {  // else `attention` checks it before anything has changed
-    params.mask.node()->check("attention", shape, /*query_dim=*/4, query.device());
+    check_mask("attention", params.mask, shape, /*query_dim=*/4, query.device());
   }
   if (inputs.cache != nullptr && !inputs.appends) {
     read(module, *inputs.cache, query, call);

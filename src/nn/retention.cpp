@@ -3,7 +3,7 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/silu.h>
 #include <attend/nn/retention.h>
-#include <attend/position.h>
+#include <attend/positional_encoding.h>
 
 #include <ostream>
 

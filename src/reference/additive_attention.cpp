@@ -5,9 +5,9 @@
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/where.h>
 
-#include "core/mask_node.h"
 #include "reference/dropout.h"
 #include "reference/keys.h"
+#include "reference/mask.h"
 #include "reference/softmax.h"
 
 namespace attend::reference {
@@ -17,8 +17,7 @@ at::Tensor additive_attention_weights(const AttentionCall& call, const at::Tenso
   const auto query = widen(call.query).unsqueeze(-2), key = wide_keys(call.key, call).unsqueeze(-3);
   auto scores = at::matmul(at::tanh(query + key), score_weight.to(query.scalar_type()));
   if (call.mask.defined()) {
-    const auto allowed = call.mask.node()->allowed(shape, call.query_dim, scores.device());
-    scores = at::where(allowed, scores, kMinusInfinity);
+    scores = at::where(allowed(call.mask, shape, call.query_dim, scores.device()), scores, kMinusInfinity);
   }
   return softmax(scores);
 }

@@ -8,10 +8,10 @@
 #include <ATen/ops/where.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
-#include "core/mask_node.h"
-#include "core/score_mod_node.h"
 #include "reference/dropout.h"
 #include "reference/keys.h"
+#include "reference/mask.h"
+#include "reference/score_mod.h"
 #include "reference/softmax.h"
 
 namespace attend::reference {
@@ -21,10 +21,9 @@ namespace {
 at::Tensor scores(const AttentionCall& call, const ScoreShape& shape) {
   const auto query = checks::rows_of(call.query, shape);
   auto scores = at::matmul(widen(query), wide_keys(call.key, call).transpose(-2, -1)) * call.scale;
-  if (call.score_mod.defined()) scores = call.score_mod.node()->apply(scores, shape, call.query_dim);
+  scores = modify_scores(scores, call.score_mod, shape, call.query_dim);
   if (call.mask.defined()) {
-    const auto allowed = call.mask.node()->allowed(shape, call.query_dim, scores.device());
-    scores = at::where(allowed, scores, kMinusInfinity);
+    scores = at::where(allowed(call.mask, shape, call.query_dim, scores.device()), scores, kMinusInfinity);
   }
   return scores;
 }

@@ -13,7 +13,7 @@ at::Tensor repeat_heads(const at::Tensor& key_or_value, int64_t heads) {
 }
 
 at::Tensor hide_past_lengths(const at::Tensor& key_or_value, const Mask& mask) {
-  const auto lengths = mask.defined() ? mask.node()->key_lengths() : at::Tensor();
+  const auto lengths = key_lengths_of(mask);
   if (!lengths.defined()) return key_or_value;
   const auto position = at::arange(key_or_value.size(2), lengths.options()).view({1, 1, -1, 1});
   return key_or_value.masked_fill((position >= lengths.view({-1, 1, 1, 1})).to(key_or_value.device()), 0);

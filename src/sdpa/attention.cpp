@@ -13,6 +13,7 @@
 #include "core/mask_node.h"
 #include "core/score_mod_node.h"
 #include "reference/keys.h"
+#include "reference/mask.h"
 
 namespace attend::sdpa {
 namespace {
@@ -33,16 +34,26 @@ at::Tensor with_rows_of_keys(const at::Tensor& mask, const ScoreShape& shape) {
   return mask.expand({mask.size(0), mask.size(1), mask.size(2), shape.keys}).contiguous();
 }
 
+/// Where the score modification only adds a tensor to the scores: that tensor, in four dimensions that
+/// broadcast to them; else undefined.
+at::Tensor added_bias(const AttentionCall& call) {
+  if (!call.score_mod.defined()) return {};
+  const auto* bias = std::get_if<ScoreModNode::Bias>(&call.score_mod.node()->kind);
+  if (bias == nullptr) return {};
+  return checks::broadcastable("bias", "values", bias->values, call.shape(), call.query_dim);
+}
+
 /// A row that sees nothing is shown everything, so that no kernel divides by zero for it; its output is not
 /// used.
 Hidden hide(const AttentionCall& call) {
   const auto shape = call.shape();
-  const auto bias =
-      call.score_mod.defined() ? call.score_mod.node()->added(shape, call.query_dim) : at::Tensor();
+  const auto bias = added_bias(call);
   if (!call.mask.defined() && !bias.defined()) return {};
-  if (!bias.defined() && call.mask.node()->is_top_left_causal(shape)) return {{}, true, {}};
+  if (!bias.defined() && is_top_left_causal(call.mask, shape)) return {{}, true, {}};
   at::Tensor allowed;
-  if (call.mask.defined()) allowed = call.mask.node()->allowed(shape, call.query_dim, call.query.device());
+  if (call.mask.defined()) {
+    allowed = reference::allowed(call.mask, shape, call.query_dim, call.query.device());
+  }
   if (!bias.defined()) {
     const auto seeing = allowed.any(-1, /*keepdim=*/true);
     return {with_rows_of_keys(allowed | ~seeing, shape), false, seeing};
@@ -56,10 +67,9 @@ Hidden hide(const AttentionCall& call) {
 /// whether it has a gradient.
 std::optional<at::Tensor> stand_in_mask(const AttentionCall& call) {
   const auto shape = call.shape();
-  const auto bias =
-      call.score_mod.defined() ? call.score_mod.node()->added(shape, call.query_dim) : at::Tensor();
+  const auto bias = added_bias(call);
   if (bias.defined()) return with_rows_of_keys(bias, shape);
-  if (!call.mask.defined() || call.mask.node()->is_top_left_causal(shape)) return {};
+  if (!call.mask.defined() || is_top_left_causal(call.mask, shape)) return {};
   return at::empty({1, 1, 1, shape.keys}, call.query.options().dtype(at::kBool));
 }
 
@@ -71,7 +81,7 @@ at::Tensor with_contiguous_rows(const at::Tensor& tensor) {
 
 bool can_express_score_mod(const AttentionCall& call) {
   if (!call.score_mod.defined()) return true;
-  const auto added = call.score_mod.node()->added(call.shape(), call.query_dim);
+  const auto added = added_bias(call);
   return added.defined() && added.scalar_type() == call.query.scalar_type();
 }
 

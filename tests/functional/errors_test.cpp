@@ -142,9 +142,9 @@ TEST(Errors, Masks) {
                        "meta"));
   }
   EXPECT_EQ(error_of([] { documents({}); }),
-            "attend::documents: numbers: expected a tensor, got an undefined tensor");
+            "attend::documents: document_ids: expected a tensor, got an undefined tensor");
   EXPECT_EQ(params_error({.mask = documents(torch::zeros({5}, torch::kInt).to(torch::kMeta))}),
-            "attend::attention: documents: expected a tensor with data, since the query is on cpu, got "
+            "attend::attention: document_ids: expected a tensor with data, since the query is on cpu, got "
             "int64 [5] on meta");
   EXPECT_EQ(params_error({.mask = key_lengths(torch::tensor({5, 5, 5}))}),
             "attend::attention: key_lengths: expected one length per batch element, [2], got int64 [3]");
@@ -157,9 +157,9 @@ TEST(Errors, Masks) {
   EXPECT_EQ(params_error({.mask = causal() | prefix(torch::tensor({0, 6}))}),
             "attend::attention: prefix: expected lengths in 0 ... 5, got 6 for batch element 1");
   EXPECT_EQ(error_of([] { documents(zeros({2, 5})); }),
-            "attend::documents: numbers: expected int64 or int32 [Lk] or [B, Lk], got float32 [2, 5]");
+            "attend::documents: document_ids: expected int64 or int32 [Lk] or [B, Lk], got float32 [2, 5]");
   EXPECT_EQ(params_error({.mask = documents(torch::tensor({0, 0, 1, 1}))}),
-            "attend::attention: documents: expected one number per key, [5] or [2, 5], got int64 [4]");
+            "attend::attention: document_ids: expected one id per key, [5] or [2, 5], got int64 [4]");
   EXPECT_EQ(params_error({.mask = torch::ones({4, 6}, torch::kBool)}),
             "attend::attention: mask: expected a shape that broadcasts to the scores [2, 3, 4, 5], got bool "
             "[4, 6]");

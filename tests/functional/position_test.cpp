@@ -1,7 +1,7 @@
-// Positions against the papers' formulas in complex numbers, and against what Python's transformers computes
-// (recorded by tests/record_modules.py).
+// Positional encodings are compared with the papers' formulas in complex numbers and with results of the
+// Python package transformers (recorded by tests/record/record_modules.py).
 #include <attend/attention.h>
-#include <attend/position.h>
+#include <attend/positional_encoding.h>
 
 #include <complex>
 
@@ -16,7 +16,7 @@ class Position : public ::testing::Test {
   void SetUp() override { torch::manual_seed(0); }
 };
 
-/// Su 2021, equation 34: each pair of channels as a complex number, turned. x: float64 [L, D].
+/// Su 2021, equation 34: each pair of channels is rotated as a complex number. x: float64 [L, D].
 torch::Tensor naive_rotary(const torch::Tensor& x, const std::vector<double>& frequencies,
                            const std::vector<double>& positions, bool interleaved) {
   auto result = x.clone();
@@ -26,9 +26,9 @@ torch::Tensor naive_rotary(const torch::Tensor& x, const std::vector<double>& fr
     for (int64_t i = 0; i < pairs; ++i) {
       const int64_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + pairs;
       const double angle = positions[static_cast<size_t>(l)] * frequencies[static_cast<size_t>(i)];
-      const auto turned = std::complex(values[l][a], values[l][b]) * std::polar(1.0, angle);
-      values[l][a] = turned.real();
-      values[l][b] = turned.imag();
+      const auto rotated = std::complex(values[l][a], values[l][b]) * std::polar(1.0, angle);
+      values[l][a] = rotated.real();
+      values[l][b] = rotated.imag();
     }
   }
   return result;
@@ -44,7 +44,7 @@ std::vector<double> plain_frequencies(int64_t dims, double base) {
 
 // ---- rotary
 
-TEST_F(Position, RotaryTurnsPairsOfChannels) {
+TEST_F(Position, RotaryRotatesPairsOfChannels) {
   for (const auto layout : {RotaryLayout::half_split, RotaryLayout::interleaved}) {
     for (const int64_t dims : {2, 6, 8}) {
       for (const double base : {10000.0, 500.0}) {
@@ -61,13 +61,13 @@ TEST_F(Position, RotaryPositionsMayBeGivenPerSequence) {
   const auto x = torch::randn({2, 3, 4, 6}, torch::kDouble);
   const auto frequencies = plain_frequencies(6, 10000);
   const auto positions = torch::tensor({{5, 6, 7, 8}, {0, 100, 3, 100000}});
-  const auto turned = rotary(x, {}, positions);
+  const auto rotated = rotary(x, {}, positions);
   for (int64_t h = 0; h < 3; ++h) {
-    expect_close(turned[0][h], naive_rotary(x[0][h], frequencies, {5, 6, 7, 8}, false), 1e-13);
-    expect_close(turned[1][h], naive_rotary(x[1][h], frequencies, {0, 100, 3, 100000}, false), 1e-10);
+    expect_close(rotated[0][h], naive_rotary(x[0][h], frequencies, {5, 6, 7, 8}, false), 1e-13);
+    expect_close(rotated[1][h], naive_rotary(x[1][h], frequencies, {0, 100, 3, 100000}, false), 1e-10);
   }
-  EXPECT_TRUE(same_bits(rotary(x.select(1, 1), {}, positions), turned.select(1, 1)));
-  EXPECT_TRUE(same_bits(rotary(x[1][1], {}, positions[1]), turned[1][1]));
+  EXPECT_TRUE(same_bits(rotary(x.select(1, 1), {}, positions), rotated.select(1, 1)));
+  EXPECT_TRUE(same_bits(rotary(x[1][1], {}, positions[1]), rotated[1][1]));
   EXPECT_TRUE(same_bits(rotary(x, {}, positions[0].to(torch::kInt)), rotary(x, {}, positions[0])));
   EXPECT_TRUE(same_bits(rotary(x), rotary(x, {}, torch::arange(4))));
 }
@@ -80,17 +80,17 @@ TEST_F(Position, RotaryMakesScoresDependOnTheDistanceAlone) {
   expect_close(score(3, 1), score(1003, 1001), 1e-11);
 }
 
-// In half, angles above 2048 would miss whole turns; in float32, angles of 100,000 miss 0.004 of one.
+// In float16, angles above 2048 would be wrong by whole radians; in float32, an angle of 100,000 by 0.004.
 TEST_F(Position, RotaryIsAsAccurateAsItsDtype) {
   const auto positions = torch::tensor({0, 1, 4097, 100003, 1000003});
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kHalf}) {
     const auto x = torch::randn({2, 5, 64}).to(dtype);
     const auto exact = rotary(x.to(torch::kDouble), {}, positions);
-    const auto turned = rotary(x, {}, positions);
-    EXPECT_EQ(turned.scalar_type(), dtype);
-    // One rounding of the result; before it two products and a sum in float32, of two rounded factors.
+    const auto rotated = rotary(x, {}, positions);
+    EXPECT_EQ(rotated.scalar_type(), dtype);
+    // The result is rounded once, after two products and a sum in float32 of two rounded factors.
     const double largest = exact.abs().max().item<double>();
-    expect_close(turned, exact, (unit_roundoff(dtype) + 8 * unit_roundoff(torch::kFloat)) * largest);
+    expect_close(rotated, exact, (unit_roundoff(dtype) + 8 * unit_roundoff(torch::kFloat)) * largest);
   }
 }
 
@@ -98,7 +98,7 @@ TEST_F(Position, RotaryScalesFrequencies) {
   const auto plain = rotary_frequencies(8);
   expect_close(plain, torch::tensor({1.0, 0.1, 0.01, 0.001}, torch::kDouble), 1e-16);
   expect_close(rotary_frequencies(8, {.scaling = RotaryScaling::linear, .factor = 4}), plain / 4, 1e-16);
-  // Chosen so that the slowest frequency is over the factor.
+  // The base is chosen such that the lowest frequency is divided by the factor.
   const auto ntk = rotary_frequencies(8, {.scaling = RotaryScaling::ntk, .factor = 4});
   expect_close(ntk,
                torch::tensor({1.0, 0.1 / std::pow(4, 1 / 3.0), 0.01 / std::pow(4, 2 / 3.0), 0.001 / 4},
@@ -118,10 +118,10 @@ TEST_F(Position, YarnAgreesWithTransformers) {
                               .scaling = RotaryScaling::yarn,
                               .factor = values[2].item<double>(),
                               .original_length = values[3].item<int64_t>()};
-    // Theirs are computed in float32, in a dozen steps; relative.
+    // transformers computes them in a dozen operations in float32; the tolerance is relative.
     const auto ratio = rotary_frequencies(dims, params) / recorded.at("frequencies");
     expect_close(ratio, torch::ones_like(ratio), 16 * unit_roundoff(torch::kFloat));
-    // At position 0 nothing turns, and what is left is the factor.
+    // At position 0 there is no rotation: the result is the factor alone.
     const auto ones = torch::ones({1, dims}, torch::kDouble);
     expect_close(rotary(ones, params), ones * recorded.at("attention_factor"), 1e-15);
     auto unscaled = params;
@@ -130,7 +130,7 @@ TEST_F(Position, YarnAgreesWithTransformers) {
   }
 }
 
-// The slow channels are all interpolated where the training's context was shorter than a turn of any.
+// All but the highest frequency are interpolated where the training context is shorter than one rotation.
 TEST_F(Position, YarnOfATinyContextInterpolates) {
   const auto frequencies =
       rotary_frequencies(8, {.scaling = RotaryScaling::yarn, .factor = 2, .original_length = 4});
@@ -161,9 +161,8 @@ TEST_F(Position, RotaryErrorsNameTheArgument) {
   EXPECT_EQ(error({.base = 1}), "attend::rotary: base: expected a number above 1, got 1");
   EXPECT_EQ(error({.factor = 0.5}), "attend::rotary: factor: expected a number of at least 1, got 0.5");
   EXPECT_EQ(error({.factor = 2}), "attend::rotary: factor: expected 1 without a scaling, got 2");
-  EXPECT_EQ(
-      error({.scaling = RotaryScaling::yarn}),
-      "attend::rotary: original_length: expected the length of the training's context, for YaRN, got 0");
+  EXPECT_EQ(error({.scaling = RotaryScaling::yarn}),
+            "attend::rotary: original_length: expected the length of the training context, for YaRN, got 0");
   EXPECT_EQ(error({.scaling = RotaryScaling::yarn, .original_length = 9, .beta_fast = 1, .beta_slow = 2}),
             "attend::rotary: beta_fast: expected at least beta_slow, above 0; beta_slow is 2, got 1");
   EXPECT_EQ(error({}, torch::arange(3)),

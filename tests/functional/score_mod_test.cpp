@@ -1,5 +1,5 @@
-// Score modifications and masks, alone and in pairs, in every backend: against their formulas in plain ATen
-// operations in float64, and as accurate as those are in the same dtype.
+// Score modifications and masks, alone and in pairs, in every backend, are compared with their formulas in
+// plain ATen operations in float64, and must be as accurate as these operations are in the same dtype.
 #include <ATen/Parallel.h>
 #include <attend/attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
@@ -16,6 +16,15 @@
 #include <vector>
 
 #include "support.h"
+
+namespace program {
+
+using namespace attend;  // NOLINT(google-build-using-namespace): as programs write it
+using namespace std;     // NOLINT(google-build-using-namespace)
+
+double decay(double x) { return exp(-abs(x)) + tanh(1.0F) * log(1 + x * x); }
+
+}  // namespace program
 
 namespace attend::testing {
 namespace {
@@ -35,14 +44,14 @@ struct ScoreCase {
   Tensors tensors = {};  ///< float64
 };
 
-/// A mask, and which scores it lets count; undefined for all.
+/// A mask and the scores that it allows; undefined: all.
 struct MaskCase {
   std::string name;
   Mask mask = {};
   torch::Tensor allowed = {};
 };
 
-/// Positions of the queries among the keys, as a column, and of the keys, as a row.
+/// The positions of the queries among the keys, as a column, and the positions of the keys, as a row.
 torch::Tensor query_positions(const Sizes& s) {
   return torch::arange(s.queries).view({-1, 1}) + (s.keys - s.queries);
 }
@@ -95,7 +104,8 @@ struct Call {
     return all;
   }
 
-  Tensors of_score(const Tensors& all) const {
+  /// The tensors of the score modification among `leaves`.
+  Tensors score_tensors(const Tensors& all) const {
     return {all.begin() + 3, all.begin() + 3 + static_cast<int64_t>(score.tensors.size())};
   }
 
@@ -105,7 +115,7 @@ struct Call {
     const auto [output, logsumexp] =
         attention_with_lse(all[0], all[1], all[2],
                            {.mask = mask.mask,
-                            .score_mod = score.mod(of_score(all)),
+                            .score_mod = score.mod(score_tensors(all)),
                             .scale = scale,
                             .dropout_p = dropout_p,
                             .sinks = sinks.defined() ? all.back() : torch::Tensor(),
@@ -121,26 +131,26 @@ struct Call {
     const auto key = all[1].repeat_interleave(group, 1), value = all[2].repeat_interleave(group, 1);
     auto scores = torch::matmul(all[0], key.transpose(-2, -1)) *
                   (scale ? *scale : 1 / std::sqrt(static_cast<double>(sizes.d)));
-    scores = score.formula(scores, of_score(all));
+    scores = score.formula(scores, score_tensors(all));
     if (mask.allowed.defined()) scores = scores.masked_fill(~mask.allowed, -INFINITY);
     if (sinks.defined()) {
       const auto column = all.back().view({1, -1, 1, 1}).expand({sizes.batch, -1, sizes.queries, 1});
       scores = torch::cat({scores.expand({sizes.batch, -1, -1, -1}), column}, -1);
     }
-    const auto blind = scores.detach().eq(-INFINITY).all(-1, /*keepdim=*/true);
-    const auto seen = scores.masked_fill(blind, 0);
-    const auto weights = torch::softmax(seen, -1).masked_fill(blind, 0).slice(-1, 0, sizes.keys);
-    // ATen's logsumexp loses digits of the gradient where scores are large.
-    const auto largest = seen.detach().amax(-1, /*keepdim=*/true);
-    const auto logsumexp = ((seen - largest).exp().sum(-1).log() + largest.squeeze(-1))
-                               .masked_fill(blind.squeeze(-1), -INFINITY);
+    const auto fully_masked = scores.detach().eq(-INFINITY).all(-1, /*keepdim=*/true);
+    const auto finite = scores.masked_fill(fully_masked, 0);
+    const auto weights = torch::softmax(finite, -1).masked_fill(fully_masked, 0).slice(-1, 0, sizes.keys);
+    // The gradient of ATen's logsumexp is inaccurate where scores are large.
+    const auto largest = finite.detach().amax(-1, /*keepdim=*/true);
+    const auto logsumexp = ((finite - largest).exp().sum(-1).log() + largest.squeeze(-1))
+                               .masked_fill(fully_masked.squeeze(-1), -INFINITY);
     return with_gradients(torch::matmul(weights, value), logsumexp, all);
   }
 };
 
-/// The largest error of each result. Half types are compared with plain code in float32 whose results are
-/// rounded: a stricter measure than plain code in half. In float64 the error is that in float32, scaled;
-/// twice, for the oracle has one, too.
+/// The largest error of each result of plain code. For half types this is plain code in float32 with rounded
+/// results, which is more accurate than plain code in half. For float64 it is twice the error in float32
+/// scaled by the ratio of the unit roundoffs, since the oracle has an error of the same size.
 std::vector<double> plain_errors(const Tensors& plain, const Tensors& exact, torch::ScalarType dtype) {
   std::vector<double> errors;
   for (size_t n = 0; n < plain.size(); ++n) {
@@ -157,11 +167,11 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-/// At most twice the error of plain code, three times for gradients; in the median of some draws of the
-/// inputs: the largest error of one is a matter of luck, the more so the larger the scores.
+/// Expects at most twice the error of plain code, three times for gradients, in the median over `draws`
+/// random inputs: the largest error of a single draw varies widely, the more the larger the scores.
 void expect_accurate(Call call, torch::ScalarType dtype, const std::vector<Backend>& backends,
                      const std::string& what, int draws = 3) {
-  std::map<std::pair<Backend, size_t>, std::vector<double>> of_allowed;  // for each result
+  std::map<std::pair<Backend, size_t>, std::vector<double>> error_ratios;  // error / allowed error
   for (int draw = 0; draw < draws; ++draw) {
     call.inputs = random_inputs(call.sizes, dtype);
     const auto exact = call.plain(torch::kDouble);
@@ -173,11 +183,11 @@ void expect_accurate(Call call, torch::ScalarType dtype, const std::vector<Backe
             std::max(1.0, exact[n].masked_fill(exact[n].isinf(), 0).abs().max().item<double>());
         const double allowed =
             (n < 2 ? 2 : 3) * plain[n] + 4 * unit_roundoff(ours[n].scalar_type()) * largest;
-        of_allowed[{backend, n}].push_back(max_difference(ours[n], exact[n]) / allowed);
+        error_ratios[{backend, n}].push_back(max_difference(ours[n], exact[n]) / allowed);
       }
     }
   }
-  for (const auto& [result, errors] : of_allowed) {
+  for (const auto& [result, errors] : error_ratios) {
     EXPECT_LE(median(errors), 1) << what << ", result " << result.second << ", backend "
                                  << static_cast<int>(result.first);
   }
@@ -232,7 +242,7 @@ ScoreCase bias_case(const Sizes& s) {
       {torch::randn({s.heads, s.queries, s.keys}, torch::kDouble).to(torch::kBFloat16).to(torch::kDouble)}};
 }
 
-/// T5's buckets, as its authors compute them.
+/// T5's buckets, computed as in the authors' code.
 ScoreCase relative_bias_case(const Sizes& s, const RelativeBuckets& buckets) {
   auto distance = key_positions(s) - query_positions(s);
   const int64_t count = buckets.bidirectional ? buckets.count / 2 : buckets.count, single = count / 2;
@@ -252,7 +262,7 @@ ScoreCase relative_bias_case(const Sizes& s, const RelativeBuckets& buckets) {
           {torch::randn({buckets.count, s.heads}, torch::kDouble).to(torch::kBFloat16).to(torch::kDouble)}};
 }
 
-/// One that calls every function, and for which the position matters.
+/// A lambda that calls every function and depends on every member of the position.
 ScoreCase lambda_case(const Sizes& s) {
   const auto query = query_positions(s), key = key_positions(s);
   const auto batch = torch::arange(s.batch).view({-1, 1, 1, 1}),
@@ -283,10 +293,10 @@ std::vector<ScoreCase> score_cases(const Sizes& s) {
           relative_bias_case(s, {.count = 7, .max_distance = 20, .bidirectional = false})};
 }
 
-/// One after the other.
+/// `first` followed by `second`.
 ScoreCase both(const ScoreCase& first, const ScoreCase& second) {
-  const auto part = [count = static_cast<int64_t>(first.tensors.size())](const Tensors& all, bool of_first) {
-    return of_first ? Tensors(all.begin(), all.begin() + count) : Tensors(all.begin() + count, all.end());
+  const auto part = [count = static_cast<int64_t>(first.tensors.size())](const Tensors& all, bool is_first) {
+    return is_first ? Tensors(all.begin(), all.begin() + count) : Tensors(all.begin() + count, all.end());
   };
   ScoreCase joined{
       c10::str(first.name, ", ", second.name),
@@ -352,7 +362,7 @@ TEST_F(ScoreMods, LargeScores) {
   }
 }
 
-/// Each built-in, and the lambda that repeats it.
+/// A built-in mask or score modification, and a lambda of the same function.
 struct Repeated {
   std::string name;
   AttentionParams built_in, lambda;
@@ -396,7 +406,7 @@ TEST_F(ScoreMods, LambdasRepeatTheBuiltIn) {
   }
 }
 
-TEST_F(ScoreMods, ALambdaThatHidesATileLeavesItUnread) {
+TEST_F(ScoreMods, TilesThatALambdaHidesAreNotRead) {
   const Sizes sizes{1, 2, 1, 300, 2000, 8, 8};
   const auto inputs = leaves_of(random_inputs(sizes, torch::kFloat), torch::kFloat);
   for (size_t n : {1, 2}) inputs[n].detach().slice(2, 1500).fill_(NAN);
@@ -408,22 +418,22 @@ TEST_F(ScoreMods, ALambdaThatHidesATileLeavesItUnread) {
   for (const auto& input : inputs) EXPECT_TRUE(input.grad().isfinite().all().item<bool>());
 }
 
-TEST_F(ScoreMods, LambdasWithInfiniteDerivativesWhereNothingIsSeen) {
+TEST_F(ScoreMods, InfiniteDerivativesOfHiddenScoresAreIgnored) {
   const Sizes sizes{1, 2, 2, 5, 9, 8, 8};
   auto hiding = torch::zeros({5, 9});
   hiding.select(1, 4).fill_(-INFINITY);
-  auto seen = torch::ones({5, 9}, torch::kBool);
-  seen.select(1, 4).fill_(false);
-  seen.select(0, 2).fill_(false);  // a query that sees nothing
+  auto allowed = torch::ones({5, 9}, torch::kBool);
+  allowed.select(1, 4).fill_(false);
+  allowed.select(0, 2).fill_(false);  // a fully masked row
   const auto twice = score_mod([](auto score, Position) { return 2 * score; });
   const auto half = score_mod([](auto score, Position) { return score / 2; });
-  const auto of_future = score_mod(
+  const auto grows_with_key = score_mod(
       [](auto score, Position at) { return exp(score + 30.0F * static_cast<float>(at.key - at.query)); });
   const auto logarithm = score_mod([](auto score, Position) { return log(abs(score)); });
   const std::vector<AttentionParams> cases = {{.score_mod = bias(hiding).then(twice)},
                                               {.score_mod = twice.then(bias(hiding)).then(half)},
-                                              {.mask = causal(), .score_mod = of_future},
-                                              {.mask = dense(seen), .score_mod = logarithm}};
+                                              {.mask = causal(), .score_mod = grows_with_key},
+                                              {.mask = dense(allowed), .score_mod = logarithm}};
   for (size_t n = 0; n < cases.size(); ++n) {
     const auto gradients = [&](Backend backend) {
       const auto inputs = leaves_of(random_inputs(sizes, torch::kFloat), torch::kFloat);
@@ -437,21 +447,21 @@ TEST_F(ScoreMods, LambdasWithInfiniteDerivativesWhereNothingIsSeen) {
     const auto ours = gradients(Backend::fused);
     torch::manual_seed(0);
     const auto expected = gradients(Backend::reference);
-    for (size_t of = 0; of < ours.size(); ++of) {
-      SCOPED_TRACE(c10::str("case ", n, ", gradient ", of));
-      EXPECT_TRUE(ours[of].isfinite().all().item<bool>());
-      expect_close(ours[of], expected[of], 1e-5);
+    for (size_t input = 0; input < ours.size(); ++input) {
+      SCOPED_TRACE(c10::str("case ", n, ", gradient ", input));
+      EXPECT_TRUE(ours[input].isfinite().all().item<bool>());
+      expect_close(ours[input], expected[input], 1e-5);
     }
   }
 }
 
-/// The derivative of the gradient's slope along a direction by central differences, and forward mode.
+/// Compares the directional derivative of the gradient with central differences and with forward mode.
 void expect_higher_derivatives(const Call& call, const Tensors& along) {
   const auto leaves = call.leaves(torch::kDouble);
   const auto attend = [&](const Tensors& all) {
     return attention(all[0], all[1], all[2],
                      {.mask = call.mask.mask,
-                      .score_mod = call.score.mod(call.of_score(all)),
+                      .score_mod = call.score.mod(call.score_tensors(all)),
                       .sinks = call.sinks.defined() ? all.back() : torch::Tensor()})
         .sin()
         .sum();
@@ -483,7 +493,7 @@ TEST_F(ScoreMods, LambdasHaveSecondDerivativesAndForwardMode) {
                             random_inputs(sizes, torch::kDouble));
 }
 
-/// Against the standard library, for numbers of every size: to three units in the last place.
+/// Compares with the standard library over the whole range, to three units in the last place.
 template <typename T>
 void expect_functions(const std::string& name, T (*ours)(T), double (*exact)(double), double least,
                       double most) {
@@ -507,21 +517,38 @@ template <typename T>
 void expect_functions_of() {
   const bool is_float = sizeof(T) == sizeof(float);
   const double most = is_float ? 88 : 709, least = is_float ? -110 : -750;
-  expect_functions<T>("exp", attend::exp<T>, std::exp, least, most);
-  expect_functions<T>("exp", attend::exp<T>, std::exp, -1e-3, 1e-3);
-  expect_functions<T>("tanh", attend::tanh<T>, std::tanh, -25, 25);
-  expect_functions<T>("tanh", attend::tanh<T>, std::tanh, -1e-3, 1e-3);
-  expect_functions<T>("log", attend::log<T>, std::log, 1e-6, 4);
-  expect_functions<T>("log", attend::log<T>, std::log, is_float ? 1e-44 : 1e-323, is_float ? 3e-38 : 1e-307);
-  expect_functions<T>("log", attend::log<T>, std::log, 1, is_float ? 3e38 : 1e308);
-  expect_functions<T>("abs", attend::abs<T>, std::abs, -3, 3);
-  EXPECT_EQ(attend::exp(static_cast<T>(most + 2)), std::numeric_limits<T>::infinity());
-  EXPECT_TRUE(std::isnan(attend::log(T{-1})));
+  expect_functions<T>("exp", attend::detail::exp<T>, std::exp, least, most);
+  expect_functions<T>("exp", attend::detail::exp<T>, std::exp, -1e-3, 1e-3);
+  expect_functions<T>("tanh", attend::detail::tanh<T>, std::tanh, -25, 25);
+  expect_functions<T>("tanh", attend::detail::tanh<T>, std::tanh, -1e-3, 1e-3);
+  expect_functions<T>("log", attend::detail::log<T>, std::log, 1e-6, 4);
+  expect_functions<T>("log", attend::detail::log<T>, std::log, is_float ? 1e-44 : 1e-323,
+                      is_float ? 3e-38 : 1e-307);
+  expect_functions<T>("log", attend::detail::log<T>, std::log, 1, is_float ? 3e38 : 1e308);
+  expect_functions<T>("abs", attend::detail::abs<T>, std::abs, -3, 3);
+  EXPECT_EQ(attend::detail::exp(static_cast<T>(most + 2)), std::numeric_limits<T>::infinity());
+  EXPECT_TRUE(std::isnan(attend::detail::log(T{-1})));
 }
 
-TEST_F(ScoreMods, FunctionsForLambdasAreExact) {
+TEST_F(ScoreMods, FunctionsForLambdasAreAccurate) {
   expect_functions_of<float>();
   expect_functions_of<double>();
+}
+
+template <typename T>
+concept HasFunctions = requires(T x) {
+  attend::exp(x);
+  attend::log(x);
+  attend::tanh(x);
+  attend::abs(x);
+};
+
+/// With `using namespace attend`, calls for plain numbers must resolve to <cmath> alone.
+static_assert(HasFunctions<Dual<float>> && HasFunctions<Dual<Dual<double>>>);
+static_assert(!HasFunctions<float> && !HasFunctions<double> && !HasFunctions<int>);
+
+TEST_F(ScoreMods, PlainNumbersHaveTheFunctionsOfTheStandardLibrary) {
+  EXPECT_EQ(program::decay(0.5), std::exp(-0.5) + std::tanh(1.0F) * std::log(1.25));
 }
 
 TEST_F(ScoreMods, DualNumbersCarryDerivatives) {
@@ -547,7 +574,26 @@ TEST_F(ScoreMods, DualNumbersCarryDerivatives) {
   EXPECT_DOUBLE_EQ((y * y * y).derivative.derivative, 6 * 0.7);
 }
 
-TEST_F(ScoreMods, NothingToAttendTo) {
+/// Score modifications and masks that are grouped either way.
+TEST_F(ScoreMods, CompositionIsAssociative) {
+  const Sizes sizes{2, 2, 1, 130, 211, 8, 5};
+  const auto a = both(bias_case(sizes), softcap_case(2)), b = alibi_case(sizes);
+  const auto c = both(lambda_case(sizes), relative_bias_case(sizes, {}));
+  const auto left = both(both(a, b), c), right = both(a, both(b, c));
+  const auto band = window(90, 20), lengths = key_lengths(torch::tensor({150, 211}));
+  const auto dense_mask = dense(torch::rand({130, 211}) < 0.7), other = ~prefix(torch::tensor({3, 5}));
+  const MaskCase left_mask{"left", ((band & lengths) & dense_mask) & other};
+  const MaskCase right_mask{"right", band & (lengths & (dense_mask & other))};
+  const auto inputs = random_inputs(sizes, torch::kFloat);
+  const auto expected = Call{.sizes = sizes, .score = left, .mask = left_mask, .inputs = inputs}.attend(
+      torch::kFloat, Backend::fused);
+  const auto got = Call{.sizes = sizes, .score = right, .mask = right_mask, .inputs = inputs}.attend(
+      torch::kFloat, Backend::fused);
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t n = 0; n < got.size(); ++n) EXPECT_TRUE(same_bits(got[n], expected[n])) << n;
+}
+
+TEST_F(ScoreMods, EmptySizes) {
   for (const auto& sizes :
        {Sizes{0, 2, 1, 3, 5, 4, 3}, Sizes{2, 2, 1, 0, 5, 4, 3}, Sizes{2, 2, 1, 3, 0, 4, 3}}) {
     for (const auto& score : score_cases(sizes)) {
@@ -587,9 +633,9 @@ bool all_same_bits(const Tensors& left, const Tensors& right) {
   return std::ranges::equal(left, right, [](const auto& a, const auto& b) { return same_bits(a, b); });
 }
 
-// ---- gradients that nobody asks for
+// ---- gradients that are not requested
 
-TEST_F(ScoreMods, AConstantOfAModificationHasNoGradientAndChangesNoOther) {
+TEST_F(ScoreMods, ConstantsHaveNoGradientAndChangeNoOther) {
   const Sizes sizes{2, 4, 2, 40, 130, 8, 5};
   ScoreCase all{"nothing"};
   for (const auto& score : {bias_case(sizes), alibi_case(sizes), relative_bias_case(sizes, {})})
@@ -598,7 +644,7 @@ TEST_F(ScoreMods, AConstantOfAModificationHasNoGradientAndChangesNoOther) {
   const auto gradients_with = [&](const std::vector<size_t>& constants) {
     const auto leaves = call.leaves(torch::kFloat);
     for (const size_t n : constants) leaves[n].requires_grad_(false);
-    attention(leaves[0], leaves[1], leaves[2], {.score_mod = all.mod(call.of_score(leaves))})
+    attention(leaves[0], leaves[1], leaves[2], {.score_mod = all.mod(call.score_tensors(leaves))})
         .sum()
         .backward();
     Tensors gradients;
@@ -633,12 +679,12 @@ TEST_F(ScoreMods, SinksJoinTheDenominator) {
       }
     }
   }
-  const Sizes few{1, 8, 2, 1, 3000, 16, 16};  // the keys are split
-  expect_accurate({.sizes = few, .sinks = some_sinks(8)}, torch::kFloat, {Backend::fused},
+  const Sizes split_keys{1, 8, 2, 1, 3000, 16, 16};
+  expect_accurate({.sizes = split_keys, .sinks = some_sinks(8)}, torch::kFloat, {Backend::fused},
                   "sinks, one query");
 }
 
-TEST_F(ScoreMods, SinksTakeTheirPartOfTheWeights) {
+TEST_F(ScoreMods, SinksReduceTheWeights) {
   const Sizes sizes{2, 2, 1, 5, 7, 4, 3};
   const auto inputs = random_inputs(sizes, torch::kDouble);
   const AttentionParams params{.mask = causal(), .sinks = some_sinks(2)};
@@ -659,7 +705,7 @@ TEST_F(ScoreMods, SinksWithoutKeysOrWithoutASink) {
     EXPECT_EQ(results[0].abs().max().item<double>(), 0);
     expect_close(results[1], some_sinks(2).view({-1, 1}).expand({2, 2, 3}), 1e-7);
     expect_close(results.back(), torch::full({2}, 0.5 * 2 * 3), 1e-6);  // only the logsumexp has a gradient
-    // A sink of -inf is none, for queries that see nothing, too.
+    // A sink of -inf has no effect, also on fully masked rows.
     const Sizes more{1, 2, 2, 5, 3, 4, 4};
     Call without{.sizes = more, .mask = {"causal", causal()}, .inputs = random_inputs(more, torch::kFloat)};
     const auto expected = without.attend(torch::kFloat, backend);
@@ -691,7 +737,7 @@ TEST_F(ScoreMods, SinksHaveSecondDerivativesAndForwardMode) {
 
 // ---- determinism
 
-/// Every modification and most masks at once, with dropout and sinks.
+/// Every modification and most masks combined, with dropout and sinks.
 Call everything(const Sizes& s) {
   ScoreCase joined{"nothing"};
   for (const auto& score : score_cases(s)) joined = both(joined, score);
@@ -716,7 +762,7 @@ TEST_F(ScoreMods, SameBitsForEveryThreadCountAndRun) {
   at::set_num_threads(threads);
 }
 
-/// For every number of threads.
+/// Expects the same bits of the last gradient for every number of threads.
 void expect_same_bits_of_the_last_gradient(const Call& call) {
   const int threads = at::get_num_threads();
   Tensors first;
@@ -741,9 +787,9 @@ TEST_F(ScoreMods, SameBitsOfASinkWithManyQueries) {
   expect_same_bits_of_the_last_gradient(call);
 }
 
-TEST_F(ScoreMods, SameBitsFromManyThreadsAtOnce) {
+TEST_F(ScoreMods, SameBitsFromConcurrentCallers) {
   auto call = everything({2, 4, 2, 70, 200, 8, 5});
-  call.dropout_p = 0;  // its seed comes from a generator that the threads share
+  call.dropout_p = 0;  // its seed comes from a generator that the callers share
   const auto expected = call.attend(torch::kFloat, Backend::fused);
   std::vector<Tensors> results(8);
   std::vector<std::thread> callers;
@@ -754,7 +800,7 @@ TEST_F(ScoreMods, SameBitsFromManyThreadsAtOnce) {
 }
 
 TEST_F(ScoreMods, OffsetsBeyondThirtyTwoBits) {
-  // Four billion elements, all of one row.
+  // 2^32 elements, views of one row.
   const auto row = torch::randn({1, 1, 1, 16});
   const auto keys = row.expand({1, 1, int64_t{1} << 28, 16});
   const auto everywhere = torch::ones({1, 1, 1, 1}, torch::kBool).expand({1, 1, 2, int64_t{1} << 28});

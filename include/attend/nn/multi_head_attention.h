@@ -3,7 +3,7 @@
 #include <attend/export.h>
 #include <attend/kv_cache.h>
 #include <attend/mask.h>
-#include <attend/position.h>
+#include <attend/positional_encoding.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/common.h>
 #include <torch/nn/modules/container/any.h>

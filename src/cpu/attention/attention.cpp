@@ -9,12 +9,12 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/mask_node.h"
 #include "core/philox.h"
-#include "core/score_mod_node.h"
 #include "cpu/attention/kernel.h"
+#include "cpu/mask/bind.h"
 #include "cpu/runtime/tasks.h"
 #include "cpu/runtime/tensor_view.h"
+#include "cpu/score_mod/bind.h"
 #include "cpu/simd/sizes.h"
 
 namespace attend::cpu {
@@ -43,17 +43,14 @@ KernelWeighting kernel_weighting(Weighting weighting) {
 struct KernelInputs {
   at::Tensor query, key, value;
   std::unique_ptr<MaskTiles> mask;
-  std::unique_ptr<BoundScoreMod> score_mod;
+  std::unique_ptr<DifferentiableScoreTiles> score_mod;
 
   explicit KernelInputs(const AttentionCall& call)
       : query(with_contiguous_rows(call.query)),
         key(with_contiguous_rows(call.key)),
-        value(with_contiguous_rows(call.value)) {
-    if (call.mask.defined()) mask = call.mask.node()->bind(call.shape(), call.query_dim);
-    if (call.score_mod.defined()) {
-      score_mod = call.score_mod.node()->bind(call.shape(), call.query_dim, compute_type(query));
-    }
-  }
+        value(with_contiguous_rows(call.value)),
+        mask(bind_mask(call.mask, call.shape(), call.query_dim)),
+        score_mod(bind_score_mod(call.score_mod, call.shape(), call.query_dim, compute_type(query))) {}
 
   void fill(const AttentionCall& call, AttentionArgs& args) const {
     args.query = strided_tensor(query);
@@ -137,7 +134,7 @@ at::Tensor trimmed(const at::Tensor& padded, const at::Tensor& like) {
 struct ConcurrentHeads {
   int64_t batches, heads;
 
-  ConcurrentHeads(const BackwardArgs& args, const BoundScoreMod* score_mod)
+  ConcurrentHeads(const BackwardArgs& args, const DifferentiableScoreTiles* score_mod)
       : batches(score_mod != nullptr && score_mod->shares_gradients_over_batch() ? 1 : args.batch),
         heads(score_mod != nullptr && score_mod->shares_gradients_over_heads() ? 1 : args.kv_heads) {}
 };

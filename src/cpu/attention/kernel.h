@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "cpu/mask/tiles.h"
+#include "cpu/score_mod/tiles.h"
 #include "cpu/simd/element_type.h"
 #include "cpu/simd/strided_tensor.h"
 

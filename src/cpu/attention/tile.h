@@ -19,6 +19,7 @@ namespace {
 constexpr int64_t kBlockQueries = kVectorBytes == 64 ? 96 : 48;
 /// Keys of a tile.
 constexpr int64_t kTileKeys = 96;
+static_assert(kBlockQueries <= kMaxTileQueries && kTileKeys <= kMaxTileKeys);
 
 /// A range of the query rows of a key/value head: the rows of all heads of its group, one head after another.
 struct Block {

@@ -1,21 +1,22 @@
-// Compiled once for each instruction set; ATTEND_KERNELS is its name for the table.
+// Compiled once for each instruction set; ATTEND_KERNELS is the name of the function that returns its
+// kernels.
 
 #include "cpu/score_mod/kernels.h"
 
 #include "cpu/score_mod/transposed_sum.h"
-#include "cpu/simd/scratch.h"
+#include "cpu/simd/sizes.h"
 #include "cpu/simd/tanh.h"
 
 namespace attend::cpu {
 namespace {
 
-/// A whole vector, or the first `lanes` elements of one.
+/// The first `lanes` elements of a vector; the others are 0.
 template <typename T>
 inline Vec<T> load_lanes(const T* from, int64_t lanes) {
   if (lanes >= kLanes<T>) return load(from);
-  Vec<T> some = {};
-  for (int64_t lane = 0; lane < lanes; ++lane) some[lane] = from[lane];
-  return some;
+  Vec<T> partial = {};
+  for (int64_t lane = 0; lane < lanes; ++lane) partial[lane] = from[lane];
+  return partial;
 }
 
 template <typename T>
@@ -24,8 +25,8 @@ inline void store_lanes(T* to, Vec<T> value, int64_t lanes) {
   for (int64_t lane = 0; lane < lanes; ++lane) to[lane] = value[lane];
 }
 
-/// Calls action(i, j, lanes) for each vector of queries i ... of the tile, the last of a row with fewer
-/// lanes.
+/// Calls action(i, j, lanes) for each vector of queries i ... i + lanes - 1 of each key j; the last vector of
+/// a row may have fewer than kLanes.
 template <typename T, typename Action>
 inline void for_each_vector(const Tile& tile, Action action) {
   for (int64_t j = 0; j < tile.keys; ++j) {
@@ -36,17 +37,17 @@ inline void for_each_vector(const Tile& tile, Action action) {
 template <typename T>
 void softcap(const Tile& tile, T cap, T* scores, int64_t stride) {
   for_each_vector<T>(tile, [=](int64_t i, int64_t j, int64_t lanes) {
-    const int64_t place = j * stride + i;
-    store_lanes<T>(scores + place, cap * tanh<T>(load_lanes(scores + place, lanes) / cap), lanes);
+    const int64_t index = j * stride + i;
+    store_lanes<T>(scores + index, cap * tanh<T>(load_lanes(scores + index, lanes) / cap), lanes);
   });
 }
 
 template <typename T>
 void softcap_backward(const Tile& tile, T cap, const T* scores, T* gradients, int64_t stride) {
   for_each_vector<T>(tile, [=](int64_t i, int64_t j, int64_t lanes) {
-    const int64_t place = j * stride + i;
-    const auto t = tanh<T>(load_lanes(scores + place, lanes) / cap);
-    store_lanes<T>(gradients + place, load_lanes(gradients + place, lanes) * (1 - t * t), lanes);
+    const int64_t index = j * stride + i;
+    const auto t = tanh<T>(load_lanes(scores + index, lanes) / cap);
+    store_lanes<T>(gradients + index, load_lanes(gradients + index, lanes) * (1 - t * t), lanes);
   });
 }
 
@@ -67,38 +68,115 @@ void alibi(const Tile& tile, T slope, int64_t distance, T* scores, int64_t strid
   });
 }
 
-/// Sums of a few products in T, then of those in float64.
+/// Sums of up to 16 products in T, then sums of these in float64.
 template <typename T>
 double alibi_backward(const Tile& tile, int64_t distance, const T* gradients, int64_t stride) {
-  constexpr int64_t kFew = 16;
+  constexpr int64_t kPartKeys = 16;
   double total = 0;
   for (int64_t i = 0; i < tile.queries; i += kLanes<T>) {
     const int64_t lanes = smaller(kLanes<T>, tile.queries - i);
-    for (int64_t begin = 0; begin < tile.keys; begin += kFew) {
-      Vec<T> of_few = {};
-      for (int64_t j = begin; j < smaller(begin + kFew, tile.keys); ++j) {
-        of_few += load_lanes(gradients + j * stride + i, lanes) * distances<T>(distance + i - j);
+    for (int64_t begin = 0; begin < tile.keys; begin += kPartKeys) {
+      Vec<T> partial = {};
+      for (int64_t j = begin; j < smaller(begin + kPartKeys, tile.keys); ++j) {
+        partial += load_lanes(gradients + j * stride + i, lanes) * distances<T>(distance + i - j);
       }
-      for (int64_t lane = 0; lane < lanes; ++lane) total += static_cast<double>(of_few[lane]);
+      for (int64_t lane = 0; lane < lanes; ++lane) total += static_cast<double>(partial[lane]);
     }
   }
   return total;
 }
 
+/// In squares, so that both matrices stay in the cache: neighbours in one are far apart in the other.
+template <typename T>
+void add_strided_bias(const Tile& tile, const T* values, int64_t query_stride, int64_t key_stride, T* scores,
+                      int64_t stride) {
+  constexpr int64_t kSquare = 16;
+  for (int64_t key = 0; key < tile.keys; key += kSquare) {
+    const int64_t key_end = smaller(key + kSquare, tile.keys);
+    for (int64_t query = 0; query < tile.queries; query += kSquare) {
+      for (int64_t i = query; i < smaller(query + kSquare, tile.queries); ++i) {
+        for (int64_t j = key; j < key_end; ++j) {
+          scores[j * stride + i] += values[i * query_stride + j * key_stride];
+        }
+      }
+    }
+  }
+}
+
+// The gradients of a tile are summed in long double, and each sum is rounded to float64 once.
+
+template <typename T>
+void sum_queries(const Tile& tile, const T* gradients, int64_t stride, double* sums, int64_t key_stride) {
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    long double sum = 0;
+    for (int64_t i = 0; i < tile.queries; ++i) sum += static_cast<long double>(gradients[j * stride + i]);
+    sums[j * key_stride] += static_cast<double>(sum);
+  }
+}
+
+template <typename T>
+void sum_keys(const Tile& tile, const T* gradients, int64_t stride, double* sums, int64_t query_stride) {
+  long double query_sums[kMaxTileQueries] = {};
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    for (int64_t i = 0; i < tile.queries; ++i) {
+      query_sums[i] += static_cast<long double>(gradients[j * stride + i]);
+    }
+  }
+  for (int64_t i = 0; i < tile.queries; ++i) sums[i * query_stride] += static_cast<double>(query_sums[i]);
+}
+
+template <typename T>
+void sum_tile(const Tile& tile, const T* gradients, int64_t stride, double* sum) {
+  long double total = 0;
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    long double key_sum = 0;
+    for (int64_t i = 0; i < tile.queries; ++i) key_sum += static_cast<long double>(gradients[j * stride + i]);
+    total += key_sum;
+  }
+  *sum += static_cast<double>(total);
+}
+
+template <typename T>
+void add_by_distance(const Tile& tile, const T* values, T* scores, int64_t stride) {
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    const T* key_values = values + tile.keys - 1 - j;
+    T* row = scores + j * stride;
+    for (int64_t i = 0; i < tile.queries; ++i) row[i] += key_values[i];
+  }
+}
+
+template <typename T>
+void sum_by_bucket(const Tile& tile, const T* gradients, int64_t stride, const int64_t* buckets,
+                   double* sums) {
+  double diagonals[kMaxTileQueries + kMaxTileKeys - 1] = {};
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    double* key_diagonals = diagonals + tile.keys - 1 - j;
+    const T* row = gradients + j * stride;
+    for (int64_t i = 0; i < tile.queries; ++i) key_diagonals[i] += static_cast<double>(row[i]);
+  }
+  for (int64_t n = 0; n < tile.queries + tile.keys - 1; ++n) sums[buckets[n]] += diagonals[n];
+}
+
 template <typename T>
 ScoreKernels<T> table() {
-  return {softcap<T>,
-          softcap_backward<T>,
-          alibi<T>,
-          alibi_backward<T>,
-          add_transposed<T>,
-          sum_transposed<T, true>,
-          sum_transposed<T, false>};
+  return {.softcap = softcap<T>,
+          .softcap_backward = softcap_backward<T>,
+          .alibi = alibi<T>,
+          .alibi_backward = alibi_backward<T>,
+          .add_bias = add_transposed<T>,
+          .add_strided_bias = add_strided_bias<T>,
+          .add_bias_gradients = sum_transposed<T, true>,
+          .set_bias_gradients = sum_transposed<T, false>,
+          .sum_queries = sum_queries<T>,
+          .sum_keys = sum_keys<T>,
+          .sum_tile = sum_tile<T>,
+          .add_by_distance = add_by_distance<T>,
+          .sum_by_bucket = sum_by_bucket<T>};
 }
 
 }  // namespace
 
 ScoreTables ATTEND_KERNELS();
-ScoreTables ATTEND_KERNELS() { return {table<float>(), table<double>()}; }
+ScoreTables ATTEND_KERNELS() { return {.float32 = table<float>(), .float64 = table<double>()}; }
 
 }  // namespace attend::cpu

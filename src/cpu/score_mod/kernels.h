@@ -2,34 +2,53 @@
 
 // The inner loops of the built-in score modifications: a table of functions for each instruction set.
 
-#include "cpu/mask/tiles.h"
+#include "cpu/score_mod/tiles.h"
 
 namespace attend::cpu {
 
-/// For scores of T = float or double, laid out as `ScoreTiles` says.
+/// For scores and gradients of T = float or double, stored as `ScoreTiles` defines.
 template <typename T>
 struct ScoreKernels {
   /// score -> cap tanh(score / cap)
   void (*softcap)(const Tile& tile, T cap, T* scores, int64_t stride);
   /// gradient -> gradient (1 - tanh(score / cap)^2)
   void (*softcap_backward)(const Tile& tile, T cap, const T* scores, T* gradients, int64_t stride);
+
   /// score -> score - slope |distance + i - j| for the tile's query i and key j
   void (*alibi)(const Tile& tile, T slope, int64_t distance, T* scores, int64_t stride);
   /// The sum of gradient |distance + i - j|
   double (*alibi_backward)(const Tile& tile, int64_t distance, const T* gradients, int64_t stride);
-  /// Adds a bias whose value for the tile's query i and key j stands at [i * row_stride + j].
-  void (*add_bias)(const Tile& tile, const T* values, int64_t row_stride, T* scores, int64_t stride);
-  /// Adds the gradients to those of such a bias; or writes them there.
+
+  /// score -> score + values[i * query_stride + j] for the tile's query i and key j
+  void (*add_bias)(const Tile& tile, const T* values, int64_t query_stride, T* scores, int64_t stride);
+  /// score -> score + values[i * query_stride + j * key_stride]
+  void (*add_strided_bias)(const Tile& tile, const T* values, int64_t query_stride, int64_t key_stride,
+                           T* scores, int64_t stride);
+  /// sums[i * query_stride + j] += gradient
   void (*add_bias_gradients)(const Tile& tile, const T* gradients, int64_t stride, T* sums,
-                             int64_t row_stride);
+                             int64_t query_stride);
+  /// sums[i * query_stride + j] = gradient
   void (*set_bias_gradients)(const Tile& tile, const T* gradients, int64_t stride, T* sums,
-                             int64_t row_stride);
+                             int64_t query_stride);
+  /// sums[j * key_stride] += the sum of the gradients over the queries
+  void (*sum_queries)(const Tile& tile, const T* gradients, int64_t stride, double* sums, int64_t key_stride);
+  /// sums[i * query_stride] += the sum of the gradients over the keys
+  void (*sum_keys)(const Tile& tile, const T* gradients, int64_t stride, double* sums, int64_t query_stride);
+  /// *sum += the sum of all gradients of the tile
+  void (*sum_tile)(const Tile& tile, const T* gradients, int64_t stride, double* sum);
+
+  /// score -> score + values[i - j + keys - 1]
+  void (*add_by_distance)(const Tile& tile, const T* values, T* scores, int64_t stride);
+  /// sums[buckets[i - j + keys - 1]] += gradient, summed over each diagonal of the tile first
+  void (*sum_by_bucket)(const Tile& tile, const T* gradients, int64_t stride, const int64_t* buckets,
+                        double* sums);
 };
 
-/// Those for the instruction set that ATen detected, or was told by ATEN_CPU_CAPABILITY.
+/// The kernels for the instruction set of this process.
 template <typename T>
 const ScoreKernels<T>& score_kernels();
 
+/// The kernels of one instruction set.
 struct ScoreTables {
   ScoreKernels<float> float32;
   ScoreKernels<double> float64;

@@ -5,7 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/stack.h>
-#include <attend/position.h>
+#include <attend/positional_encoding.h>
 
 #include <algorithm>
 #include <cmath>
@@ -33,7 +33,7 @@ void check_params(const char* function, int64_t dims, const RotaryParams& params
   }
   if (params.scaling != RotaryScaling::yarn) return;
   if (params.original_length < 1) {
-    fail(function, "original_length", "the length of the training's context, for YaRN",
+    fail(function, "original_length", "the length of the training context, for YaRN",
          c10::str(params.original_length));
   }
   if (!(params.beta_slow > 0 && params.beta_fast >= params.beta_slow)) {
@@ -42,20 +42,21 @@ void check_params(const char* function, int64_t dims, const RotaryParams& params
   }
 }
 
-/// The pair of channels, as a real number, that turns `rotations` times within the training's context.
+/// The index of the pair of channels, as a real number, that makes `rotations` rotations within the training
+/// context.
 double pair_of_rotations(double rotations, double dims, const RotaryParams& params) {
-  // original_length * base^(-2 i / dims) = 2 pi * rotations, for i.
-  const double turns = static_cast<double>(params.original_length) / (rotations * 2 * std::numbers::pi);
-  return dims * std::log(turns) / (2 * std::log(params.base));
+  // Solves original_length * base^(-2 i / dims) = 2 pi * rotations for i.
+  const double ratio = static_cast<double>(params.original_length) / (rotations * 2 * std::numbers::pi);
+  return dims * std::log(ratio) / (2 * std::log(params.base));
 }
 
-/// Of each pair, how much of its frequency is interpolated: 0 for the fast ones, 1 for the slow ones.
+/// The degree of interpolation of each pair's frequency: 0 for high frequencies, 1 for low ones.
 class YarnRamp {
  public:
   YarnRamp(double dims, const RotaryParams& params)
       : low_(std::clamp(std::floor(pair_of_rotations(params.beta_fast, dims, params)), 0.0, dims - 1)),
         high_(std::clamp(std::ceil(pair_of_rotations(params.beta_slow, dims, params)), low_, dims - 1)) {
-    if (low_ == high_) high_ += 0.001;  // a step, as the authors' code has it
+    if (low_ == high_) high_ += 0.001;  // a step function, as in the authors' code
   }
 
   double operator()(double pair) const { return std::clamp((pair - low_) / (high_ - low_), 0.0, 1.0); }
@@ -64,7 +65,7 @@ class YarnRamp {
   double low_, high_;
 };
 
-/// What the rotated channels are multiplied by.
+/// The factor of the rotated channels.
 double attention_factor(const RotaryParams& params) {
   if (params.scaling != RotaryScaling::yarn) return 1;
   return params.attention_factor.value_or(0.1 * std::log(params.factor) + 1);
@@ -74,8 +75,8 @@ int64_t rotated_dims(int64_t channels, const RotaryParams& params) {
   return params.dims == 0 ? channels : params.dims;
 }
 
-/// Cosine and sine of each position and pair, in the dtype that the rotation is computed in; they broadcast
-/// to [B, H, L, dims / 2] (or what x has of it).
+/// Cosine and sine of each position and pair, in the compute type; they broadcast to x's shape with dims / 2
+/// channels.
 struct Angles {
   at::Tensor cos, sin;
 };
@@ -90,24 +91,24 @@ Angles angles_of(const at::Tensor& x, int64_t dims, const RotaryParams& params, 
   return {(at::cos(angle) * factor).to(dtype), (at::sin(angle) * factor).to(dtype)};
 }
 
-/// Turns all channels of x, which is of the dtype of the angles.
-at::Tensor turned(const at::Tensor& x, const Angles& angles, RotaryLayout layout) {
+/// Rotates all channels of x, which has the dtype of the angles.
+at::Tensor rotated_pairs(const at::Tensor& x, const Angles& angles, RotaryLayout layout) {
   const bool interleaved = layout == RotaryLayout::interleaved;
   const int64_t pairs = x.size(-1) / 2;
   const auto a = interleaved ? x.slice(-1, 0, {}, 2) : x.slice(-1, 0, pairs);
   const auto b = interleaved ? x.slice(-1, 1, {}, 2) : x.slice(-1, pairs);
-  const auto turned_a = a * angles.cos - b * angles.sin, turned_b = a * angles.sin + b * angles.cos;
-  return interleaved ? at::stack({turned_a, turned_b}, -1).flatten(-2) : at::cat({turned_a, turned_b}, -1);
+  const auto new_a = a * angles.cos - b * angles.sin, new_b = a * angles.sin + b * angles.cos;
+  return interleaved ? at::stack({new_a, new_b}, -1).flatten(-2) : at::cat({new_a, new_b}, -1);
 }
 
-void check_positions(const at::Tensor& x, const at::Tensor& positions) {
+void check_token_positions(const at::Tensor& x, const at::Tensor& positions) {
   checks::is_strided("rotary", "positions", positions);
   checks::on_device("rotary", "positions", positions, x.device());
   const bool integral = positions.scalar_type() == at::kLong || positions.scalar_type() == at::kInt;
-  const bool of_tokens = positions.dim() == 1 && positions.size(0) == x.size(-2);
-  const bool of_batch = positions.dim() == 2 && x.dim() > 2 && positions.size(0) == x.size(0) &&
-                        positions.size(1) == x.size(-2);
-  if (!integral || !(of_tokens || of_batch)) {
+  const bool is_per_token = positions.dim() == 1 && positions.size(0) == x.size(-2);
+  const bool is_per_batch = positions.dim() == 2 && x.dim() > 2 && positions.size(0) == x.size(0) &&
+                            positions.size(1) == x.size(-2);
+  if (!integral || !(is_per_token || is_per_batch)) {
     const auto per_batch = x.dim() > 2 ? c10::str(" or [", x.size(0), ", ", x.size(-2), "]") : std::string();
     fail("rotary", "positions", c10::str("int64 or int32 [", x.size(-2), "]", per_batch),
          describe(positions));
@@ -120,7 +121,7 @@ at::Tensor rotary_frequencies(int64_t dims, const RotaryParams& params) {
   const int64_t channels = rotated_dims(dims, params);
   check_params("rotary_frequencies", channels, params);
   const auto n = static_cast<double>(channels);
-  // With two channels there is one frequency, 1, whatever the base.
+  // Two channels have one frequency, 1, for every base.
   const double base = params.scaling == RotaryScaling::ntk && channels > 2
                           ? params.base * std::pow(params.factor, n / (n - 2))
                           : params.base;
@@ -146,11 +147,11 @@ at::Tensor rotary(const at::Tensor& x, const RotaryParams& params, const at::Ten
   if (dims > x.size(-1)) {
     fail("rotary", "dims", c10::str("at most the ", x.size(-1), " channels of x"), c10::str(dims));
   }
-  if (positions.defined()) check_positions(x, positions);
+  if (positions.defined()) check_token_positions(x, positions);
 
   const auto angles = angles_of(x, dims, params, positions);
-  const auto rotated =
-      turned(x.slice(-1, 0, dims).to(angles.cos.scalar_type()), angles, params.layout).to(x.scalar_type());
+  const auto rotated = rotated_pairs(x.slice(-1, 0, dims).to(angles.cos.scalar_type()), angles, params.layout)
+                           .to(x.scalar_type());
   return dims == x.size(-1) ? rotated : at::cat({rotated, x.slice(-1, dims)}, -1);
 }
 

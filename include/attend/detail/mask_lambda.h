@@ -1,14 +1,14 @@
 #pragma once
 
+#include <attend/detail/position_tile.h>
 #include <attend/export.h>
-#include <attend/score_position.h>
 
 #include <cstdint>
 #include <utility>
 
 namespace attend::detail {
 
-/// What the library knows of a lambda on positions.
+/// A mask lambda behind a virtual call per tile.
 class ATTEND_API MaskFunction {
  public:
   virtual ~MaskFunction() = default;
@@ -16,6 +16,7 @@ class ATTEND_API MaskFunction {
   virtual void fill(const PositionTile& tile, uint8_t* allowed, int64_t stride) const = 0;
 };
 
+/// The lambda `Function`, inlined into the loops over a tile.
 template <typename Function>
 class LambdaMask final : public MaskFunction {
  public:

@@ -1,32 +1,35 @@
 #pragma once
 
+#include <attend/detail/position_tile.h>
 #include <attend/dual.h>
 #include <attend/export.h>
-#include <attend/score_position.h>
 
-#include <concepts>
 #include <cstdint>
 #include <utility>
 
 namespace attend::detail {
 
-/// What the library knows of a lambda on scores: a function of a tile. The score of the tile's query i and
-/// key j stands at [j * stride + i].
+/// A score lambda behind a virtual call per tile. The score of the tile's query i and key j is stored at
+/// [j * stride + i].
 class ATTEND_API ScoreFunction {
  public:
   virtual ~ScoreFunction() = default;
+  /// Replaces the scores by the function's values.
   virtual void forward(const PositionTile& tile, float* scores, int64_t stride) const = 0;
+  /// Replaces the scores by the function's values, in float64.
   virtual void forward(const PositionTile& tile, double* scores, int64_t stride) const = 0;
   /// Multiplies the gradients by the derivatives at the scores.
   virtual void backward(const PositionTile& tile, const float* scores, float* gradients,
                         int64_t stride) const = 0;
+  /// Multiplies the gradients by the derivatives at the scores, in float64.
   virtual void backward(const PositionTile& tile, const double* scores, double* gradients,
                         int64_t stride) const = 0;
-  /// Turns the scores into the function's values, and gives its first and second derivatives.
+  /// Replaces the scores by the function's values, and writes its first and second derivatives.
   virtual void expand(const PositionTile& tile, double* scores, double* first, double* second,
                       int64_t stride) const = 0;
 };
 
+/// The lambda `Function`, inlined into the loops over a tile.
 template <typename Function>
 class LambdaScores final : public ScoreFunction {
  public:

@@ -3,18 +3,18 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros.h>
 
-namespace attend {
+namespace attend::cpu {
 
-/// The sums over the first dimension of a contiguous float64 tensor, in its order: that of ATen's `sum`
-/// depends on the number of threads.
+/// Sums a contiguous float64 tensor over its first dimension, in order: the order of ATen's `sum` depends on
+/// the number of threads.
 inline at::Tensor sum_in_order(const at::Tensor& parts) {
   const auto total = at::zeros(parts.sizes().slice(1), parts.options());
   const auto* part = parts.const_data_ptr<double>();
   auto* sums = total.mutable_data_ptr<double>();
   for (int64_t n = 0; n < parts.size(0); ++n) {
-    for (int64_t place = 0; place < total.numel(); ++place) sums[place] += *part++;
+    for (int64_t index = 0; index < total.numel(); ++index) sums[index] += *part++;
   }
   return total;
 }
 
-}  // namespace attend
+}  // namespace attend::cpu

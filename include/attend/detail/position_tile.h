@@ -1,0 +1,32 @@
+#pragma once
+
+#include <attend/position.h>
+
+namespace attend::detail {
+
+/// A rectangle of the scores of one head, from its first query and key on.
+struct PositionTile {
+  Position first;  ///< of the first query and the first key
+  int queries;     ///< number of queries
+  int keys;        ///< number of keys
+};
+
+/// Sets results[n] = evaluate(n, position of query n) for `count` queries from `first` on. Groups of a fixed
+/// size are written to a local array first: the compiler vectorises what no other pointer can alias.
+template <typename Result, typename Evaluate>
+void evaluate_row(const Position& first, int count, Result* results, const Evaluate& evaluate) {
+  constexpr int kGroup = 16;
+  const auto at = [&](int n) { return Position{first.batch, first.head, first.query + n, first.key}; };
+  int begin = 0;
+  for (; begin + kGroup <= count; begin += kGroup) {
+    Result group[kGroup];
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 1  // GCC would unroll the loop before it vectorises it, and then leave it scalar
+#endif
+    for (int n = 0; n < kGroup; ++n) group[n] = evaluate(begin + n, at(begin + n));
+    for (int n = 0; n < kGroup; ++n) results[begin + n] = group[n];
+  }
+  for (; begin < count; ++begin) results[begin] = evaluate(begin, at(begin));
+}
+
+}  // namespace attend::detail

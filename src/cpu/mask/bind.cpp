@@ -1,0 +1,22 @@
+#include "cpu/mask/bind.h"
+
+#include "cpu/mask/kernels.h"
+#include "cpu/runtime/dispatch.h"
+
+namespace attend::cpu {
+
+MaskKernels mask_kernels_default();
+MaskKernels mask_kernels_avx2();
+MaskKernels mask_kernels_avx512();
+
+const MaskKernels& mask_kernels() {
+  static const auto kernels = select_kernels<mask_kernels_default, mask_kernels_avx2, mask_kernels_avx512>();
+  return kernels;
+}
+
+std::unique_ptr<MaskTiles> bind_mask(const Mask& mask, const ScoreShape& shape, int64_t query_dim) {
+  if (!mask.defined()) return nullptr;
+  return std::visit([&](const auto& kind) { return bind(kind, shape, query_dim); }, mask.node()->kind);
+}
+
+}  // namespace attend::cpu

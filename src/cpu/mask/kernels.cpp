@@ -1,0 +1,147 @@
+// Compiled once for each instruction set; ATTEND_KERNELS is the name of the function that returns its
+// kernels.
+
+#include "cpu/mask/kernels.h"
+
+namespace attend::cpu {
+namespace {
+
+inline int64_t clamp(int64_t value, int64_t low, int64_t high) {
+  return value < low ? low : value > high ? high : value;
+}
+
+inline void set(uint8_t* row, int64_t begin, int64_t end, uint8_t value) {
+  for (int64_t i = begin; i < end; ++i) row[i] = value;
+}
+
+void fill_band(const Tile& tile, int64_t low, int64_t high, uint8_t* allowed, int64_t stride) {
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    // Queries j - high ... j - low of the sequence may attend to key j.
+    const int64_t key = tile.key + j - tile.query;
+    const int64_t begin = clamp(key - high, 0, tile.queries);
+    const int64_t end = clamp(key - low + 1, begin, tile.queries);
+    uint8_t* row = allowed + j * stride;
+    set(row, 0, begin, 0);
+    set(row, begin, end, 1);
+    set(row, end, tile.queries, 0);
+  }
+}
+
+void fill_length(const Tile& tile, int64_t length, uint8_t* allowed, int64_t stride) {
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    set(allowed + j * stride, 0, tile.queries, tile.key + j < length ? 1 : 0);
+  }
+}
+
+struct IdRange {
+  int64_t min, max;
+};
+
+/// Of at least one id.
+inline IdRange id_range(const int64_t* ids, int64_t count) {
+  IdRange range{ids[0], ids[0]};
+  for (int64_t n = 1; n < count; ++n) {
+    range.min = ids[n] < range.min ? ids[n] : range.min;
+    range.max = ids[n] > range.max ? ids[n] : range.max;
+  }
+  return range;
+}
+
+TileState document_state(const Tile& tile, const int64_t* ids, int64_t offset) {
+  const int64_t position = tile.query + offset;
+  if (position < 0) return TileState::partial;
+  const auto queries = id_range(ids + position, tile.queries), keys = id_range(ids + tile.key, tile.keys);
+  if (queries.max < keys.min || keys.max < queries.min) return TileState::empty;
+  const bool is_one_document = queries.min == queries.max && keys.min == keys.max && queries.min == keys.min;
+  return is_one_document ? TileState::full : TileState::partial;
+}
+
+void fill_documents(const Tile& tile, const int64_t* ids, int64_t offset, uint8_t* allowed, int64_t stride) {
+  const int64_t position = tile.query + offset;
+  const int64_t without_position = clamp(-position, 0, tile.queries);
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    const int64_t id = ids[tile.key + j];
+    uint8_t* row = allowed + j * stride;
+    set(row, 0, without_position, 0);
+    for (int64_t i = without_position; i < tile.queries; ++i) row[i] = ids[position + i] == id ? 1 : 0;
+  }
+}
+
+/// Whether any and all elements of a mask are true.
+struct Truth {
+  uint8_t any = 0, all = 1;
+
+  void add(uint8_t element) {
+    any = static_cast<uint8_t>(any | (element != 0));
+    all = static_cast<uint8_t>(all & (element != 0));
+  }
+  bool is_partial() const { return any != 0 && all == 0; }
+  TileState state() const {
+    return any == 0 ? TileState::empty : all != 0 ? TileState::full : TileState::partial;
+  }
+};
+
+TileState dense_state(const Tile& tile, const DenseTile& dense) {
+  Truth truth;
+  for (int64_t i = 0; i < tile.queries && !truth.is_partial(); ++i) {
+    const uint8_t* row = dense.allowed + i * dense.query_stride;
+    if (dense.key_stride == 1) {
+      for (int64_t j = 0; j < tile.keys; ++j) truth.add(row[j]);
+    } else {
+      for (int64_t j = 0; j < tile.keys; ++j) truth.add(row[j * dense.key_stride]);
+    }
+  }
+  return truth.state();
+}
+
+/// In squares, so that both matrices stay in the cache: neighbours in one are far apart in the other.
+void fill_dense(const Tile& tile, const DenseTile& dense, uint8_t* allowed, int64_t stride) {
+  constexpr int64_t kSquare = 16;
+  for (int64_t key = 0; key < tile.keys; key += kSquare) {
+    const int64_t key_end = clamp(key + kSquare, 0, tile.keys);
+    for (int64_t i = 0; i < tile.queries; ++i) {
+      const uint8_t* row = dense.allowed + i * dense.query_stride;
+      for (int64_t j = key; j < key_end; ++j)
+        allowed[j * stride + i] = row[j * dense.key_stride] != 0 ? 1 : 0;
+    }
+  }
+}
+
+TileState state(const uint8_t* allowed, int64_t count) {
+  Truth truth;
+  for (int64_t n = 0; n < count; ++n) truth.add(allowed[n]);
+  return truth.state();
+}
+
+void intersect(const Tile& tile, const uint8_t* other, int64_t other_stride, uint8_t* allowed,
+               int64_t stride) {
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    uint8_t* row = allowed + j * stride;
+    const uint8_t* other_row = other + j * other_stride;
+    for (int64_t i = 0; i < tile.queries; ++i) row[i] = static_cast<uint8_t>(row[i] & other_row[i]);
+  }
+}
+
+void negate(const Tile& tile, uint8_t* allowed, int64_t stride) {
+  for (int64_t j = 0; j < tile.keys; ++j) {
+    uint8_t* row = allowed + j * stride;
+    for (int64_t i = 0; i < tile.queries; ++i) row[i] = static_cast<uint8_t>(row[i] ^ 1);
+  }
+}
+
+}  // namespace
+
+MaskKernels ATTEND_KERNELS();
+MaskKernels ATTEND_KERNELS() {
+  return {.fill_band = fill_band,
+          .fill_length = fill_length,
+          .document_state = document_state,
+          .fill_documents = fill_documents,
+          .dense_state = dense_state,
+          .fill_dense = fill_dense,
+          .state = state,
+          .intersect = intersect,
+          .negate = negate};
+}
+
+}  // namespace attend::cpu

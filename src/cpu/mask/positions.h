@@ -1,0 +1,17 @@
+#pragma once
+
+#include <attend/detail/position_tile.h>
+
+#include "cpu/mask/tiles.h"
+
+namespace attend::cpu {
+
+/// A tile as lambdas see it. `offset`: the position of query 0 among the keys, Lk - Lq.
+inline detail::PositionTile positions_of(const Tile& tile, int64_t offset) {
+  return {{static_cast<int>(tile.batch), static_cast<int>(tile.head), static_cast<int>(tile.query + offset),
+           static_cast<int>(tile.key)},
+          static_cast<int>(tile.queries),
+          static_cast<int>(tile.keys)};
+}
+
+}  // namespace attend::cpu

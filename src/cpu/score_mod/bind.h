@@ -1,0 +1,34 @@
+#pragma once
+
+#include <attend/score_mod.h>
+
+#include <memory>
+
+#include "core/checks.h"
+#include "core/score_mod_node.h"
+#include "cpu/score_mod/differentiable_tiles.h"
+
+namespace attend::cpu {
+
+/// The tiles of a score modification that was checked against the call, for tensors on the CPU and scores of
+/// `compute_type`, float32 or float64; null for the default.
+std::unique_ptr<DifferentiableScoreTiles> bind_score_mod(const ScoreMod& score_mod, const ScoreShape& shape,
+                                                         int64_t query_dim, at::ScalarType compute_type);
+
+/// The tiles of each kind of score modification.
+std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Alibi& alibi, const ScoreShape& shape,
+                                               int64_t query_dim, at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Bias& bias, const ScoreShape& shape,
+                                               int64_t query_dim, at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::RelativeBias& relative_bias,
+                                               const ScoreShape& shape, int64_t query_dim,
+                                               at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Softcap& softcap, const ScoreShape& shape,
+                                               int64_t query_dim, at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Lambda& lambda, const ScoreShape& shape,
+                                               int64_t query_dim, at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Composed& composed,
+                                               const ScoreShape& shape, int64_t query_dim,
+                                               at::ScalarType compute_type);
+
+}  // namespace attend::cpu

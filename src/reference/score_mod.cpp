@@ -1,0 +1,97 @@
+#include "reference/score_mod.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/tanh.h>
+#include <ATen/ops/where.h>
+
+#include "core/relative_buckets.h"
+#include "core/score_mod_node.h"
+#include "reference/columns.h"
+
+namespace attend::reference {
+namespace {
+
+/// A function near a score s: f(s + x) = value + first x + second x^2 / 2 + ...
+struct Expansion {
+  at::Tensor value, first, second;
+};
+
+/// Evaluated in float64, one key at a time.
+Expansion expand(const detail::ScoreFunction& function, const at::Tensor& scores, const ScoreShape& shape) {
+  const auto value = scores.to(at::kCPU, at::kDouble).transpose(-2, -1).clone(at::MemoryFormat::Contiguous);
+  const auto first = at::empty_like(value), second = at::empty_like(value);
+  for_each_column(shape, [&](const detail::PositionTile& column, int64_t offset) {
+    function.expand(column, value.mutable_data_ptr<double>() + offset,
+                    first.mutable_data_ptr<double>() + offset, second.mutable_data_ptr<double>() + offset,
+                    shape.rows);
+  });
+  const auto like_scores = [&](const at::Tensor& tensor) {
+    return tensor.transpose(-2, -1).to(scores.options());
+  };
+  return {like_scores(value), like_scores(first), like_scores(second)};
+}
+
+/// One overload for each kind of score modification.
+struct Modified {
+  const at::Tensor& scores;
+  const ScoreShape& shape;
+  int64_t query_dim;
+
+  at::Tensor operator()(const ScoreModNode::Alibi& alibi) const {
+    const auto options = scores.options().dtype(at::kLong);
+    const int64_t first = shape.first_row + shape.keys - shape.queries;
+    const auto query = at::arange(first, first + shape.rows, options).view({-1, 1});
+    const auto distance = (query - at::arange(shape.keys, options)).abs().to(scores.scalar_type());
+    const auto slopes =
+        alibi.slopes.dim() == 1 ? alibi.slopes.view({1, -1, 1, 1}) : alibi.slopes.unsqueeze(-1).unsqueeze(-1);
+    return scores - slopes.to(scores.scalar_type()) * distance;
+  }
+
+  at::Tensor operator()(const ScoreModNode::Bias& bias) const {
+    const auto values = checks::broadcastable("bias", "values", bias.values, shape, query_dim);
+    return scores + checks::rows_of(values, shape).to(scores.scalar_type());
+  }
+
+  at::Tensor operator()(const ScoreModNode::RelativeBias& bias) const {
+    const auto query = at::arange(shape.first_row, shape.first_row + shape.rows, at::kLong).view({-1, 1});
+    const auto distances = query - at::arange(shape.keys, at::kLong) + (shape.keys - 1);
+    const auto buckets = buckets_by_distance(shape, bias.buckets).index_select(0, distances.view(-1));
+    const auto values = bias.table.to(scores.scalar_type()).index_select(0, buckets.to(scores.device()));
+    return scores + values.view({shape.rows, shape.keys, shape.heads}).permute({2, 0, 1});
+  }
+
+  at::Tensor operator()(const ScoreModNode::Softcap& softcap) const {
+    return at::tanh(scores / softcap.cap) * softcap.cap;
+  }
+
+  /// The expansion at x = s - s, where only the first s is differentiated: it has the function's value and
+  /// its first two derivatives, also in forward mode. Terms of an infinite score or derivative are left out.
+  at::Tensor operator()(const ScoreModNode::Lambda& lambda) const {
+    const auto constant = scores.detach();
+    const auto [value, first, second] = expand(*lambda.function, constant, shape);
+    const auto x = at::where(at::isfinite(constant), scores - constant, 0.0);
+    const auto finite = [](const at::Tensor& derivative) {
+      return at::where(at::isfinite(derivative), derivative, 0.0);
+    };
+    return value + finite(first) * x + finite(second) * (x * x) * 0.5;
+  }
+
+  at::Tensor operator()(const ScoreModNode::Composed& composed) const {
+    return modify_scores(modify_scores(scores, composed.first, shape, query_dim), composed.second, shape,
+                         query_dim);
+  }
+};
+
+}  // namespace
+
+at::Tensor modify_scores(const at::Tensor& scores, const ScoreMod& score_mod, const ScoreShape& shape,
+                         int64_t query_dim) {
+  if (!score_mod.defined()) return scores;
+  return std::visit(Modified{scores, shape, query_dim}, score_mod.node()->kind);
+}
+
+}  // namespace attend::reference
