@@ -1,6 +1,8 @@
 # The pretrained models are a library of their own, so that attend itself needs no ICU.
-find_package(ICU QUIET COMPONENTS uc)
-if(NOT ICU_FOUND)
+if(NOT TARGET ICU::uc)
+  find_package(ICU QUIET COMPONENTS uc)
+endif()
+if(NOT TARGET ICU::uc)
   message(FATAL_ERROR "ICU was not found, which attend::models needs for its tokenizer: install it (Debian: libicu-dev), "
     "or leave the models out with -DATTEND_BUILD_MODELS=OFF")
 endif()
@@ -18,3 +20,4 @@ add_library(attend::models ALIAS attend_models)
 target_link_libraries(attend_models PUBLIC attend PRIVATE nlohmann_json::nlohmann_json ICU::uc)
 set_target_properties(attend_models PROPERTIES EXPORT_NAME models)
 attend_shared_library(attend_models)
+set_target_properties(attend_models PROPERTIES UNITY_BUILD_MODE BATCH UNITY_BUILD_BATCH_SIZE 0)  # all in one

@@ -1,8 +1,20 @@
-# What every target of this project is built with.
+# The floating-point model of everything here, whatever a surrounding project puts into CMAKE_CXX_FLAGS: masks are
+# infinities, and sums are compensated, which -ffast-math would simplify away.
+function(attend_floating_point target)
+  target_compile_options(${target} PRIVATE -fno-fast-math -fno-unsafe-math-optimizations -fno-associative-math
+    -fno-reciprocal-math -fno-finite-math-only -fsigned-zeros -fmath-errno)
+  target_link_options(${target} PRIVATE -fno-fast-math -fno-unsafe-math-optimizations)
+endfunction()
+
+# The options that every target of this project is compiled with. Warnings are for those who work on it, not for a
+# project that it is a part of.
 function(attend_compile_options target)
-  attend_openmp(${target})
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-    $<$<BOOL:${ATTEND_WARNINGS_AS_ERRORS}>:-Werror>)
+  attend_floating_point(${target})
+  if(PROJECT_IS_TOP_LEVEL)
+    # In C++, GCC's -Wconversion does not imply -Wsign-conversion, while clang's does.
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+  endif()
+  target_compile_options(${target} PRIVATE $<$<BOOL:${ATTEND_WARNINGS_AS_ERRORS}>:-Werror>)
   if(ATTEND_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${ATTEND_SANITIZE} -fno-omit-frame-pointer
       -fno-sanitize-recover=all)
@@ -10,45 +22,62 @@ function(attend_compile_options target)
   endif()
 endfunction()
 
-# With CMAKE_UNITY_BUILD, the sources of a folder are compiled as one where the headers of LibTorch that they read take
-# most of the time. Sources of other folders repeat names that are their own.
-function(attend_unity_groups target)
-  get_target_property(sources ${target} SOURCES)
-  foreach(folder autograd models nn ops)
-    set(group ${sources})
-    list(FILTER group INCLUDE REGEX "^src/${folder}/")
-    set_source_files_properties(${group} PROPERTIES UNITY_GROUP ${folder})
-  endforeach()
-endfunction()
-
-# What a library of this project has in common with the others.
-function(attend_shared_library target)
-  set_target_properties(${target} PROPERTIES
-    VERSION ${PROJECT_VERSION}
-    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
-    CXX_VISIBILITY_PRESET hidden
-    VISIBILITY_INLINES_HIDDEN ON
-    UNITY_BUILD_MODE GROUP
-    INSTALL_RPATH "$ORIGIN")
-  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
-  attend_unity_groups(${target})
-  attend_compile_options(${target})
-endfunction()
-
-# LibTorch's headers are the cost of a build: programs share one precompiled header. They must be compiled with the
-# same options, so each links the same things. CLI11 is not in it: what it defines is compiled wherever it is seen.
+# LibTorch's headers are the largest cost of a build. All libraries and programs share one precompiled header of them,
+# and so must be compiled with the same options, apart from the level of optimisation and warnings.
 function(attend_precompiled_torch)
-  file(WRITE ${PROJECT_BINARY_DIR}/precompiled.cpp "int main() { return 0; }\n")
-  attend_program(attend_precompiled ${PROJECT_BINARY_DIR}/precompiled.cpp)
-  target_precompile_headers(attend_precompiled PRIVATE <torch/torch.h> <fmt/ranges.h>)
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cpp CONTENT "")  # written only where it is missing
+  add_library(attend_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled.cpp)
+  target_link_libraries(attend_precompiled PRIVATE torch)
+  target_compile_features(attend_precompiled PRIVATE cxx_std_20)
+  attend_precompiled_options(attend_precompiled)
+  target_precompile_headers(attend_precompiled PRIVATE <torch/torch.h>)
 endfunction()
 
-# A program that uses the library: an example, a test or a benchmark.
-function(attend_program target)
-  add_executable(${target} ${ARGN})
-  target_link_libraries(${target} PRIVATE attend::attend fmt::fmt-header-only CLI11::CLI11)
+function(attend_precompiled_options target)
+  attend_openmp(${target})
   attend_compile_options(${target})
+  target_compile_options(${target} PRIVATE -fPIC)
+  set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(NOT target STREQUAL attend_precompiled)
     target_precompile_headers(${target} REUSE_FROM attend_precompiled)
   endif()
+endfunction()
+
+# With CMAKE_UNITY_BUILD, the sources of these folders are compiled as one each: reading LibTorch's headers takes most of
+# the time of a small source. Sources of the other folders are compiled alone.
+function(attend_unity_groups target)
+  get_target_property(sources ${target} SOURCES)
+  foreach(folder autograd cache checkpoint core cpu/attention cpu/mask cpu/runtime cpu/score_mod
+      functional/mask functional/position functional/score_mod generation nn ops plot)
+    set(group ${sources})
+    list(FILTER group INCLUDE REGEX "^src/${folder}/")
+    string(MAKE_C_IDENTIFIER ${folder} name)
+    set_source_files_properties(${group} PROPERTIES UNITY_GROUP ${name})
+  endforeach()
+endfunction()
+
+# What the shared libraries of this project have in common.
+function(attend_shared_library target)
+  set(beside "$ORIGIN")
+  if(APPLE)
+    set(beside "@loader_path")
+  endif()
+  set_target_properties(${target} PROPERTIES
+    VERSION ${PROJECT_VERSION}
+    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    DEFINE_SYMBOL ""
+    UNITY_BUILD_MODE GROUP
+    INSTALL_RPATH "${beside}")
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  attend_unity_groups(${target})
+  attend_precompiled_options(${target})
+endfunction()
+
+# A program that uses the library: an example, a test or a benchmark. Most of its time is spent in the library, which is
+# optimised, so that the program itself need not be.
+function(attend_program target)
+  add_executable(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE attend::attend fmt::fmt-header-only CLI11::CLI11)
+  attend_precompiled_options(${target})
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()

@@ -20,13 +20,13 @@
 namespace attend::generation {
 namespace {
 
-constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
+constexpr double kMaskedLogit = -std::numeric_limits<double>::infinity();
 
 /// Sets all logits but the k largest of each row to -inf.
 at::Tensor keep_top_k(const at::Tensor& logits, int64_t k) {
   if (k == 0 || k >= logits.size(-1)) return logits;
   const auto [values, indices] = at::topk(logits, k);
-  return at::full_like(logits, kMinusInfinity).scatter_(-1, indices, values);
+  return at::full_like(logits, kMaskedLogit).scatter_(-1, indices, values);
 }
 
 /// Sets all logits outside of the nucleus to -inf: a token is kept if the more likely ones have a total
@@ -36,8 +36,8 @@ at::Tensor keep_top_p(const at::Tensor& logits, double p) {
   const auto [values, indices] = at::sort(logits, /*stable=*/true, /*dim=*/-1, /*descending=*/true);
   const auto probabilities = at::softmax(values, -1);
   const auto before = probabilities.cumsum(-1) - probabilities;
-  const auto kept = values.masked_fill(before >= p, kMinusInfinity);
-  return at::full_like(logits, kMinusInfinity).scatter_(-1, indices, kept);
+  const auto kept = values.masked_fill(before >= p, kMaskedLogit);
+  return at::full_like(logits, kMaskedLogit).scatter_(-1, indices, kept);
 }
 
 /// The next token of each row: [B, V] -> [B, 1].

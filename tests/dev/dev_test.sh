@@ -54,7 +54,7 @@ expect() {
 torch_dir=
 begin
 expect 2 'dev: no command fly; ./dev lists them' fly
-expect 0 './dev COMMAND*demo *train *search *test *bench *docs *format *lint *asan *fuzz *clean *'
+expect 0 './dev COMMAND*demo *train *search *test *bench *docs *format *lint *asan *clang *fuzz *clean *'
 
 begin # neither root nor sudo
 stand_in dpkg-query 'case "$*" in *libfmt-dev) exit 1 ;; *) echo "install ok installed" ;; esac'

@@ -1,7 +1,8 @@
 # Builds and runs the consumer project. MODE is
 #   install: against an attend installed from BUILD into a folder that is then moved, as packages are
-#   add_subdirectory: with attend's SOURCE as a part of it
-# WORK is emptied first. TORCH is the folder of TorchConfig.cmake; READELF, the program.
+#   add_subdirectory: with attend's SOURCE as a part of it, and flags that must not reach attend's arithmetic. Only the
+#     baseline kernels are built, and the library with little optimisation, since each takes time
+# WORK is emptied first. TORCH is the folder of TorchConfig.cmake; READELF, NM and OBJDUMP are the programs.
 function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
@@ -24,13 +25,22 @@ if(MODE STREQUAL install)
   if(NOT dynamic MATCHES "R(UN)?PATH[^\n]*\\[[$]ORIGIN\\]")
     message(FATAL_ERROR "${library} looks for libraries elsewhere than beside it:\n${dynamic}")
   endif()
+  file(GLOB_RECURSE licence ${WORK}/moved/*/LICENSE)
+  if(NOT licence)
+    message(FATAL_ERROR "the licence is not installed")
+  endif()
   list(APPEND options -DCMAKE_PREFIX_PATH=${WORK}/moved)
 else()
-  list(APPEND options -DATTEND_SOURCE=${SOURCE} -DCMAKE_UNITY_BUILD=ON)  # of the surrounding project
+  list(APPEND options -DATTEND_SOURCE=${SOURCE} -DCMAKE_UNITY_BUILD=ON -DATTEND_AVX_KERNELS=OFF
+    "-DCMAKE_CXX_FLAGS=-ffast-math -march=native" "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG")
 endif()
 run(${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${WORK}/build ${options})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/consumer)
+if(MODE STREQUAL add_subdirectory)
+  file(GLOB_RECURSE objects ${WORK}/build/attend/CMakeFiles/attend_*_kernels_*.o)
+  run(${CMAKE_COMMAND} -DNM=${NM} -DOBJDUMP=${OBJDUMP} "-DOBJECTS=${objects}" -P ${SOURCE}/tests/package/kernels_test.cmake)
+endif()
 
 if(MODE STREQUAL install)
   # The same attend beside a LibTorch of another version must be refused.

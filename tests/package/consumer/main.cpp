@@ -3,7 +3,45 @@
 #include <attend/models/sentence_encoder.h>
 #endif
 
+#include <cmath>
 #include <iostream>
+
+namespace {
+
+// Results that a library built with -ffast-math gets wrong. They are examined by ATen, since this program may
+// be built with that flag itself.
+bool special_values_are_right() {
+  constexpr double kInfinity = HUGE_VAL;
+  const auto query = torch::randn({1, 2, 70, 16}), key = torch::randn({1, 2, 70, 16});
+  const auto value = torch::randn({1, 2, 70, 16});
+
+  // The first query may attend to no key: causal, without its own position.
+  auto trained = query.clone().requires_grad_();
+  const auto [masked, logsumexp] =
+      attend::attention_with_lse(trained, key, value, {.mask = attend::causal() & ~attend::window(0, 0)});
+  masked.sum().backward();
+  bool right = masked.select(2, 0).eq(0).all().item<bool>();
+  right &= logsumexp.select(2, 0).isneginf().all().item<bool>();
+  right &= masked.isfinite().all().item<bool>() && trained.grad().isfinite().all().item<bool>();
+
+  // A bias of -inf hides a key; NaN in a value that is visible stays NaN.
+  auto hidden = torch::zeros({70, 70});
+  hidden.select(1, 3).fill_(-kInfinity);
+  const auto weights = attend::attention_weights(query, key, {.score_mod = attend::bias(hidden)});
+  right &= weights.select(3, 3).eq(0).all().item<bool>() && weights.isfinite().all().item<bool>();
+  auto damaged = value.clone();
+  damaged.select(2, 5).fill_(std::nan(""));
+  right &= attend::attention(query, key, damaged).isnan().all().item<bool>();
+
+  // Scores that overflow exp, and compensated sums: as exact as in double precision.
+  const auto loud = 300 * query;
+  const auto expected =
+      attend::attention(loud.to(torch::kFloat64), key.to(torch::kFloat64), value.to(torch::kFloat64));
+  right &= attend::attention(loud, key, value).sub(expected).abs().max().item<double>() < 2e-3;
+  return right;
+}
+
+}  // namespace
 
 int main() {
   torch::manual_seed(0);
@@ -18,5 +56,9 @@ int main() {
   const attend::models::WordPiece tokenizer({"[UNK]", "[CLS]", "[SEP]", "hello"});
   if (tokenizer.encode("Hello").ids != std::vector<int64_t>{1, 3, 2}) return 1;
 #endif
+  if (!special_values_are_right()) {
+    std::cout << "special values are wrong\n";
+    return 1;
+  }
   return trained && output.sizes() == torch::IntArrayRef({2, 3, 4}) ? 0 : 1;
 }
