@@ -17,7 +17,7 @@ namespace attend {
 ///     auto cache = decoder->make_cache(memory, capacity);
 ///     attend::TokenModel model{
 ///         .logits = [&](const auto& tokens, const auto& lengths) {
-///           const auto x = decoder(embedding(tokens), {}, {.counts = lengths}, {}, &cache);
+///           const auto x = decoder(embedding(tokens), {}, {.lengths = lengths}, {}, &cache);
 ///           return head(x.select(1, -1));
 ///         },
 ///         .select = [&](const auto& sequences) { cache.select(sequences); }};

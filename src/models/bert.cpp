@@ -32,7 +32,7 @@ nn::TransformerLayerOptions layer_options(const BertOptions& options) {
 
 /// The masks for an attention mask. Padding that follows each text, the usual case, becomes key lengths, so
 /// that keys past them are not read.
-nn::MultiHeadAttentionInputs masks_of(const BertParams& params) {
+nn::MultiHeadAttentionParams masks_of(const BertParams& params) {
   if (!params.attention_mask.defined()) return {};
   const auto is_token = params.attention_mask != 0;
   if (is_token.is_cpu()) {
@@ -89,7 +89,7 @@ void BertImpl::reset() {
                 torch::nn::EmbeddingOptions(options.vocab_size(), width).padding_idx(options.pad_token_id()));
   position_embeddings = embedding("position_embeddings", {options.max_position_embeddings(), width});
   token_type_embeddings = embedding("token_type_embeddings", {options.type_vocab_size(), width});
-  norm = register_module("norm", nn::Norm(layer_options(options)));
+  norm = register_module("norm", nn::Norm(nn::NormOptions(width).eps(options.layer_norm_eps())));
   encoder = register_module("encoder", nn::TransformerEncoder(nn::TransformerStackOptions(
                                            layer_options(options), options.num_hidden_layers())));
   if (options.pooler()) pooler = register_module("pooler", torch::nn::Linear(width, width));

@@ -34,8 +34,7 @@ void AttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor AttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                      const Mask& mask) {
-  check_input(kAttention, "q", q, options.d_q(), {"q", q}, q_linear->weight);
-  check_input(kAttention, "k", k, options.d_k(), {"q", q}, k_linear->weight);
+  check_query_key(kAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   check_input(kAttention, "v", v, options.d_v(), {"q", q}, v_linear->weight);
   if (v.size(-2) != k.size(-2)) {
     checks::fail(kAttention, "v", c10::str("the length of k, ", k.size(-2)), checks::describe(v));
@@ -44,8 +43,7 @@ torch::Tensor AttentionImpl::forward(const torch::Tensor& q, const torch::Tensor
 }
 
 torch::Tensor AttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask) {
-  check_input(kAttention, "q", q, options.d_q(), {"q", q}, q_linear->weight);
-  check_input(kAttention, "k", k, options.d_k(), {"q", q}, k_linear->weight);
+  check_query_key(kAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   return attention_weights(q_linear(q), k_linear(k), {.mask = mask});
 }
 

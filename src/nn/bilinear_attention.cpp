@@ -22,8 +22,9 @@ void BilinearAttentionImpl::reset() {
   check_width(kBilinearAttention, "d_q", options.d_q());
   check_width(kBilinearAttention, "d_k", options.d_k());
   check_probability(kBilinearAttention, "dropout", options.dropout());
-  if (!std::isfinite(options.scale()))
-    checks::fail(kBilinearAttention, "scale", "a finite number", c10::str(options.scale()));
+  if (!std::isfinite(options.scale())) {
+    checks::fail(kBilinearAttention, "scale", "a finite value", c10::str(options.scale()));
+  }
   q_linear = register_module(
       "q_linear", torch::nn::Linear(torch::nn::LinearOptions(options.d_q(), options.d_k()).bias(false)));
 }

@@ -7,7 +7,7 @@
 namespace attend::nn {
 namespace {
 
-/// Whether autocast gives the tensor another dtype.
+/// Whether autocast casts the tensor.
 bool is_cast(const at::Tensor& tensor) {
   const auto device = tensor.device().type();
   return at::isFloatingType(tensor.scalar_type()) && tensor.scalar_type() != at::kDouble &&
@@ -19,7 +19,7 @@ bool is_cast(const at::Tensor& tensor) {
 void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
                  const FirstInput& first, const at::Tensor& parameter) {
   checks::is_strided(module, argument, tensor);
-  const int64_t dim = first.tensor.dim(), of_batch = first.batch_first ? 0 : 1;
+  const int64_t dim = first.tensor.dim(), batch_dim = first.batch_first ? 0 : 1;
   const auto* const batched = first.batch_first ? "[B, L, " : "[L, B, ";
   const bool has_rank = (tensor.dim() == 2 || tensor.dim() == 3) && tensor.dim() == dim;
   if (!has_rank || tensor.size(-1) != width) {
@@ -29,9 +29,9 @@ void check_input(const char* module, const char* argument, const at::Tensor& ten
                             : c10::str(batched, width, "] or [L, ", width, "]"),
                  checks::describe(tensor));
   }
-  if (dim == 3 && tensor.size(of_batch) != first.tensor.size(of_batch)) {
+  if (dim == 3 && tensor.size(batch_dim) != first.tensor.size(batch_dim)) {
     checks::fail(module, argument,
-                 c10::str("the batch size of ", first.name, ", ", first.tensor.size(of_batch)),
+                 c10::str("the batch size of ", first.name, ", ", first.tensor.size(batch_dim)),
                  checks::describe(tensor));
   }
   if (tensor.device() != parameter.device()) {

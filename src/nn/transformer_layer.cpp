@@ -1,17 +1,11 @@
-#include <ATen/ops/dropout.h>
-#include <ATen/ops/layer_norm.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/silu.h>
-#include <ATen/ops/zeros.h>
-#include <attend/nn/transformer.h>
+#include <attend/nn/transformer_layer.h>
 
 #include <ostream>
 
 #include "core/checks.h"
 #include "core/error_context.h"
 #include "nn/checks.h"
-#include "nn/onednn_linear.h"
-#include "nn/rms_norm.h"
+#include "nn/feed_forward.h"
 
 namespace attend::nn {
 namespace {
@@ -31,40 +25,59 @@ constexpr ArgumentName kSelfNames[] = {{"query", "tgt"},
                                        {"value", "tgt"},
                                        {"key_padding_mask", "self.key_padding_mask"},
                                        {"attn_mask", "self.attn_mask"},
-                                       {"counts", "self.counts"},
+                                       {"mask", "self.mask"},
+                                       {"lengths", "self.lengths"},
                                        {"cache", "self.cache"}};
 constexpr ArgumentName kCrossNames[] = {{"query", "tgt"},
                                         {"key", "memory"},
                                         {"value", "memory"},
                                         {"key_padding_mask", "cross.key_padding_mask"},
                                         {"attn_mask", "cross.attn_mask"},
-                                        {"counts", "cross.counts"},
+                                        {"mask", "cross.mask"},
+                                        {"lengths", "cross.lengths"},
                                         {"cache", "cross.cache"}};
 
 const char* layer_name(const TransformerEncoderLayerImpl&) { return kEncoderLayer; }
 const char* layer_name(const TransformerDecoderLayerImpl&) { return kDecoderLayer; }
 
-void check_options(const char* name, const TransformerLayerOptions& options) {
+/// Fails where an option of the attention contradicts the same option of the layer. The defaults of
+/// `MultiHeadAttentionOptions()` contradict nothing.
+void check_attention(const char* name, const TransformerLayerOptions& options) {
+  const auto& attention = options.attention();
+  const auto expect = [&](const char* argument, bool is_consistent, const auto& expected, const auto& got) {
+    if (!is_consistent) fail(name, argument, c10::str("that of the layer, ", expected), c10::str(got));
+  };
+  const auto expect_width = [&](const char* argument, int64_t width, int64_t expected) {
+    expect(argument, width == 0 || width == expected, expected, width);
+  };
+  expect_width("attention.embed_dim", attention.embed_dim(), options.d_model());
+  expect_width("attention.num_heads", attention.num_heads(), options.nhead());
+  expect_width("attention.kdim", attention.kdim(), options.d_model());
+  expect_width("attention.vdim", attention.vdim(), options.d_model());
+  expect("attention.dropout", attention.dropout() == 0 || attention.dropout() == options.dropout(),
+         options.dropout(), attention.dropout());
+  expect("attention.bias", attention.bias() || !options.bias(), "true", "false");
+  expect("attention.batch_first", attention.batch_first() || !options.batch_first(), "true", "false");
+}
+
+void check_layer_options(const char* name, const TransformerLayerOptions& options) {
   if (options.dim_feedforward() < 1) {
     fail(name, "dim_feedforward", "at least 1", c10::str(options.dim_feedforward()));
   }
-  const auto has_width = [&](int64_t width) { return width == 0 || width == options.d_model(); };
-  if (!has_width(options.attention().kdim()) || !has_width(options.attention().vdim())) {
-    fail(name, "attention", c10::str("kdim and vdim of d_model, ", options.d_model()),
-         c10::str(options.attention().kdim(), " and ", options.attention().vdim()));
-  }
   if (!(options.layer_norm_eps() >= 0)) {
-    fail(name, "layer_norm_eps", "a number of at least 0", c10::str(options.layer_norm_eps()));
+    fail(name, "layer_norm_eps", "at least 0", c10::str(options.layer_norm_eps()));
   }
+  check_attention(name, options);
 }
 
-/// The options of the self-attention, with those of the layer.
+/// The options of the self-attention, completed by those of the layer, which calls it with the batch first.
 MultiHeadAttentionOptions self_options(const TransformerLayerOptions& options) {
   auto attention = options.attention();
   return attention.embed_dim(options.d_model())
       .num_heads(options.nhead())
       .dropout(options.dropout())
-      .bias(options.bias());
+      .bias(options.bias())
+      .batch_first(true);
 }
 
 MultiHeadAttentionOptions cross_options(const TransformerLayerOptions& options) {
@@ -80,109 +93,60 @@ MultiHeadAttention register_attention(Layer& layer, const char* name,
                    [&] { return layer.register_module(name, MultiHeadAttention(options)); });
 }
 
-/// Registers what an encoder's and a decoder's layer have in common.
-template <typename Layer>
-void register_common(Layer& layer) {
-  const auto& options = layer.options;
-  layer.linear1 = layer.register_module(
-      "linear1", make_linear(options.d_model(), options.dim_feedforward(), options.bias()));
-  layer.linear2 = layer.register_module(
-      "linear2", make_linear(options.dim_feedforward(), options.d_model(), options.bias()));
-  if (options.activation() == Activation::swiglu) {
-    layer.linear_gate = layer.register_module(
-        "linear_gate", make_linear(options.d_model(), options.dim_feedforward(), options.bias()));
-  }
-  layer.norm1 = layer.register_module("norm1", Norm(options));
-  layer.norm2 = layer.register_module("norm2", Norm(options));
+/// Swaps L and B of a tensor of three dimensions unless the options say batch_first.
+torch::Tensor to_batch_first(const TransformerLayerOptions& options, const torch::Tensor& tensor) {
+  const bool is_swapped = tensor.defined() && tensor.dim() == 3 && !options.batch_first();
+  return is_swapped ? tensor.transpose(0, 1) : tensor;
 }
 
-/// Dropout of the layer's probability, while training.
-template <typename Layer>
-torch::Tensor dropped(const Layer& layer, const torch::Tensor& x) {
-  return at::dropout(x, layer.options.dropout(), layer.is_training());
+torch::Tensor from_batch_first(const TransformerLayerOptions& options, const torch::Tensor& tensor) {
+  return to_batch_first(options, tensor);
 }
 
-template <typename Layer>
-torch::Tensor activated(const Layer& layer, const torch::Tensor& x) {
-  switch (layer.options.activation()) {
-    case Activation::relu:
-      return linear(x, *layer.linear1, Pointwise::relu);
-    case Activation::gelu:
-      return linear(x, *layer.linear1, Pointwise::gelu);
-    default:
-      return at::silu(linear(x, *layer.linear_gate)) * linear(x, *layer.linear1);
-  }
-}
-
-template <typename Layer>
-torch::Tensor feed_forward(const Layer& layer, const torch::Tensor& x) {
-  return linear(dropped(layer, activated(layer, x)), *layer.linear2);
-}
-
-/// x and a part of the layer, with dropout, a residual and a norm.
-template <typename Layer, typename Part>
-torch::Tensor with_residual(const Layer& layer, Norm& norm, const torch::Tensor& x, Part part) {
-  return layer.options.norm_first() ? x + dropped(layer, part(norm(x))) : norm(x + dropped(layer, part(x)));
-}
-
-/// Between [B, L, E] and what the options say.
-torch::Tensor batch_first(const TransformerLayerOptions& options, const torch::Tensor& tensor) {
-  const bool is_other = tensor.defined() && tensor.dim() == 3 && !options.batch_first();
-  return is_other ? tensor.transpose(0, 1) : tensor;
-}
-
-void check_mixer_inputs(const torch::nn::AnyModule& mixer, const MultiHeadAttentionInputs& inputs,
-                        const RecurrentState* state) {
+/// Fails where a layer with a mixer gets arguments of self-attention, or the reverse.
+void check_mixer_call(const torch::nn::AnyModule& mixer, const MultiHeadAttentionParams& params,
+                      const RecurrentState* state) {
   if (mixer.is_empty()) {
     if (state != nullptr) fail(kEncoderLayer, "state", "none without a mixer", "a RecurrentState");
     return;
   }
   const auto refuse = [](const char* argument, bool is_given) {
-    if (is_given) fail(kEncoderLayer, argument, "none beside a mixer, which is causal by itself", "one");
+    if (is_given) fail(kEncoderLayer, argument, "none with a mixer, which is causal by itself", "one");
   };
-  refuse("key_padding_mask", inputs.key_padding_mask.defined());
-  refuse("attn_mask", inputs.attn_mask.defined());
-  refuse("mask", inputs.mask.defined());
-  refuse("counts", inputs.counts.defined());
-  refuse("cache", inputs.cache != nullptr);
+  refuse("key_padding_mask", params.key_padding_mask.defined());
+  refuse("attn_mask", params.attn_mask.defined());
+  refuse("mask", params.mask.defined());
+  refuse("lengths", params.lengths.defined());
+  refuse("cache", params.cache != nullptr);
 }
 
-void print_options(std::ostream& stream, const char* name, const TransformerLayerOptions& options) {
+const char* name_of(Activation activation) {
+  switch (activation) {
+    case Activation::relu:
+      return "relu";
+    case Activation::gelu:
+      return "gelu";
+    case Activation::gelu_tanh:
+      return "gelu_tanh";
+    case Activation::silu:
+      return "silu";
+    case Activation::swiglu:
+      return "swiglu";
+    default:
+      return "geglu";
+  }
+}
+
+void print_layer(std::ostream& stream, const char* name, const TransformerLayerOptions& options) {
   stream << "attend::nn::" << name << "(d_model=" << options.d_model() << ", nhead=" << options.nhead()
          << ", dim_feedforward=" << options.dim_feedforward() << ", dropout=" << options.dropout()
          << ", norm_first=" << (options.norm_first() ? "true" : "false");
-  if (options.activation() == Activation::gelu) stream << ", activation=gelu";
-  if (options.activation() == Activation::swiglu) stream << ", activation=swiglu";
+  if (options.activation() != Activation::relu) stream << ", activation=" << name_of(options.activation());
   if (!options.batch_first()) stream << ", batch_first=false";
   stream << ")";
 }
 
 }  // namespace
-
-// ---- the norm
-
-NormImpl::NormImpl(const TransformerLayerOptions& options)
-    : width_(options.d_model()),
-      kind_(options.norm()),
-      eps_(options.layer_norm_eps()),
-      has_bias_(options.bias() && options.norm() == NormKind::layer_norm) {
-  reset();
-}
-
-void NormImpl::reset() {
-  weight = register_parameter("weight", at::ones({width_}));
-  if (has_bias_) bias = register_parameter("bias", at::zeros({width_}));
-}
-
-void NormImpl::pretty_print(std::ostream& stream) const {
-  stream << "attend::nn::Norm(" << (kind_ == NormKind::rms_norm ? "rms_norm" : "layer_norm") << ", " << width_
-         << ", eps=" << eps_ << ")";
-}
-
-torch::Tensor NormImpl::forward(const torch::Tensor& x) {
-  return kind_ == NormKind::rms_norm ? rms_norm(x, weight, eps_)
-                                     : at::layer_norm(x, {width_}, weight, bias, eps_);
-}
 
 // ---- the encoder's layer
 
@@ -192,35 +156,35 @@ TransformerEncoderLayerImpl::TransformerEncoderLayerImpl(const TransformerLayerO
 }
 
 void TransformerEncoderLayerImpl::reset() {
-  check_options(kEncoderLayer, options);
+  check_layer_options(kEncoderLayer, options);
   if (options.mixer()) {
     mixer = in_module(kEncoderLayer, "mixer", {}, options.mixer());
     register_module("mixer", mixer.ptr());
   } else {
     self_attn = register_attention(*this, "self_attn", self_options(options));
   }
-  register_common(*this);
+  register_feed_forward(*this);
 }
 
 void TransformerEncoderLayerImpl::pretty_print(std::ostream& stream) const {
-  print_options(stream, "TransformerEncoderLayer", options);
+  print_layer(stream, "TransformerEncoderLayer", options);
 }
 
 torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
-                                                   const MultiHeadAttentionInputs& inputs,
+                                                   const MultiHeadAttentionParams& params,
                                                    RecurrentState* state) {
-  check_mixer_inputs(mixer, inputs, state);
+  check_mixer_call(mixer, params, state);
   check_input(kEncoderLayer, "src", src, options.d_model(), {"src", src, options.batch_first()},
               linear1->weight);
-  auto x = batch_first(options, src);
+  auto x = to_batch_first(options, src);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
     if (!mixer.is_empty()) {
       return in_module(kEncoderLayer, "mixer", {}, [&] { return mixer.forward(y, state); });
     }
-    return in_module(kEncoderLayer, "self_attn", kSourceNames, [&] { return self_attn(y, {}, {}, inputs); });
+    return in_module(kEncoderLayer, "self_attn", kSourceNames, [&] { return self_attn(y, {}, {}, params); });
   });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
-  return batch_first(options, x);
+  return from_batch_first(options, x);
 }
 
 // ---- the decoder's layer
@@ -231,36 +195,38 @@ TransformerDecoderLayerImpl::TransformerDecoderLayerImpl(const TransformerLayerO
 }
 
 void TransformerDecoderLayerImpl::reset() {
-  check_options(kDecoderLayer, options);
+  check_layer_options(kDecoderLayer, options);
   if (options.mixer()) fail(kDecoderLayer, "mixer", "none in a layer of a decoder", "one");
   self_attn = register_attention(*this, "self_attn", self_options(options));
-  register_common(*this);
+  register_feed_forward(*this);
   multihead_attn = register_attention(*this, "multihead_attn", cross_options(options));
-  norm3 = register_module("norm3", Norm(options));
+  norm3 = register_module("norm3", Norm(norm_options(options)));
 }
 
 void TransformerDecoderLayerImpl::pretty_print(std::ostream& stream) const {
-  print_options(stream, "TransformerDecoderLayer", options);
+  print_layer(stream, "TransformerDecoderLayer", options);
 }
 
 torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& tgt, const torch::Tensor& memory,
-                                                   const MultiHeadAttentionInputs& self,
-                                                   const MultiHeadAttentionInputs& cross) {
-  const bool is_cached = cross.cache != nullptr && !cross.appends;
+                                                   const MultiHeadAttentionParams& self,
+                                                   const MultiHeadAttentionParams& cross) {
+  const bool reads_cached_memory = cross.cache != nullptr && !cross.update_cache;
   const FirstInput first{"tgt", tgt, options.batch_first()};
   check_input(kDecoderLayer, "tgt", tgt, options.d_model(), first, linear1->weight);
-  if (!is_cached) check_input(kDecoderLayer, "memory", memory, options.d_model(), first, linear1->weight);
-  auto x = batch_first(options, tgt);
-  const auto attended = batch_first(options, memory);
+  if (!reads_cached_memory) {
+    check_input(kDecoderLayer, "memory", memory, options.d_model(), first, linear1->weight);
+  }
+  auto x = to_batch_first(options, tgt);
+  const auto keys = to_batch_first(options, memory);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
     return in_module(kDecoderLayer, "self_attn", kSelfNames, [&] { return self_attn(y, {}, {}, self); });
   });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) {
     return in_module(kDecoderLayer, "multihead_attn", kCrossNames,
-                     [&] { return multihead_attn(y, attended, attended, cross); });
+                     [&] { return multihead_attn(y, keys, keys, cross); });
   });
   x = with_residual(*this, norm3, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
-  return batch_first(options, x);
+  return from_batch_first(options, x);
 }
 
 }  // namespace attend::nn

@@ -225,7 +225,7 @@ TEST_F(GenerationTest, ADecoderWithACacheAgreesWithItsWholeForward) {
     const TokenModel model{.logits =
                                [&](const torch::Tensor& tokens, const torch::Tensor& lengths) {
                                  const auto x =
-                                     decoder(embedding(tokens), {}, {.counts = lengths}, {}, &cache);
+                                     decoder(embedding(tokens), {}, {.lengths = lengths}, {}, &cache);
                                  return head(x.select(1, -1));
                                },
                            .select = [&](const torch::Tensor& sequences) { cache.select(sequences); }};

@@ -16,7 +16,7 @@ class AttentionModule : public ::testing::Test {
   void SetUp() override { torch::manual_seed(0); }
 };
 
-// ---- what the Python class computes, recorded by tests/record_attention.py
+// ---- the results of the Python class, recorded by tests/record/record_attention.py
 
 TEST_F(AttentionModule, AgreesWithTheRecordedPythonClass) {
   const auto cases = recorded_cases("attention.pt");
@@ -34,7 +34,7 @@ TEST_F(AttentionModule, AgreesWithTheRecordedPythonClass) {
         parameter.value().copy_(recorded.at(parameter.key()));
     }
     const auto output = module(q, k, v);
-    // Twice the rounding of the dtype, times the length of the longest sum.
+    // Twice the machine epsilon of the dtype, times the number of terms of the longest sum.
     const double tolerance = (wide ? 0x1p-52 : 0x1p-23) * 2 * 48;
     expect_close(output, recorded.at("output"), tolerance, "output");
     expect_close(module->weights(q, k), recorded.at("weights"), tolerance, "weights");
@@ -52,7 +52,7 @@ TEST_F(AttentionModule, AgreesWithTheRecordedPythonClass) {
 
 // ---- options, names, shapes
 
-TEST_F(AttentionModule, ParametersBearThePythonNames) {
+TEST_F(AttentionModule, ParametersHavePythonsNames) {
   nn::Attention module(AttentionOptions(4, 6, 5));
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const auto& parameter : module->named_parameters())
@@ -125,7 +125,7 @@ TEST_F(AttentionModule, ClonesDeeply) {
   EXPECT_EQ(copy->forward(q, k, v).abs().max().item<double>(), 0);
 }
 
-// What torch::nn::parallel::replicate, whose header needs CUDA's, does for each device.
+// torch::nn::parallel::replicate, whose header needs those of CUDA, does this for each device.
 TEST_F(AttentionModule, ClonesToADeviceForDataParallel) {
   nn::Attention module(AttentionOptions(4, 6, 5));
   const auto q = torch::randn({2, 3, 4}), k = torch::randn({2, 7, 6}), v = torch::randn({2, 7, 5});
@@ -150,7 +150,7 @@ TEST_F(AttentionModule, ConvertsDtypeAndDevice) {
             torch::kFloat);
 }
 
-TEST_F(AttentionModule, ChecksDtypesOnADeviceThatAutocastDoesNotKnow) {
+TEST_F(AttentionModule, ChecksDtypesOnADeviceWithoutAutocast) {
   nn::Attention module(AttentionOptions(4, 6, 5));
   for (auto linear : {module->q_linear, module->k_linear, module->v_linear}) {
     linear->weight = linear->weight.detach().to(torch::kMeta);
@@ -163,7 +163,7 @@ TEST_F(AttentionModule, ChecksDtypesOnADeviceThatAutocastDoesNotKnow) {
             "attend::nn::Attention: k: expected the parameters' dtype float32, got float16 [7, 6]");
 }
 
-TEST_F(AttentionModule, AutocastSeesToTheDtypesThatItCasts) {
+TEST_F(AttentionModule, AutocastAcceptsTheDtypesThatItCasts) {
   nn::Attention module(AttentionOptions(4, 6, 5));
   const auto q = torch::randn({3, 4}), k = torch::randn({7, 6}), v = torch::randn({7, 5});
   const Autocast autocast(torch::kBFloat16);
@@ -180,7 +180,7 @@ TEST_F(AttentionModule, AutocastSeesToTheDtypesThatItCasts) {
   EXPECT_EQ(module(as_double(q), as_double(k), as_double(v)).scalar_type(), torch::kDouble);
 }
 
-TEST_F(AttentionModule, StandsInSequentialAndAnyModule) {
+TEST_F(AttentionModule, WorksInSequentialAndAnyModule) {
   nn::Attention module(AttentionOptions(4, 6, 5));
   const auto q = torch::randn({2, 3, 4}), k = torch::randn({2, 7, 6}), v = torch::randn({2, 7, 5});
   torch::nn::Sequential sequential(module, torch::nn::Linear(5, 2));

@@ -199,7 +199,7 @@ nn::TransformerEncoder hybrid(int64_t num_layers, bool checkpointing = false) {
       nn::as_mixer<nn::GatedDeltaNet>(nn::GatedDeltaNetOptions(kWidth, kHeads)),
       nn::as_mixer<nn::Retention>(nn::RetentionOptions(kWidth, kHeads)),
       nn::as_mixer<nn::LinearAttention>(nn::LinearAttentionOptions(kWidth, kHeads)), nullptr};
-  const auto attention = nn::MultiHeadAttentionOptions(1, 1).is_causal(true).rotary(RotaryParams{});
+  const auto attention = nn::MultiHeadAttentionOptions().is_causal(true).rotary(RotaryParams{});
   const auto layer = nn::TransformerLayerOptions(kWidth, kHeads)
                          .dim_feedforward(20)
                          .dropout(0)
@@ -234,8 +234,7 @@ TEST_F(Mixers, ReplaceTheSelfAttentionOfALayer) {
 
 TEST_F(Mixers, MoreMixersThanLayersAreAnError) {
   EXPECT_EQ(error_of([] { hybrid(3); }),
-            "attend::nn::TransformerEncoder: mixers: expected one for each of the 3 layers, or fewer, which "
-            "repeat, got 4");
+            "attend::nn::TransformerEncoder: mixers: expected at most one for each of the 3 layers, got 4");
 }
 
 TEST_F(Mixers, StacksDecode) {
@@ -329,11 +328,10 @@ TEST_F(Mixers, LayersRefuseMasksBesideAMixer) {
   auto stack = hybrid(4);
   const std::string prefix = "attend::nn::TransformerEncoder: ";
   EXPECT_EQ(error_of([&] { stack(x, {.mask = causal()}); }),
-            prefix + "layers.0: mask: expected none beside a mixer, which is causal by itself, got one");
+            prefix + "layers.0: mask: expected none with a mixer, which is causal by itself, got one");
   EXPECT_EQ(
       error_of([&] { stack(x, {.key_padding_mask = torch::zeros({2, 9}, torch::kBool)}); }),
-      prefix +
-          "layers.0: key_padding_mask: expected none beside a mixer, which is causal by itself, got one");
+      prefix + "layers.0: key_padding_mask: expected none with a mixer, which is causal by itself, got one");
   auto layer = in_float64(nn::TransformerEncoderLayer(kWidth, kHeads));
   RecurrentState state;
   EXPECT_EQ(

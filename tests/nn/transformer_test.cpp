@@ -1,5 +1,5 @@
-// The modules against torch.nn.Transformer* of Python (recorded by tests/record_modules.py), and what Python
-// has not against attention and norms that are put together by hand.
+// The modules against torch.nn.Transformer* of Python (recorded by tests/record/record_modules.py), and the
+// options that Python lacks against attention and norms assembled by hand.
 #include <attend/error.h>
 #include <attend/nn/transformer.h>
 
@@ -12,17 +12,19 @@ namespace attend::testing {
 namespace {
 
 using nn::Activation;
-using nn::MultiHeadAttentionInputs;
 using nn::MultiHeadAttentionOptions;
+using nn::MultiHeadAttentionParams;
+using nn::Norm;
 using nn::NormKind;
+using nn::NormOptions;
 using nn::Transformer;
 using nn::TransformerDecoder;
 using nn::TransformerDecoderLayer;
 using nn::TransformerEncoder;
 using nn::TransformerEncoderLayer;
 using nn::TransformerLayerOptions;
-using nn::TransformerMasks;
 using nn::TransformerOptions;
+using nn::TransformerParams;
 using nn::TransformerStackOptions;
 
 class TransformerModules : public ::testing::Test {
@@ -32,7 +34,7 @@ class TransformerModules : public ::testing::Test {
 
 torch::Tensor random(at::IntArrayRef sizes) { return torch::randn(sizes, torch::kDouble); }
 
-/// In float64, with parameters that are not what they start as, and without dropout.
+/// The module in float64 and evaluation mode, with random parameters.
 template <typename Module>
 Module random_module(Module module) {
   module->to(torch::kDouble);
@@ -43,10 +45,13 @@ Module random_module(Module module) {
 }
 
 TransformerLayerOptions small_layer() { return TransformerLayerOptions(8, 2).dim_feedforward(12).dropout(0); }
+TransformerOptions small_transformer() {
+  return TransformerOptions(8, 2).dim_feedforward(12).dropout(0).num_encoder_layers(1).num_decoder_layers(1);
+}
 
 // ---- against Python
 
-/// The options that Python had in the case of this name.
+/// The options of the recorded case of this name.
 TransformerLayerOptions recorded_options(const std::string& name) {
   const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
   auto options = TransformerLayerOptions(4, 2).dim_feedforward(6).dropout(0);
@@ -60,12 +65,12 @@ torch::Tensor optional(const Recorded& inputs, const std::string& name) {
   return inputs.contains(name) ? inputs.at(name) : torch::Tensor();
 }
 
-MultiHeadAttentionInputs masks_of(const Recorded& inputs, const std::string& part) {
+MultiHeadAttentionParams masks_of(const Recorded& inputs, const std::string& part) {
   return {.key_padding_mask = optional(inputs, part + "_key_padding_mask"),
           .attn_mask = optional(inputs, part + "_attn_mask")};
 }
 
-/// Runs `check` on each recorded case whose name begins so; the number of them.
+/// Runs `check` on each recorded case whose name begins with the prefix, and returns their number.
 int for_each_recorded(const std::string& prefix,
                       const std::function<void(const std::string& name, const Recorded& recorded)>& check) {
   int count = 0;
@@ -125,22 +130,30 @@ TEST_F(TransformerModules, StacksAgreeWithPython) {
 
 TEST_F(TransformerModules, TransformerAgreesWithPython) {
   const auto check = [](const std::string& name, const Recorded& recorded) {
-    Transformer transformer(
-        TransformerOptions(4, 2).layer(recorded_options(name)).num_encoder_layers(1).num_decoder_layers(1));
+    const auto layer = recorded_options(name);
+    Transformer transformer(TransformerOptions(layer.d_model(), layer.nhead())
+                                .num_encoder_layers(1)
+                                .num_decoder_layers(1)
+                                .dim_feedforward(layer.dim_feedforward())
+                                .dropout(layer.dropout())
+                                .activation(layer.activation())
+                                .layer_norm_eps(layer.layer_norm_eps())
+                                .norm_first(layer.norm_first())
+                                .bias(layer.bias()));
     expect_as_recorded(*transformer, recorded, [&](const Recorded& inputs) {
-      const TransformerMasks masks{.src_mask = optional(inputs, "src_attn_mask"),
-                                   .tgt_mask = optional(inputs, "tgt_attn_mask"),
-                                   .memory_mask = optional(inputs, "memory_attn_mask"),
-                                   .src_key_padding_mask = optional(inputs, "src_key_padding_mask"),
-                                   .tgt_key_padding_mask = optional(inputs, "tgt_key_padding_mask"),
-                                   .memory_key_padding_mask = optional(inputs, "memory_key_padding_mask")};
+      const TransformerParams masks{.src_mask = optional(inputs, "src_attn_mask"),
+                                    .tgt_mask = optional(inputs, "tgt_attn_mask"),
+                                    .memory_mask = optional(inputs, "memory_attn_mask"),
+                                    .src_key_padding_mask = optional(inputs, "src_key_padding_mask"),
+                                    .tgt_key_padding_mask = optional(inputs, "tgt_key_padding_mask"),
+                                    .memory_key_padding_mask = optional(inputs, "memory_key_padding_mask")};
       return output(transformer(inputs.at("src"), inputs.at("tgt"), masks));
     });
   };
   EXPECT_EQ(for_each_recorded("transformer_", check), 2);
 }
 
-// ---- what Python has not
+// ---- options that Python lacks
 
 TEST_F(TransformerModules, SwigluAndRmsNorm) {
   auto layer = random_module(TransformerEncoderLayer(
@@ -157,8 +170,8 @@ TEST_F(TransformerModules, SwigluAndRmsNorm) {
   EXPECT_FALSE(layer->named_parameters().contains("norm1.bias"));
 }
 
-TEST_F(TransformerModules, TheAttentionsOptionsAreTheUsers) {
-  auto attention = MultiHeadAttentionOptions(1, 1).num_kv_heads(1).is_causal(true).rotary(RotaryParams{});
+TEST_F(TransformerModules, AttentionHasTheOptionsOfTheLayer) {
+  auto attention = MultiHeadAttentionOptions().num_kv_heads(1).is_causal(true).rotary(RotaryParams{});
   auto layer = random_module(TransformerEncoderLayer(small_layer().attention(attention).bias(false)));
   EXPECT_EQ(layer->self_attn->in_proj_weight.sizes(), (std::vector<int64_t>{16, 8}));
   EXPECT_FALSE(layer->self_attn->in_proj_bias.defined());
@@ -179,9 +192,8 @@ TEST_F(TransformerModules, BatchSecondAndNoBatch) {
   expect_close(first(tgt[1], memory[1]), first(tgt, memory)[1], 1e-13);
 }
 
-TEST_F(TransformerModules, TargetsMayBeCausal) {
-  auto transformer = random_module(
-      Transformer(TransformerOptions(8, 2).layer(small_layer()).num_encoder_layers(1).num_decoder_layers(2)));
+TEST_F(TransformerModules, TargetsCanBeCausal) {
+  auto transformer = random_module(Transformer(small_transformer().num_decoder_layers(2)));
   const auto src = random({2, 5, 8}), tgt = random({2, 4, 8});
   const auto later = torch::ones({4, 4}, torch::kBool).triu(1);
   expect_close(transformer(src, tgt, {.tgt_is_causal = true}), transformer(src, tgt, {.tgt_mask = later}),
@@ -196,7 +208,7 @@ TEST_F(TransformerModules, DropsOutWhileTraining) {
   EXPECT_GT(max_difference(layer(x), layer(x)), 1e-3);
 }
 
-TEST_F(TransformerModules, MatricesStartByGlorot) {
+TEST_F(TransformerModules, InitialisesWeightsByGlorot) {
   Transformer transformer(TransformerOptions(32, 2).num_encoder_layers(1).num_decoder_layers(1));
   // Uniform up to sqrt(6 / (fan in + fan out)).
   const double bound = std::sqrt(6.0 / (32 + 2048));
@@ -205,9 +217,72 @@ TEST_F(TransformerModules, MatricesStartByGlorot) {
   EXPECT_GT(weight.abs().max().item<double>(), 0.99 * bound);
 }
 
+TEST_F(TransformerModules, KeepsTheInitialisationOfOtherParameters) {
+  auto attention = MultiHeadAttentionOptions().relative_bias(RelativeBuckets{.count = 8, .max_distance = 9});
+  auto options = TransformerOptions(512, 8).dim_feedforward(8).num_encoder_layers(1).num_decoder_layers(1);
+  Transformer transformer(options.attention(attention.sinks(true)));
+  // T5's normal distribution has the deviation 1 / sqrt(512) = 0.044, that of Glorot would have sqrt(2 / 16)
+  // = 0.35.
+  for (const auto* stack : {"encoder", "decoder"}) {
+    const auto& table = transformer->named_parameters()[c10::str(stack, ".layers.0.self_attn.relative_bias")];
+    EXPECT_NEAR(table.std().item<double>(), 1 / std::sqrt(512.0), 0.015) << stack;
+    const auto& sinks = transformer->named_parameters()[c10::str(stack, ".layers.0.self_attn.sinks")];
+    EXPECT_EQ(sinks.abs().max().item<double>(), 0) << stack;
+  }
+}
+
+TEST_F(TransformerModules, ActivationsOfTheFeedForwardNetwork) {
+  namespace F = torch::nn::functional;
+  using Function = std::function<torch::Tensor(const torch::Tensor& hidden, const torch::Tensor& gate)>;
+  const auto gelu_tanh = [](const torch::Tensor& x) {
+    return 0.5 * x * (1 + (std::sqrt(2 / M_PI) * (x + 0.044715 * x.pow(3))).tanh());
+  };
+  const std::vector<std::pair<Activation, Function>> cases = {
+      {Activation::relu, [](auto& hidden, auto&) { return hidden.clamp_min(0); }},
+      {Activation::gelu,
+       [](auto& hidden, auto&) { return hidden * 0.5 * (1 + (hidden / std::sqrt(2)).erf()); }},
+      {Activation::gelu_tanh, [&](auto& hidden, auto&) { return gelu_tanh(hidden); }},
+      {Activation::silu, [](auto& hidden, auto&) { return hidden * hidden.sigmoid(); }},
+      {Activation::swiglu, [](auto& hidden, auto& gate) { return gate * gate.sigmoid() * hidden; }},
+      {Activation::geglu,
+       [](auto& hidden, auto& gate) { return gate * 0.5 * (1 + (gate / std::sqrt(2)).erf()) * hidden; }},
+  };
+  const auto x = random({2, 5, 8});
+  for (const auto& [activation, function] : cases) {
+    SCOPED_TRACE(static_cast<int>(activation));
+    auto layer =
+        random_module(TransformerEncoderLayer(small_layer().activation(activation).norm_first(true)));
+    const auto residual = x + layer->self_attn(layer->norm1(x));
+    const auto y = layer->norm2(residual);
+    const bool has_gate = !layer->linear_gate.is_empty();
+    EXPECT_EQ(has_gate, activation == Activation::swiglu || activation == Activation::geglu);
+    const auto gate = has_gate ? layer->linear_gate(y) : torch::Tensor();
+    expect_close(layer(x), residual + layer->linear2(function(layer->linear1(y), gate)), 1e-12);
+  }
+}
+
+TEST_F(TransformerModules, NormsHaveOptionsOfTheirOwn) {
+  const auto x = torch::randn({3, 4, 6}, torch::kDouble);
+  auto layer_norm = random_module(Norm(6));
+  expect_close(layer_norm(x), torch::layer_norm(x, {6}, layer_norm->weight, layer_norm->bias, 1e-5), 0);
+  auto rms_norm = random_module(Norm(NormOptions(6).kind(NormKind::rms_norm).eps(0.1)));
+  EXPECT_FALSE(rms_norm->bias.defined());
+  expect_close(rms_norm(x), x / (x.square().mean(-1, true) + 0.1).sqrt() * rms_norm->weight, 1e-14);
+  // The bits of at::rms_norm in every dtype.
+  for (const auto dtype : {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf}) {
+    rms_norm->to(dtype);
+    const auto y = x.to(dtype);
+    EXPECT_TRUE(same_bits(rms_norm(y), at::rms_norm(y, {6}, rms_norm->weight, 0.1)))
+        << torch::toString(dtype);
+  }
+  EXPECT_EQ(error_of([] { Norm(0); }), "attend::nn::Norm: width: expected a width of at least 1, got 0");
+  EXPECT_EQ(error_of([] { Norm(NormOptions(6).eps(-1)); }),
+            "attend::nn::Norm: eps: expected at least 0, got -1");
+}
+
 // ---- activation checkpointing
 
-/// All gradients of a loss with and without checkpointing, from the same random numbers.
+/// Compares all gradients of a loss with and without checkpointing, from the same state of the generator.
 TEST_F(TransformerModules, CheckpointingChangesNoGradient) {
   auto stack = random_module(
       TransformerEncoder(TransformerStackOptions(small_layer().dropout(0.3), 3).checkpointing(true)));
@@ -219,7 +294,7 @@ TEST_F(TransformerModules, CheckpointingChangesNoGradient) {
     auto inputs = stack->parameters();
     inputs.insert(inputs.end(), {x, mask});
     const auto loss = stack(x, {.attn_mask = mask}).sin().sum();
-    const auto next = torch::rand({1});  // the same too: computing again leaves no trace in the generator
+    const auto next = torch::rand({1});  // equal, too: the second computation restores the generator
     auto found = torch::autograd::grad({loss}, inputs);
     EXPECT_FALSE(torch::equal(torch::rand({1}), next));
     found.insert(found.end(), {loss.detach(), next});
@@ -248,11 +323,11 @@ TEST_F(TransformerModules, CheckpointingIsTwiceDifferentiable) {
   }
 }
 
-// ---- a step at a time
+// ---- decoding
 
 TEST_F(TransformerModules, EncoderStepsEqualTheWhole) {
   const torch::NoGradGuard no_grad;
-  auto attention = MultiHeadAttentionOptions(1, 1).is_causal(true).rotary(RotaryParams{});
+  auto attention = MultiHeadAttentionOptions().is_causal(true).rotary(RotaryParams{});
   auto stack = random_module(TransformerEncoder(
       TransformerStackOptions(small_layer().attention(attention).norm_first(true), 2).final_norm(true)));
   const auto x = random({2, 9, 8});
@@ -290,7 +365,7 @@ TEST_F(TransformerModules, DecoderStepsEqualTheWhole) {
   }
 }
 
-// ---- without gradients, where products go another way
+// ---- without gradients, where oneDNN computes the products
 
 class WithoutGradients : public TransformerModules,
                          public ::testing::WithParamInterface<std::pair<Activation, bool>> {};
@@ -335,10 +410,7 @@ INSTANTIATE_TEST_SUITE_P(TransformerModules, WithoutGradients,
 // ---- as modules of torch::nn
 
 TEST_F(TransformerModules, SaveLoadAndClone) {
-  const auto options = TransformerOptions(8, 2)
-                           .layer(small_layer().activation(Activation::swiglu))
-                           .num_encoder_layers(1)
-                           .num_decoder_layers(1);
+  const auto options = small_transformer().activation(Activation::swiglu);
   auto transformer = random_module(Transformer(options)), loaded = random_module(Transformer(options));
   std::stringstream stream;
   torch::save(transformer, stream);
@@ -372,7 +444,7 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
   EXPECT_EQ(error_of([] { TransformerEncoderLayer(small_layer().dim_feedforward(0)); }),
             "attend::nn::TransformerEncoderLayer: dim_feedforward: expected at least 1, got 0");
   EXPECT_EQ(error_of([] { TransformerDecoderLayer(small_layer().layer_norm_eps(-1)); }),
-            "attend::nn::TransformerDecoderLayer: layer_norm_eps: expected a number of at least 0, got -1");
+            "attend::nn::TransformerDecoderLayer: layer_norm_eps: expected at least 0, got -1");
   EXPECT_EQ(error_of([] { TransformerEncoder(TransformerStackOptions(small_layer(), -1)); }),
             "attend::nn::TransformerEncoder: num_layers: expected at least 0, got -1");
   auto decoder = random_module(TransformerDecoder(TransformerStackOptions(small_layer(), 2)));
@@ -381,10 +453,9 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
             "attend::nn::TransformerDecoder: layers.0: memory: expected a tensor, got an undefined tensor");
   const torch::NoGradGuard no_grad;
   auto cache = decoder->make_cache(x, 4);
-  EXPECT_EQ(
-      error_of([&] { decoder(x, x, {}, {}, &cache); }),
-      "attend::nn::TransformerDecoder: memory: expected none beside a cache, which holds it, got float64 "
-      "[2, 3, 8]");
+  EXPECT_EQ(error_of([&] { decoder(x, x, {}, {}, &cache); }),
+            "attend::nn::TransformerDecoder: memory: expected none with a cache, which holds it, got float64 "
+            "[2, 3, 8]");
   EXPECT_EQ(
       error_of([&] { decoder(x, x, {.cache = &cache.self[0]}); }),
       "attend::nn::TransformerDecoder: self: expected no cache of one layer, but a TransformerCache, got a "
@@ -395,9 +466,34 @@ TEST_F(TransformerModules, ErrorsNameTheArgument) {
   auto encoder = random_module(TransformerEncoder(TransformerStackOptions(small_layer(), 1)));
   auto of_encoder = encoder->make_cache(2, 4);
   EXPECT_EQ(error_of([&] { encoder(x, {}, &of_encoder); }),
-            "attend::nn::TransformerEncoder: layers.0.self_attn: cache: expected is_causal(true), as what is "
-            "appended to it is "
-            "masked causally, got is_causal(false)");
+            "attend::nn::TransformerEncoder: layers.0.self_attn: cache: expected is_causal(true), since "
+            "appended keys are masked causally, got is_causal(false)");
+}
+
+TEST_F(TransformerModules, RefusesContradictingOptionsOfTheAttention) {
+  const auto error_with = [](const MultiHeadAttentionOptions& attention) {
+    return error_of([&] { TransformerEncoderLayer(small_layer().dropout(0.1).attention(attention)); });
+  };
+  const std::string prefix = "attend::nn::TransformerEncoderLayer: attention.";
+  EXPECT_EQ(error_with({16, 2}), prefix + "embed_dim: expected that of the layer, 8, got 16");
+  EXPECT_EQ(error_with({8, 4}), prefix + "num_heads: expected that of the layer, 2, got 4");
+  EXPECT_EQ(error_with(MultiHeadAttentionOptions(8, 2).kdim(4)),
+            prefix + "kdim: expected that of the layer, 8, got 4");
+  EXPECT_EQ(error_with(MultiHeadAttentionOptions().vdim(4)),
+            prefix + "vdim: expected that of the layer, 8, got 4");
+  EXPECT_EQ(error_with(MultiHeadAttentionOptions().dropout(0.5)),
+            prefix + "dropout: expected that of the layer, 0.1, got 0.5");
+  EXPECT_EQ(error_with(MultiHeadAttentionOptions().bias(false)),
+            prefix + "bias: expected that of the layer, true, got false");
+  EXPECT_EQ(error_with(MultiHeadAttentionOptions().batch_first(false)),
+            prefix + "batch_first: expected that of the layer, true, got false");
+  EXPECT_EQ(error_of([] { Transformer(small_transformer().attention({16, 2})); }),
+            "attend::nn::Transformer: encoder.layers.0: attention.embed_dim: expected that of the layer, 8, "
+            "got 16");
+  // The same values as the layer's contradict nothing.
+  TransformerEncoderLayer layer(
+      small_layer().dropout(0.1).attention(MultiHeadAttentionOptions(8, 2).dropout(0.1)));
+  EXPECT_EQ(layer->self_attn->options.dropout(), 0.1);
 }
 
 TEST_F(TransformerModules, ACacheOfAMemoryWithoutABatch) {
@@ -415,13 +511,13 @@ TEST_F(TransformerModules, ACacheOfAMemoryWithoutABatch) {
 
 TEST_F(TransformerModules, ErrorsNameWhatWasCalled) {
   EXPECT_EQ(error_of([] { Transformer(TransformerOptions(30, 4)); }),
-            "attend::nn::Transformer: encoder.layers.0.self_attn: nhead: expected a number that divides "
-            "embed_dim, 30, or a head_dim, got 4");
+            "attend::nn::Transformer: encoder.layers.0.self_attn: nhead: expected a divisor of the "
+            "width 30, unless head_dim is set, got 4");
   EXPECT_EQ(error_of([] { Transformer(TransformerOptions(8, 2).num_decoder_layers(-1)); }),
             "attend::nn::Transformer: decoder: num_decoder_layers: expected at least 0, got -1");
   Transformer transformer(TransformerOptions(8, 2));
   const auto src = torch::zeros({2, 3, 8}), tgt = torch::zeros({2, 4, 8});
-  const auto error_with = [&](const TransformerMasks& masks) {
+  const auto error_with = [&](const TransformerParams& masks) {
     return error_of([&] { transformer(src, tgt, masks); });
   };
   EXPECT_EQ(error_of([&] { transformer(torch::zeros({2, 3, 7}), tgt); }),

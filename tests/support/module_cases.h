@@ -16,23 +16,23 @@ inline double size_of(const torch::Tensor& exact) { return std::max(1.0, exact.a
 
 inline bool is_gradient(const std::string& name) { return name.starts_with("grad."); }
 
-/// The largest error that Python made in a dtype, relative to the result's size, of all outputs of a case or
-/// of all its gradients: of one result alone, a handful of numbers, it would be a matter of luck.
-inline double plain_error(const Recorded& recorded, bool of_gradients, int64_t dtype) {
+/// The largest error of Python in a dtype, relative to the size of the result, over all outputs of a case or
+/// over all its gradients. The error of a single result with few elements would depend on chance.
+inline double plain_error(const Recorded& recorded, bool for_gradients, int64_t dtype) {
   const std::string prefix = "error.";
   double largest = 0;
   for (const auto& [name, errors] : recorded) {
     if (!name.starts_with(prefix)) continue;
     const auto result = name.substr(prefix.size());
-    if (is_gradient(result) != of_gradients) continue;
+    if (is_gradient(result) != for_gradients) continue;
     largest = std::max(largest, errors[dtype].item<double>() / size_of(recorded.at(result)));
   }
   return largest;
 }
 
-/// Compares a module, in each dtype, with what Python's module of the same state computed in float64: what
-/// `call` returns, and the gradients of the parameters and of every input that the record has one for.
-/// Python's errors in the narrower dtypes are recorded beside that.
+/// Compares a module, in each dtype, with Python's module of the same state in float64: the results of
+/// `call`, the gradients of the parameters, and those of the inputs for which one is recorded. The errors of
+/// Python's module in the narrower dtypes are part of the record.
 inline void expect_as_recorded(torch::nn::Module& module, const Recorded& recorded,
                                const std::function<Recorded(const Recorded& inputs)>& call) {
   constexpr std::array kDtypes = {torch::kFloat, torch::kBFloat16, torch::kHalf, torch::kDouble};
@@ -59,14 +59,14 @@ inline void expect_as_recorded(torch::nn::Module& module, const Recorded& record
       if (recorded.contains(gradient) && !results.contains(gradient)) results[gradient] = tensor.grad();
     }
     for (const auto& [name, result] : results) {
-      const bool of_gradients = is_gradient(name);
-      const double factor = of_gradients ? 3 : 2, size = size_of(recorded.at(name));
+      const bool for_gradients = is_gradient(name);
+      const double factor = for_gradients ? 3 : 2, size = size_of(recorded.at(name));
       if (dtype == torch::kDouble) {
-        // Roundings of float32 by 2^-29, on our side and in the record.
-        const double error = 0x1p-29 * plain_error(recorded, of_gradients, /*dtype=*/0);
+        // The errors in float32 times 2^-29, those of this library and those of the record.
+        const double error = 0x1p-29 * plain_error(recorded, for_gradients, /*dtype=*/0);
         expect_as_accurate(result, error * size, recorded.at(name), factor + 1, name);
       } else {
-        const double error = plain_error(recorded, of_gradients, static_cast<int64_t>(n));
+        const double error = plain_error(recorded, for_gradients, static_cast<int64_t>(n));
         expect_as_accurate(result, error * size, recorded.at(name), factor, name);
       }
     }

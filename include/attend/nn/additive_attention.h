@@ -11,14 +11,15 @@
 namespace attend::nn {
 
 /// Options for `AdditiveAttention`; each width is at least 1.
-struct ATTEND_API AdditiveAttentionOptions {
+struct AdditiveAttentionOptions {
+  /// Options with the defaults below.
   AdditiveAttentionOptions(int64_t d_q, int64_t d_k, int64_t d_hidden)
       : d_q_(d_q), d_k_(d_k), d_hidden_(d_hidden) {}
   /// The width of the queries.
   TORCH_ARG(int64_t, d_q);
   /// The width of the keys.
   TORCH_ARG(int64_t, d_k);
-  /// The width of the hidden layer, to which both are projected.
+  /// The width of the hidden layer, to which queries and keys are projected.
   TORCH_ARG(int64_t, d_hidden);
   /// The probability that a weight is dropped while training. Default: 0.
   TORCH_ARG(double, dropout) = 0.0;
@@ -26,39 +27,47 @@ struct ATTEND_API AdditiveAttentionOptions {
   TORCH_ARG(bool, bias) = false;
 };
 
-/// Additive attention with learned projections (Bahdanau 2014): a score is a small network's,
+/// Additive attention with learned projections (Bahdanau 2014), whose scores are those of a network with one
+/// hidden layer:
 ///
 ///     score(q, k) = v^T tanh(W q + U k),  weights = softmax(score),  result = weights V
 ///
-/// The values V are taken as they are, often the keys. Parameters: q_linear.weight [d_hidden, d_q] (W),
+/// The values V are not projected; often they are the keys. Parameters: q_linear.weight [d_hidden, d_q] (W),
 /// k_linear.weight [d_hidden, d_k] (U), score_weight [d_hidden] (v), and with bias q_linear.bias [d_hidden].
 class ATTEND_API AdditiveAttentionImpl : public torch::nn::Cloneable<AdditiveAttentionImpl> {
  public:
+  /// Additive attention with the default options.
   AdditiveAttentionImpl(int64_t d_q, int64_t d_k, int64_t d_hidden)
       : AdditiveAttentionImpl(AdditiveAttentionOptions(d_q, d_k, d_hidden)) {}
+  /// Additive attention with these options.
   explicit AdditiveAttentionImpl(const AdditiveAttentionOptions& options);
 
+  /// Registers the parameters and initialises them.
   void reset() override;
+  /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// q [B, Lq, d_q], k [B, Lk, d_k], v [B, Lk, d_v] -> [B, Lq, d_v]; or all three without B. `mask`: true =
-  /// may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument, what was
-  /// expected and what it got.
+  /// The result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all of them without B.
+  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument,
+  /// what was expected and what it got.
   torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const Mask& mask = {});
 
   /// The attention weights [B, Lq, Lk], or [Lq, Lk], without dropout.
   torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
 
+  /// The options.
   AdditiveAttentionOptions options;
+  /// The projections of queries and keys.
   torch::nn::Linear q_linear{nullptr}, k_linear{nullptr};
+  /// The weight of the hidden layer's units in a score.
   torch::Tensor score_weight;
 
  protected:
   FORWARD_HAS_DEFAULT_ARGS({3, torch::nn::AnyValue(Mask())})
 };
 
-/// Holder of `AdditiveAttentionImpl`, to be used like the modules of `torch::nn`.
+/// Holder of `AdditiveAttentionImpl`.
 TORCH_MODULE(AdditiveAttention);
 
 }  // namespace attend::nn

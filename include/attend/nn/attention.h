@@ -11,7 +11,8 @@
 namespace attend::nn {
 
 /// Options for `Attention`; each width is at least 1.
-struct ATTEND_API AttentionOptions {
+struct AttentionOptions {
+  /// Options with the defaults below.
   AttentionOptions(int64_t d_q, int64_t d_k, int64_t d_v) : d_q_(d_q), d_k_(d_k), d_v_(d_v) {}
   /// The width of the queries.
   TORCH_ARG(int64_t, d_q);
@@ -29,33 +30,38 @@ struct ATTEND_API AttentionOptions {
 ///     weights = softmax(Q K^T / sqrt(d_k)),  result = weights V
 ///
 /// Parameters: q_linear.weight [d_k, d_q], k_linear.weight [d_k, d_k], v_linear.weight [d_v, d_v], and the
-/// biases [d_k], [d_k], [d_v]; names and meaning are those of a Python module with three `torch.nn.Linear`.
+/// biases [d_k], [d_k], [d_v]: those of a Python module with three `torch.nn.Linear` of these names.
 class ATTEND_API AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
  public:
+  /// Attention with the default options.
   AttentionImpl(int64_t d_q, int64_t d_k, int64_t d_v) : AttentionImpl(AttentionOptions(d_q, d_k, d_v)) {}
+  /// Attention with these options.
   explicit AttentionImpl(const AttentionOptions& options);
 
+  /// Registers the three linear layers.
   void reset() override;
+  /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// q [B, Lq, d_q], k [B, Lk, d_k], v [B, Lk, d_v] -> [B, Lq, d_v]; or all three without B.
-  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk].
-  /// Errors: c10::Error naming the argument, what was expected and what it got.
+  /// The result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all of them without B.
+  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument,
+  /// what was expected and what it got.
   torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const Mask& mask = {});
 
-  /// The attention weights [B, Lq, Lk], or [Lq, Lk]; each row sums to 1, or to 0 where it may attend to
-  /// nothing.
+  /// The attention weights [B, Lq, Lk], or [Lq, Lk]. Each row sums to 1, a fully masked row to 0.
   torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
 
+  /// The options.
   AttentionOptions options;
+  /// The projections of queries, keys and values.
   torch::nn::Linear q_linear{nullptr}, k_linear{nullptr}, v_linear{nullptr};
 
  protected:
   FORWARD_HAS_DEFAULT_ARGS({3, torch::nn::AnyValue(Mask())})
 };
 
-/// Holder of `AttentionImpl`, to be used like the modules of `torch::nn`.
+/// Holder of `AttentionImpl`.
 TORCH_MODULE(Attention);
 
 }  // namespace attend::nn

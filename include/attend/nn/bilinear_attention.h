@@ -11,7 +11,8 @@
 namespace attend::nn {
 
 /// Options for `BilinearAttention`; each width is at least 1.
-struct ATTEND_API BilinearAttentionOptions {
+struct BilinearAttentionOptions {
+  /// Options with the defaults below.
   BilinearAttentionOptions(int64_t d_q, int64_t d_k) : d_q_(d_q), d_k_(d_k) {}
   /// The width of the queries.
   TORCH_ARG(int64_t, d_q);
@@ -27,33 +28,39 @@ struct ATTEND_API BilinearAttentionOptions {
 ///
 ///     score(q, k) = k^T W q,  weights = softmax(scale * score),  result = weights V
 ///
-/// The values V are taken as they are, often the keys. Parameter: q_linear.weight [d_k, d_q] (W).
+/// The values V are not projected; often they are the keys. Parameter: q_linear.weight [d_k, d_q] (W).
 class ATTEND_API BilinearAttentionImpl : public torch::nn::Cloneable<BilinearAttentionImpl> {
  public:
+  /// Bilinear attention with the default options.
   BilinearAttentionImpl(int64_t d_q, int64_t d_k)
       : BilinearAttentionImpl(BilinearAttentionOptions(d_q, d_k)) {}
+  /// Bilinear attention with these options.
   explicit BilinearAttentionImpl(const BilinearAttentionOptions& options);
 
+  /// Registers the projection.
   void reset() override;
+  /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// q [B, Lq, d_q], k [B, Lk, d_k], v [B, Lk, d_v] -> [B, Lq, d_v]; or all three without B. `mask`: true =
-  /// may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument, what was
-  /// expected and what it got.
+  /// The result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all of them without B.
+  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument,
+  /// what was expected and what it got.
   torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const Mask& mask = {});
 
   /// The attention weights [B, Lq, Lk], or [Lq, Lk], without dropout.
   torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
 
+  /// The options.
   BilinearAttentionOptions options;
+  /// The bilinear form W as a projection of the queries.
   torch::nn::Linear q_linear{nullptr};
 
  protected:
   FORWARD_HAS_DEFAULT_ARGS({3, torch::nn::AnyValue(Mask())})
 };
 
-/// Holder of `BilinearAttentionImpl`, to be used like the modules of `torch::nn`.
+/// Holder of `BilinearAttentionImpl`.
 TORCH_MODULE(BilinearAttention);
 
 }  // namespace attend::nn

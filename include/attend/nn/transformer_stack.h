@@ -1,0 +1,106 @@
+#pragma once
+
+#include <attend/export.h>
+#include <attend/nn/transformer_layer.h>
+#include <attend/transformer_cache.h>
+#include <torch/nn/modules/container/modulelist.h>
+
+#include <vector>
+
+namespace attend::nn {
+
+/// Options for a stack of layers.
+struct TransformerStackOptions {
+  /// A stack of `num_layers` equal layers.
+  TransformerStackOptions(const TransformerLayerOptions& layer, int64_t num_layers)
+      : layer_(layer), num_layers_(num_layers) {}
+  /// The options of every layer.
+  TORCH_ARG(TransformerLayerOptions, layer);
+  /// The number of layers.
+  TORCH_ARG(int64_t, num_layers);
+  /// The mixers of an encoder's layers, an empty one for self-attention; fewer than num_layers repeat in
+  /// turn, more are an error. With {delta, delta, delta, nullptr} every fourth layer attends. Default: the
+  /// mixer of `layer`.
+  TORCH_ARG(std::vector<MixerFactory>, mixers);
+  /// Whether a norm follows the last layer. Default: false.
+  TORCH_ARG(bool, final_norm) = false;
+  /// Whether a layer saves only its inputs for the backward pass and is computed again there, with the same
+  /// dropout (activation checkpointing, Chen 2016). Default: false.
+  TORCH_ARG(bool, checkpointing) = false;
+};
+
+/// A stack of encoder layers. Parameters: layers.N.*, and norm.* with final_norm.
+class ATTEND_API TransformerEncoderImpl : public torch::nn::Cloneable<TransformerEncoderImpl> {
+ public:
+  /// A stack with these options.
+  explicit TransformerEncoderImpl(const TransformerStackOptions& options);
+
+  /// Registers the layers and the norm.
+  void reset() override;
+  /// Prints the options.
+  void pretty_print(std::ostream& stream) const override;
+
+  /// src [B, L, d_model] or [L, d_model] -> the same shape. Every layer gets `params`, which holds no cache:
+  /// `cache` has one for each layer. With mixers, `params` has neither masks nor `lengths`, and causality is
+  /// an option of the self-attention.
+  torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
+                        TransformerCache* cache = nullptr);
+
+  /// A cache for decoding with a causal encoder, for `batch` sequences of up to `capacity` tokens. The state
+  /// of a mixer has no capacity, and takes the batch size of the first input.
+  TransformerCache make_cache(int64_t batch, int64_t capacity) const;
+
+  /// The options.
+  TransformerStackOptions options;
+  /// The layers, each a `TransformerEncoderLayer`.
+  torch::nn::ModuleList layers{nullptr};
+  /// The final norm; empty without final_norm.
+  Norm norm{nullptr};
+
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(MultiHeadAttentionParams())},
+                           {2, torch::nn::AnyValue(static_cast<TransformerCache*>(nullptr))})
+};
+
+/// Holder of `TransformerEncoderImpl`.
+using TransformerEncoder = Holder<TransformerEncoderImpl>;
+
+/// A stack of decoder layers. Parameters: layers.N.*, and norm.* with final_norm.
+class ATTEND_API TransformerDecoderImpl : public torch::nn::Cloneable<TransformerDecoderImpl> {
+ public:
+  /// A stack with these options.
+  explicit TransformerDecoderImpl(const TransformerStackOptions& options);
+
+  /// Registers the layers and the norm.
+  void reset() override;
+  /// Prints the options.
+  void pretty_print(std::ostream& stream) const override;
+
+  /// As `TransformerDecoderLayer`, with the same `self` and `cross` for every layer. With a cache, tgt are
+  /// the next tokens, which attend to all earlier ones, and `memory` is undefined: the cache holds it.
+  torch::Tensor forward(const torch::Tensor& tgt, const torch::Tensor& memory,
+                        const MultiHeadAttentionParams& self = {}, const MultiHeadAttentionParams& cross = {},
+                        TransformerCache* cache = nullptr);
+
+  /// A cache for up to `capacity` tokens that attend to this memory. Each layer's projection of the memory is
+  /// computed here, once, without gradients (torch::NoGradGuard), since a cache has none.
+  TransformerCache make_cache(const torch::Tensor& memory, int64_t capacity,
+                              const torch::Tensor& memory_key_padding_mask = {});
+
+  /// The options.
+  TransformerStackOptions options;
+  /// The layers, each a `TransformerDecoderLayer`.
+  torch::nn::ModuleList layers{nullptr};
+  /// The final norm; empty without final_norm.
+  Norm norm{nullptr};
+
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({2, torch::nn::AnyValue(MultiHeadAttentionParams())},
+                           {3, torch::nn::AnyValue(MultiHeadAttentionParams())},
+                           {4, torch::nn::AnyValue(static_cast<TransformerCache*>(nullptr))})
+};
+
+/// Holder of `TransformerDecoderImpl`.
+using TransformerDecoder = Holder<TransformerDecoderImpl>;
+
+}  // namespace attend::nn
