@@ -22,8 +22,8 @@ LinearAttentionParams plain_params() {
   return {.feature_map = FeatureMap::identity, .normalize = false, .is_causal = true, .scale = 1};
 }
 
-Attention linear(const Inputs& in, LinearAttentionParams params, LinearForm form) {
-  params.form = form;
+Attention linear(const Inputs& in, LinearAttentionParams params, Backend backend) {
+  params.backend = backend;
   return [=] { return linear_attention(in.query, in.key, in.value, params).output; };
 }
 
@@ -43,7 +43,7 @@ Side side(Pass pass, const Attention& attention, const Tensors& leaves) {
 
 Sides plain_sides(Pass pass) {
   const auto in = pass == Pass::training ? normalized_inputs(8, 8192).trained() : normalized_inputs(8, 8192);
-  return {.ours = side(pass, linear(in, plain_params(), LinearForm::fused), in.all()),
+  return {.ours = side(pass, linear(in, plain_params(), Backend::fused), in.all()),
           .baseline = side(pass, [in] { return plain_chunks(in); }, in.all())};
 }
 
@@ -55,8 +55,8 @@ Sides reference_sides(Pass pass, int64_t length, LinearAttentionParams params) {
   for (auto* tensor : {&params.log_decay, &params.beta}) {
     if (pass == Pass::training && tensor->defined()) leaves.push_back(tensor->requires_grad_());
   }
-  return {.ours = side(pass, linear(in, params, LinearForm::fused), leaves),
-          .baseline = side(pass, linear(in, params, LinearForm::chunked), leaves)};
+  return {.ours = side(pass, linear(in, params, Backend::fused), leaves),
+          .baseline = side(pass, linear(in, params, Backend::reference), leaves)};
 }
 
 constexpr int64_t kLength = 2048;
@@ -79,7 +79,7 @@ Sides length_sides() {
   const auto in = normalized_inputs(1, 1024 * kParts);
   const auto parts = [](const torch::Tensor& tensor) { return tensor.split(1024, 2); };
   const auto q = parts(in.query), k = parts(in.key), v = parts(in.value);
-  return {.ours = forward(linear(in, plain_params(), LinearForm::fused)),
+  return {.ours = forward(linear(in, plain_params(), Backend::fused)),
           .baseline =
               [=] {
                 Tensors outputs;

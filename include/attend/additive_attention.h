@@ -6,29 +6,36 @@
 
 namespace attend {
 
+/// The optional arguments of `additive_attention`.
 struct AdditiveAttentionParams {
-  /// Which scores count; a hidden key has weight 0.
+  /// Which queries may attend to which keys; a masked key has weight 0.
   Mask mask = {};
   /// Probability in [0, 1] that a weight is set to 0, as in `AttentionParams`.
   double dropout_p = 0.0;
 };
 
-/// Additive attention (Bahdanau 2014), the scores of a small network instead of a product:
+/// Additive attention (Bahdanau 2014), whose scores come from a small network instead of a product:
 ///
 ///     S_ij = sum over a of score_weight_a * tanh(query_ia + key_ja),  O = dropout(softmax(mask(S))) V
 ///
-/// Query [B, H, Lq, A], key [B, Hkv, Lk, A] and value [B, Hkv, Lk, Dv] are laid out, checked and masked as
-/// for `attention`, and are usually W q and U k; score_weight, the paper's v, is [A] in the query's dtype or
-/// float32. Result: [B, H, Lq, Dv]. Sums accumulate in float32 (float64 for float64). Differentiable, twice
-/// too. The arguments of tanh, A for each score, are built for a few queries at a time, and again for the
-/// gradient, so that memory does not grow with Lq.
+/// | tensor       | shape            |                                                               |
+/// | query        | [B, H, Lq, A]    | usually W q; layouts, dtypes and masks are as for `attention` |
+/// | key          | [B, Hkv, Lk, A]  | usually U k                                                   |
+/// | value        | [B, Hkv, Lk, Dv] |                                                               |
+/// | score_weight | [A]              | the paper's v, in the query's dtype or float32                |
+/// | result       | [B, H, Lq, Dv]   |                                                               |
 ///
-/// Errors (c10::Error, before any work): as `attention`, and another score_weight.
+/// Sums accumulate in float32 (float64 for float64), also under autocast. Differentiable, also twice. The
+/// arguments of tanh, A for each score, are built for a few queries at a time, and again for the gradient, so
+/// that memory does not grow with Lq.
+///
+/// Errors (c10::Error, before any work): as `attention`, and a score_weight of another shape or dtype.
 ATTEND_API at::Tensor additive_attention(const at::Tensor& query, const at::Tensor& key,
                                          const at::Tensor& value, const at::Tensor& score_weight,
                                          const AdditiveAttentionParams& params = {});
 
-/// The weights softmax(mask(S)), [B, H, Lq, Lk] in the query's dtype, without dropout.
+/// The weights softmax(mask(S)) before dropout, [B, H, Lq, Lk] in the query's dtype. Errors: as
+/// `additive_attention`, but for those of a value.
 ATTEND_API at::Tensor additive_attention_weights(const at::Tensor& query, const at::Tensor& key,
                                                  const at::Tensor& score_weight, const Mask& mask = {});
 

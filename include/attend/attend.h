@@ -3,6 +3,7 @@
 // Everything that attend offers. Each header can also be included alone.
 #include <attend/additive_attention.h>
 #include <attend/attention.h>
+#include <attend/backend.h>
 #include <attend/checkpoint.h>
 #include <attend/checkpointing.h>
 #include <attend/error.h>

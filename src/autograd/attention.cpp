@@ -18,7 +18,7 @@ at::Tensor materialized_or_undefined(const at::Tensor& grad) {
 variable_list fused_backward(const AttentionCall& call, const FusedAttention& result,
                              const variable_list& grads) {
   c10::SmallVector<bool, 4> wanted;
-  for (const auto& tensor : score_mod_tensors(call)) wanted.push_back(tensor.requires_grad());
+  for (const auto& tensor : call.score_mod_tensors()) wanted.push_back(tensor.requires_grad());
   auto gradients =
       fused_attention_backward(call, result, grads[0], grads.size() > 1 ? grads[1] : at::Tensor(), wanted);
   variable_list all = {gradients.query, gradients.key, gradients.value};
@@ -27,11 +27,9 @@ variable_list fused_backward(const AttentionCall& call, const FusedAttention& re
 }
 
 struct FusedAttentionFunction : torch::autograd::Function<FusedAttentionFunction> {
-  /// The tensors of the call are arguments of their own because autograd looks for inputs among the
-  /// arguments.
-  static variable_list forward(AutogradContext* context, const at::Tensor& /*query*/,
-                               const at::Tensor& /*key*/, const at::Tensor& /*value*/,
-                               at::TensorList /*score_mod*/, const AttentionCall& call) {
+  /// `inputs` are those of the call; autograd looks for inputs among the arguments.
+  static variable_list forward(AutogradContext* context, at::TensorList /*inputs*/,
+                               const AttentionCall& call) {
     const auto result = cpu::attention(call);
     save_call(context, call, {result.output, result.logsumexp, result.logsumexp_low});
     if (!result.logsumexp.defined()) return {result.output};
@@ -64,9 +62,8 @@ AttentionWithLse attention(const AttentionCall& call) {
     const auto result = cpu::attention(call);
     return {result.output, result.logsumexp};
   }
-  const auto tensors = score_mod_tensors(call);
-  const auto results =
-      FusedAttentionFunction::apply(call.query, call.key, call.value, at::TensorList(tensors), call);
+  const auto inputs = call.inputs();
+  const auto results = FusedAttentionFunction::apply(at::TensorList(inputs), call);
   return {results[0], results.size() > 1 ? results[1] : at::Tensor()};
 }
 

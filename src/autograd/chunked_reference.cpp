@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "autograd/saved_call.h"
-#include "core/compute_type.h"
+#include "core/dtypes.h"
+#include "core/gradients.h"
+#include "core/torch_private.h"
 #include "reference/attention.h"
 
 namespace attend::autograd {
@@ -14,18 +16,27 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// 128 MiB of float32.
-constexpr int64_t kMostScores = int64_t{1} << 25;
+/// The number of scores that are built in one chunk: 128 MiB of float32.
+constexpr int64_t kMaxScores = int64_t{1} << 25;
 
-/// Of one query in every head and batch element.
+/// The number of scores of one query in all heads and batch elements.
 int64_t scores_per_row(const AttentionCall& call) {
   return call.query.size(0) * call.query.size(1) * call.key.size(2);
 }
 
+/// Whether the scores are too many for one chunk, and the call can be split.
+bool needs_chunks(const AttentionCall& call) {
+  if (call.query.size(2) <= 1 || scores_per_row(call) <= kMaxScores / call.query.size(2)) return false;
+  return std::ranges::none_of(call.tensors(), [](const at::Tensor& tensor) {
+    return has_tangent(tensor) || torch_private::is_subclass_like(tensor);
+  });
+}
+
+/// Calls action(first, rows) for each chunk of queries.
 template <typename Action>
 void for_each_chunk(const AttentionCall& call, Action action) {
   const int64_t queries = call.query.size(2);
-  const int64_t rows = std::max<int64_t>(1, kMostScores / scores_per_row(call));
+  const int64_t rows = std::max<int64_t>(1, kMaxScores / scores_per_row(call));
   for (int64_t first = 0; first < queries; first += rows) action(first, std::min(rows, queries - first));
 }
 
@@ -39,30 +50,31 @@ AttentionWithLse forward_in_chunks(const AttentionCall& call) {
   return {at::cat(outputs, 2), call.wants_logsumexp ? at::cat(logsumexps, 2) : at::Tensor()};
 }
 
-/// Of a gradient of the output or of the logsumexp, in the type of sums.
-at::Tensor rows_of(const at::Tensor& gradient, int64_t first, int64_t rows) {
+/// A chunk of a gradient of the output or of the logsumexp, in compute type.
+at::Tensor gradient_rows(const at::Tensor& gradient, int64_t first, int64_t rows) {
   return gradient.defined() ? gradient.narrow(2, first, rows).to(compute_type(gradient)) : gradient;
 }
 
-/// A leaf of the type of sums, so that a chunk's gradients of it are not rounded either.
-at::Tensor widened(const at::Tensor& leaf) {
+/// The leaf as one of compute type, so that its gradient from each chunk is not rounded before they are
+/// added.
+at::Tensor widened_leaf(const at::Tensor& leaf) {
   return leaf.detach().to(compute_type(leaf)).requires_grad_(leaf.requires_grad());
 }
 
-/// Computes each chunk again, with its graph.
+/// Recomputes each chunk with its graph, and adds up the gradients.
 variable_list backward_in_chunks(AttentionCall call, const variable_list& grads) {
-  const auto inputs = inputs_of(call);
+  const auto inputs = call.inputs();
   call = with_grad_leaves(call, /*create_graph=*/false);
-  call.query = widened(call.query);
-  call.key = widened(call.key);
-  call.value = widened(call.value);
+  call.query = widened_leaf(call.query);
+  call.key = widened_leaf(call.key);
+  call.value = widened_leaf(call.value);
   variable_list all(inputs.size());
   for_each_chunk(call, [&](int64_t first, int64_t rows) {
     const at::AutoGradMode graph(true);
-    variable_list of_rows;
-    for (const auto& grad : grads) of_rows.push_back(rows_of(grad, first, rows));
+    variable_list chunk_grads;
+    for (const auto& grad : grads) chunk_grads.push_back(gradient_rows(grad, first, rows));
     const auto found =
-        gradients_of_inputs(inputs_of(call), reference::attention_rows(call, first, rows), of_rows,
+        gradients_of_inputs(call.inputs(), reference::attention_rows(call, first, rows), chunk_grads,
                             /*create_graph=*/false);
     for (size_t n = 0; n < all.size(); ++n) {
       if (!found[n].defined()) continue;
@@ -76,12 +88,10 @@ variable_list backward_in_chunks(AttentionCall call, const variable_list& grads)
   return all;
 }
 
-struct ChunkedReference : torch::autograd::Function<ChunkedReference> {
-  /// The tensors of the call are arguments of their own because autograd looks for inputs among the
-  /// arguments.
-  static variable_list forward(AutogradContext* context, const at::Tensor& /*query*/,
-                               const at::Tensor& /*key*/, const at::Tensor& /*value*/,
-                               at::TensorList /*score_mod*/, const AttentionCall& call) {
+struct ChunkedReferenceFunction : torch::autograd::Function<ChunkedReferenceFunction> {
+  /// `inputs` are those of the call; autograd looks for inputs among the arguments.
+  static variable_list forward(AutogradContext* context, at::TensorList /*inputs*/,
+                               const AttentionCall& call) {
     save_call(context, call, {});
     const auto result = forward_in_chunks(call);
     if (!call.wants_logsumexp) return {result.output};
@@ -99,15 +109,11 @@ struct ChunkedReference : torch::autograd::Function<ChunkedReference> {
 
 }  // namespace
 
-bool has_many_scores(const AttentionCall& call) {
-  return call.query.size(2) > 1 && scores_per_row(call) > kMostScores / call.query.size(2);
-}
-
-AttentionWithLse reference_in_chunks(const AttentionCall& call) {
+AttentionWithLse chunked_reference(const AttentionCall& call) {
+  if (!needs_chunks(call)) return reference::attention(call);
   if (!is_differentiated(call)) return forward_in_chunks(call);
-  const auto tensors = score_mod_tensors(call);
-  const auto results =
-      ChunkedReference::apply(call.query, call.key, call.value, at::TensorList(tensors), call);
+  const auto inputs = call.inputs();
+  const auto results = ChunkedReferenceFunction::apply(at::TensorList(inputs), call);
   return {results[0], results.size() > 1 ? results[1] : at::Tensor()};
 }
 

@@ -4,11 +4,9 @@
 
 namespace attend::autograd {
 
-/// The reference over a part of the queries at a time, forward and backward, so that the scores of all of
-/// them never exist at once. Where a graph of the gradients is asked for, the whole reference computes them.
-AttentionWithLse reference_in_chunks(const AttentionCall& call);
-
-/// Whether the scores take so much memory that chunks are worth while.
-bool has_many_scores(const AttentionCall& call);
+/// The reference with its gradients. If the scores of all queries would take much memory, both passes compute
+/// one chunk of queries at a time. A tensor with a forward-mode tangent or under a functional transform needs
+/// the graph of the whole, and so does a graph of the gradients: there the scores are built as a whole.
+AttentionWithLse chunked_reference(const AttentionCall& call);
 
 }  // namespace attend::autograd

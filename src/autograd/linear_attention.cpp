@@ -16,16 +16,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The tensors of the call that can have a gradient and are defined.
-variable_list differentiable_inputs(const LinearAttentionCall& call) {
-  variable_list inputs = {call.query, call.key, call.value};
-  for (const auto& tensor : {call.log_decay, call.beta, call.initial_state}) {
-    if (tensor.defined()) inputs.push_back(tensor);
-  }
-  return inputs;
-}
-
-/// Replaces those tensors by the first of `inputs`, and returns their number.
+/// Replaces the inputs of the call by the first elements of `inputs`, and returns how many they are.
 size_t set_inputs(LinearAttentionCall& call, const variable_list& inputs) {
   size_t next = 0;
   for (auto* tensor : {&call.query, &call.key, &call.value}) *tensor = inputs[next++];
@@ -35,7 +26,7 @@ size_t set_inputs(LinearAttentionCall& call, const variable_list& inputs) {
   return next;
 }
 
-/// The call without its differentiable inputs, which the graph saves itself. Empty tensors mark the optional
+/// The call without its inputs, which the graph saves itself. Empty tensors mark the optional
 /// ones that `set_inputs` has to replace.
 LinearAttentionCall without_inputs(LinearAttentionCall call) {
   call.query = call.key = call.value = at::Tensor();
@@ -48,7 +39,7 @@ LinearAttentionCall without_inputs(LinearAttentionCall call) {
 /// The gradients by the operations of the chunked form, which can be differentiated again.
 variable_list differentiable_linear_backward(LinearAttentionCall call, const variable_list& grads) {
   const ExactDtype exact;
-  auto inputs = differentiable_inputs(call);
+  auto inputs = call.inputs();
   for (auto& input : inputs) input = as_grad_leaf(input, /*create_graph=*/true);
   set_inputs(call, inputs);
   const auto result = reference::linear_attention_chunked(call);
@@ -67,7 +58,7 @@ variable_list fused_linear_backward(const LinearAttentionCall& call, const Fused
 }
 
 struct FusedLinearAttentionFunction : torch::autograd::Function<FusedLinearAttentionFunction> {
-  /// `inputs` are the differentiable inputs of the call; autograd looks for inputs among the arguments.
+  /// `inputs` are the inputs of the call; autograd looks for inputs among the arguments.
   static variable_list forward(AutogradContext* context, at::TensorList inputs,
                                const LinearAttentionCall& call) {
     const auto result = fused_linear_attention(call);
@@ -107,7 +98,7 @@ FusedLinearAttentionGradients fused_linear_attention_backward(const LinearAttent
 }
 
 LinearAttentionResult linear_attention(const LinearAttentionCall& call) {
-  const auto inputs = differentiable_inputs(call);
+  const auto inputs = call.inputs();
   if (!any_needs_gradient(inputs)) {
     const auto result = cpu::linear_attention(call, /*for_backward=*/false);
     return {result.output, result.final_state};

@@ -23,7 +23,7 @@ AttentionCall without_inputs(AttentionCall call) {
 }  // namespace
 
 void save_call(AutogradContext* context, const AttentionCall& call, variable_list more) {
-  auto saved = inputs_of(call);
+  auto saved = call.inputs();
   for (auto& tensor : tensors_of(call.mask)) saved.push_back(std::move(tensor));
   context->saved_data["num_call_tensors"] = static_cast<int64_t>(saved.size());
   for (auto& tensor : more) saved.push_back(std::move(tensor));
@@ -42,25 +42,17 @@ SavedCall saved_call(AutogradContext* context) {
   return result;
 }
 
-variable_list score_mod_tensors(const AttentionCall& call) { return tensors_of(call.score_mod); }
-
-variable_list inputs_of(const AttentionCall& call) {
-  variable_list inputs = {call.query, call.key, call.value};
-  for (auto& tensor : score_mod_tensors(call)) inputs.push_back(std::move(tensor));
-  return inputs;
-}
-
 AttentionCall with_grad_leaves(AttentionCall call, bool create_graph) {
   for (auto* tensor : {&call.query, &call.key, &call.value}) *tensor = as_grad_leaf(*tensor, create_graph);
   if (call.score_mod.defined()) {
-    auto tensors = score_mod_tensors(call);
+    auto tensors = call.score_mod_tensors();
     for (auto& tensor : tensors) tensor = as_grad_leaf(tensor, create_graph);
     call.score_mod = with_tensors(call.score_mod, tensors);
   }
   return call;
 }
 
-bool is_differentiated(const AttentionCall& call) { return any_needs_gradient(inputs_of(call)); }
+bool is_differentiated(const AttentionCall& call) { return any_needs_gradient(call.inputs()); }
 
 variable_list gradients_of_inputs(const variable_list& inputs, const AttentionWithLse& result,
                                   const variable_list& grads, bool create_graph) {
@@ -70,7 +62,7 @@ variable_list gradients_of_inputs(const variable_list& inputs, const AttentionWi
 
 variable_list differentiable_backward(const AttentionCall& call, const variable_list& grads) {
   const auto leaves = with_grad_leaves(call, /*create_graph=*/true);
-  return gradients_of_inputs(inputs_of(leaves), reference::attention(leaves), grads, /*create_graph=*/true);
+  return gradients_of_inputs(leaves.inputs(), reference::attention(leaves), grads, /*create_graph=*/true);
 }
 
 }  // namespace attend::autograd

@@ -22,12 +22,6 @@ struct SavedCall {
 };
 SavedCall saved_call(torch::autograd::AutogradContext* context);
 
-/// The tensors of the score modification that can have a gradient.
-std::vector<at::Tensor> score_mod_tensors(const AttentionCall& call);
-
-/// Every tensor of the call that can have a gradient: query, key, value, and those of the score modification.
-std::vector<at::Tensor> inputs_of(const AttentionCall& call);
-
 /// Whether the call has to be recorded: gradients are enabled, and one of its inputs requires a gradient.
 bool is_differentiated(const AttentionCall& call);
 

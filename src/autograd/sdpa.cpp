@@ -10,16 +10,13 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
-  /// The tensors of the call are arguments of their own because autograd looks for inputs among the
-  /// arguments.
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& /*query*/, const at::Tensor& /*key*/,
-                            const at::Tensor& /*value*/, at::TensorList /*score_mod*/,
-                            const AttentionCall& call) {
+  /// `inputs` are those of the call; autograd looks for inputs among the arguments.
+  static at::Tensor forward(AutogradContext* context, at::TensorList /*inputs*/, const AttentionCall& call) {
     save_call(context, call, {});
     const at::AutoGradMode graph(true);
     const auto leaves = with_grad_leaves(call, /*create_graph=*/false);
     const auto output = sdpa::attention(leaves);
-    context->saved_data["inputs"] = inputs_of(leaves);
+    context->saved_data["inputs"] = leaves.inputs();
     context->saved_data["output"] = output;  // keeps ATen's graph from the leaves on alive
     return output.detach();
   }
@@ -40,8 +37,8 @@ struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
 
 at::Tensor sdpa(const AttentionCall& call) {
   if (!is_differentiated(call)) return sdpa::attention(call);
-  const auto tensors = score_mod_tensors(call);
-  return SdpaAttention::apply(call.query, call.key, call.value, at::TensorList(tensors), call);
+  const auto inputs = call.inputs();
+  return SdpaAttention::apply(at::TensorList(inputs), call);
 }
 
 }  // namespace attend::autograd

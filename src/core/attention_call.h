@@ -4,32 +4,36 @@
 #include <attend/attention.h>
 
 #include <cstdint>
+#include <vector>
 
-#include "core/checks.h"
+#include "core/score_shape.h"
 
 namespace attend {
 
-/// A call of `attention` after its arguments were checked: [B, H, L, D] throughout, nothing left to default.
+/// A call of `attention` whose arguments were checked: every tensor is [B, H, L, D], every default is filled
+/// in.
 struct AttentionCall {
   at::Tensor query, key, value;
-  Mask mask;
-  ScoreMod score_mod;
-  Weighting weighting;
-  double scale;
-  double dropout_p;
-  uint64_t dropout_seed;
-  int64_t query_dim;  ///< of the query as it was given
+  Mask mask = {};
+  ScoreMod score_mod = {};
+  Weighting weighting = Weighting::softmax;
+  double scale = 1;
+  double dropout_p = 0;
+  uint64_t dropout_seed = 0;
+  int64_t query_dim = 4;  ///< the number of dimensions of the caller's query
   bool wants_logsumexp = false;
   at::Tensor sinks = {};  ///< [H] or undefined
 
   ScoreShape shape() const { return {query.size(0), query.size(1), query.size(2), key.size(2)}; }
+
+  /// The tensors of the score modification that can have a gradient.
+  std::vector<at::Tensor> score_mod_tensors() const;
+
+  /// The tensors that a backend differentiates: query, key, value, and those of the score modification.
+  std::vector<at::Tensor> inputs() const;
+
+  /// Every tensor of the call: the inputs, and those of the mask and the sinks.
+  std::vector<at::Tensor> tensors() const;
 };
-
-/// Checks the arguments of `function`. The call has no dropout seed yet.
-AttentionCall checked_call(const char* function, const at::Tensor& query, const at::Tensor& key,
-                           const at::Tensor& value, const AttentionParams& params);
-
-/// A seed for dropout, int64 [1], from the generator of the device.
-at::Tensor draw_seed(at::Device device);
 
 }  // namespace attend

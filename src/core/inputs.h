@@ -4,19 +4,18 @@
 
 namespace attend {
 
-/// Fails, in the name of `function`, unless query, key and value fit each other: [B, H, L, D], [B, L, D] or
-/// [L, D].
+/// Throws an error of `function` unless query, key and value have shapes, dtypes and devices that fit each
+/// other: [B, H, L, D], [B, L, D] or [L, D].
 void check_inputs(const char* function, const at::Tensor& query, const at::Tensor& key,
                   const at::Tensor& value);
 
-/// The tensor with its values in memory as they are: a negation or zeros that PyTorch only took note of are
-/// carried out.
+/// Resolves a lazy negation and materializes a ZeroTensor, so that data_ptr() holds the values.
 at::Tensor materialized(const at::Tensor& tensor);
 
-/// Views [B, L, D] as [B, 1, L, D] and [L, D] as [1, 1, L, D], materialized.
+/// The materialized tensor with [B, L, D] viewed as [B, 1, L, D] and [L, D] as [1, 1, L, D].
 at::Tensor with_heads(const at::Tensor& tensor);
 
-/// The reverse of `with_heads`.
+/// The reverse of `with_heads` for a query of `query_dim` dimensions.
 at::Tensor without_heads(const at::Tensor& tensor, int64_t query_dim);
 
 }  // namespace attend

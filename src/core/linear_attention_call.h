@@ -3,26 +3,45 @@
 #include <ATen/core/Tensor.h>
 #include <attend/linear_attention.h>
 
-#include "core/checks.h"
-#include "core/compute_type.h"
+#include <vector>
+
+#include "core/dtypes.h"
 
 namespace attend {
 
-/// A causal call of `linear_attention` after its arguments were checked: [B, H, L, D] throughout, nothing
-/// left to default, no random features. Where `query` has length 0 only the final state is asked for.
+/// A causal call of `linear_attention` whose arguments were checked: every tensor is [B, H, L, D], every
+/// default is filled in, and random features are already applied. If `query` has length 0, only the final
+/// state is requested.
 struct LinearAttentionCall {
   at::Tensor query, key, value;
-  FeatureMap feature_map;
-  bool normalize;
-  double scale;
+  FeatureMap feature_map = FeatureMap::identity;
+  bool normalize = false;
+  double scale = 1;
   /// Of compute type: undefined, [H], [B, H, Lk] or [B, H, Lk, D].
-  at::Tensor log_decay;
-  at::Tensor beta;           ///< of compute type, [B, H, Lk], or undefined
-  at::Tensor initial_state;  ///< of compute type, [B, H, D, state_width()], or undefined
-  at::Tensor key_lengths;    ///< int64 [B] on the CPU, or undefined
+  at::Tensor log_decay = {};
+  at::Tensor beta = {};           ///< of compute type, [B, H, Lk], or undefined
+  at::Tensor initial_state = {};  ///< of compute type, [B, H, D, state_width()], or undefined
+  at::Tensor key_lengths = {};    ///< int64 [B] on the CPU, or undefined
 
   int64_t state_width() const { return value.size(3) + (normalize ? 1 : 0); }
   at::ScalarType compute_type() const { return attend::compute_type(query); }
+
+  /// The tensors that can have a gradient and are defined.
+  std::vector<at::Tensor> inputs() const {
+    std::vector<at::Tensor> inputs = {query, key, value};
+    for (const auto& tensor : {log_decay, beta, initial_state}) {
+      if (tensor.defined()) inputs.push_back(tensor);
+    }
+    return inputs;
+  }
 };
+
+/// The logarithm of the decay of each step, [B, H, Lk, 1 or D]: a view of `log_decay`, which is that of a
+/// call in any dtype; undefined if that is undefined.
+inline at::Tensor decay_per_step(const at::Tensor& log_decay, const LinearAttentionCall& call) {
+  if (!log_decay.defined() || log_decay.dim() == 4) return log_decay;
+  if (log_decay.dim() == 3) return log_decay.unsqueeze(-1);
+  return log_decay.view({1, -1, 1, 1}).expand({call.query.size(0), log_decay.size(0), call.key.size(2), 1});
+}
 
 }  // namespace attend

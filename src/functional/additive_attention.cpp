@@ -2,21 +2,23 @@
 
 #include <ATen/ops/cat.h>
 #include <attend/additive_attention.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "autograd/checkpoint.h"
 #include "core/attention_call.h"
+#include "core/checks.h"
+#include "core/exact_dtype.h"
 #include "core/inputs.h"
 #include "core/mask_node.h"
+#include "functional/attention_arguments.h"
 
 namespace attend {
 namespace {
 
-/// The arguments of tanh that are built at once: 16 MiB of float32.
-constexpr int64_t kMostArguments = int64_t{1} << 22;
+/// The number of arguments of tanh that are built in one chunk: 16 MiB of float32.
+constexpr int64_t kMaxArguments = int64_t{1} << 22;
 
 void check_score_weight(const char* function, const at::Tensor& score_weight, const at::Tensor& query) {
   checks::is_strided(function, "score_weight", score_weight);
@@ -30,26 +32,27 @@ void check_score_weight(const char* function, const at::Tensor& score_weight, co
   }
 }
 
-int64_t rows_at_once(const AttentionCall& call) {
+/// The number of queries in a chunk.
+int64_t rows_per_chunk(const AttentionCall& call) {
   const int64_t per_row = call.query.size(0) * call.query.size(1) * call.key.size(2) * call.query.size(3);
-  return std::max<int64_t>(1, kMostArguments / std::max<int64_t>(1, per_row));
+  return std::max<int64_t>(1, kMaxArguments / std::max<int64_t>(1, per_row));
 }
 
-/// Each chunk of queries is a function of its queries and of all keys, computed again for the gradient.
+/// Each chunk is a function of its queries and of all keys, and is recomputed for the gradient.
 at::Tensor in_chunks(const AttentionCall& call, const at::Tensor& score_weight, int64_t rows) {
   std::vector<at::Tensor> outputs;
   int64_t first = 0;
   for (const auto& query : call.query.split(rows, 2)) {
     const auto shape = call.shape().part(first, query.size(2));
-    const auto of_chunk = [=](const std::vector<at::Tensor>& inputs) {
+    const auto attend_chunk = [=](const std::vector<at::Tensor>& inputs) {
       auto chunk = call;
       chunk.query = inputs[0];
       chunk.key = inputs[1];
       chunk.value = inputs[2];
       return reference::additive_attention(chunk, inputs[3], shape);
     };
-    outputs.push_back(
-        autograd::checkpointed(of_chunk, {query, call.key, call.value, score_weight}, tensors_of(call.mask)));
+    outputs.push_back(autograd::checkpointed(attend_chunk, {query, call.key, call.value, score_weight},
+                                             tensors_of(call.mask)));
     first += query.size(2);
   }
   return at::cat(outputs, 2);
@@ -62,12 +65,11 @@ at::Tensor additive_attention(const at::Tensor& query, const at::Tensor& key, co
   constexpr auto kName = "additive_attention";
   auto call = checked_call(kName, query, key, value, {.mask = params.mask, .dropout_p = params.dropout_p});
   check_score_weight(kName, score_weight, query);
-  // The dtype is the tensors' own, also where autocast would choose another for ATen's operations.
-  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+  const ExactDtype exact;
   if (call.dropout_p > 0) {
     call.dropout_seed = static_cast<uint64_t>(draw_seed(call.query.device()).item<int64_t>());
   }
-  const int64_t rows = rows_at_once(call);
+  const int64_t rows = rows_per_chunk(call);
   const auto output = rows < call.query.size(2)
                           ? in_chunks(call, score_weight, rows)
                           : reference::additive_attention(call, score_weight, call.shape());
@@ -79,7 +81,7 @@ at::Tensor additive_attention_weights(const at::Tensor& query, const at::Tensor&
   constexpr auto kName = "additive_attention_weights";
   const auto call = checked_call(kName, query, key, /*value=*/key, {.mask = mask});
   check_score_weight(kName, score_weight, query);
-  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+  const ExactDtype exact;
   const auto weights = reference::additive_attention_weights(call, score_weight, call.shape());
   return without_heads(weights.to(query.scalar_type()), query.dim());
 }

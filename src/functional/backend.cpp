@@ -1,122 +1,177 @@
 #include "functional/backend.h"
 
-#include <ATen/TensorSubclassLikeUtils.h>
-
 #include <algorithm>
 #include <array>
-#include <span>
 #include <string>
-#include <vector>
 
-#include "autograd/chunked_reference.h"
+#include "core/checks.h"
 #include "core/gradients.h"
-#include "core/score_mod_node.h"
+#include "core/torch_private.h"
 #include "sdpa/attention.h"
 
 namespace attend {
 namespace {
 
-/// A condition that a backend sets, and what is said where it does not hold.
+/// A condition of a backend, and the reason for a refusal if it does not hold.
+template <typename Call>
 struct Condition {
   const char* reason;
-  bool (*holds)(const AttentionCall& call);
+  bool (*holds)(const Call& call);
 };
 
-std::vector<at::Tensor> tensors_of(const AttentionCall& call) {
-  std::vector<at::Tensor> tensors = {call.query, call.key, call.value};
-  for (const auto& tensor : tensors_of(call.score_mod)) tensors.push_back(tensor);
-  return tensors;
+// ---- conditions on the tensors of any call
+
+at::Device device_of(const AttentionCall& call) { return call.query.device(); }
+at::Device device_of(const LinearAttentionArguments& arguments) { return arguments.call.query.device(); }
+
+template <typename Call>
+bool is_on_cpu(const Call& call) {
+  return device_of(call).is_cpu();
 }
 
-bool on_cpu(const AttentionCall& call) { return call.query.device().is_cpu(); }
-
-bool without_tangents(const AttentionCall& call) {
-  return std::ranges::none_of(tensors_of(call), has_tangent);
+template <typename Call>
+bool is_on_cpu_or_cuda(const Call& call) {
+  return device_of(call).is_cpu() || device_of(call).is_cuda();
 }
 
-bool of_plain_tensors(const AttentionCall& call) {
-  for (const auto& tensor : tensors_of(call)) {
-    if (at::isTensorSubclassLike(tensor)) return false;
-  }
-  return true;
+template <typename Call>
+bool has_no_tangent(const Call& call) {
+  return std::ranges::none_of(call.tensors(), has_tangent);
 }
 
-bool on_cpu_or_cuda(const AttentionCall& call) { return on_cpu(call) || call.query.device().is_cuda(); }
-
-bool weighted_by_softmax(const AttentionCall& call) { return call.weighting == Weighting::softmax; }
-
-bool without_logsumexp(const AttentionCall& call) { return !call.wants_logsumexp; }
-
-bool without_sinks(const AttentionCall& call) { return !call.sinks.defined(); }
-
-bool without_dropout(const AttentionCall& call) { return call.dropout_p == 0; }
-
-constexpr std::array<Condition, 3> kFusedConditions = {{
-    {"the tensors are not on the CPU", on_cpu},
-    {"a tensor carries a forward-mode tangent", without_tangents},
-    {"a tensor is of a subclass or under a functional transform", of_plain_tensors},
-}};
-
-constexpr std::array<Condition, 9> kSdpaConditions = {{
-    {"the tensors are neither on the CPU nor on a CUDA device", on_cpu_or_cuda},
-    {"a tensor carries a forward-mode tangent", without_tangents},
-    {"a tensor is of a subclass or under a functional transform", of_plain_tensors},
-    {"the weighting is not softmax", weighted_by_softmax},
-    {"the logsumexp is asked for", without_logsumexp},
-    {"there are attention sinks", without_sinks},
-    {"dropout drops other weights in ATen", without_dropout},
-    {"the score modification is not a bias of the query's dtype", sdpa::can_express_score_mod},
-    {"ATen has no fused kernel for it, and would build the scores", sdpa::has_fused_kernel},
-}};
-
-/// Why a backend can't serve the call; empty where it can.
-std::string refusal(const AttentionCall& call, std::span<const Condition> conditions) {
-  for (const auto& condition : conditions) {
-    if (!condition.holds(call)) return condition.reason;
-  }
-  return {};
+template <typename Call>
+bool has_plain_tensors(const Call& call) {
+  return std::ranges::none_of(call.tensors(), torch_private::is_subclass_like);
 }
 
+template <typename Call>
+constexpr Condition<Call> kOnCpu = {"the tensors are not on the CPU", is_on_cpu<Call>};
+template <typename Call>
+constexpr Condition<Call> kOnCpuOrCuda = {"the tensors are neither on the CPU nor on a CUDA device",
+                                          is_on_cpu_or_cuda<Call>};
+template <typename Call>
+constexpr Condition<Call> kNoTangent = {"a tensor carries a forward-mode tangent", has_no_tangent<Call>};
+template <typename Call>
+constexpr Condition<Call> kPlainTensors = {"a tensor is of a subclass or under a functional transform",
+                                           has_plain_tensors<Call>};
+
+// ---- conditions on calls of softmax attention
+
+bool is_softmax(const AttentionCall& call) { return call.weighting == Weighting::softmax; }
+bool has_no_logsumexp(const AttentionCall& call) { return !call.wants_logsumexp; }
+bool has_no_sinks(const AttentionCall& call) { return !call.sinks.defined(); }
+bool has_no_dropout(const AttentionCall& call) { return call.dropout_p == 0; }
+
+// ---- conditions on calls of linear attention
+
+bool is_never_linear(const LinearAttentionArguments&) { return false; }
+
+// ---- the candidates of each family, the fastest first; the reference serves every call
+
+template <typename Call>
 struct Candidate {
   Backend backend;
-  std::span<const Condition> conditions;
+  c10::ArrayRef<Condition<Call>> conditions;
 };
 
-/// The fastest first. The reference serves every call.
-constexpr std::array<Candidate, 2> kCandidates = {{
-    {Backend::fused, kFusedConditions},
-    {Backend::sdpa, kSdpaConditions},
-}};
+c10::ArrayRef<Candidate<AttentionCall>> candidates(const AttentionCall&) {
+  using Call = AttentionCall;
+  static constexpr std::array kFused = {kOnCpu<Call>, kNoTangent<Call>, kPlainTensors<Call>};
+  static constexpr std::array kSdpa = {
+      kOnCpuOrCuda<Call>,
+      kNoTangent<Call>,
+      kPlainTensors<Call>,
+      Condition<Call>{"the weighting is not softmax", is_softmax},
+      Condition<Call>{"the logsumexp is requested", has_no_logsumexp},
+      Condition<Call>{"there are attention sinks", has_no_sinks},
+      Condition<Call>{"ATen's dropout drops other weights", has_no_dropout},
+      Condition<Call>{"the score modification is not a bias of the query's dtype",
+                      sdpa::can_express_score_mod},
+      Condition<Call>{"ATen has no fused kernel for the call and would build all scores",
+                      sdpa::has_fused_kernel},
+  };
+  static const std::array<Candidate<Call>, 2> all = {{{Backend::fused, kFused}, {Backend::sdpa, kSdpa}}};
+  return all;
+}
 
-const char* name_of(Backend backend) { return backend == Backend::fused ? "fused" : "sdpa"; }
+c10::ArrayRef<Candidate<LinearAttentionArguments>> candidates(const LinearAttentionArguments&) {
+  using Call = LinearAttentionArguments;
+  static constexpr std::array kFused = {kOnCpu<Call>, kNoTangent<Call>, kPlainTensors<Call>};
+  static constexpr std::array kSdpa = {
+      Condition<Call>{"at::scaled_dot_product_attention computes softmax attention only", is_never_linear}};
+  static const std::array<Candidate<Call>, 2> all = {{{Backend::fused, kFused}, {Backend::sdpa, kSdpa}}};
+  return all;
+}
 
-}  // namespace
+// ---- the choice
 
-Explanation explain_backend(const AttentionCall& call, Backend asked) {
-  Explanation explanation{Backend::reference, {}};
-  for (const auto& candidate : kCandidates) {
-    if (asked != Backend::automatic && asked != candidate.backend) continue;
-    const auto reason = refusal(call, candidate.conditions);
-    if (reason.empty()) {
+const char* backend_name(Backend backend) {
+  switch (backend) {
+    case Backend::fused:
+      return "fused";
+    case Backend::sdpa:
+      return "sdpa";
+    case Backend::reference:
+      return "reference";
+    case Backend::automatic:
+      break;
+  }
+  return "automatic";
+}
+
+template <typename Call>
+Explanation explain(const Call& call, Backend requested) {
+  Explanation explanation{.chosen = Backend::reference, .refused = {}};
+  for (const auto& candidate : candidates(call)) {
+    if (requested != Backend::automatic && requested != candidate.backend) continue;
+    const auto* violated = std::ranges::find_if(
+        candidate.conditions, [&](const Condition<Call>& condition) { return !condition.holds(call); });
+    if (violated == candidate.conditions.end()) {
       explanation.chosen = candidate.backend;
       break;
     }
-    explanation.refused.push_back({candidate.backend, reason});
+    explanation.refused.push_back({.backend = candidate.backend, .reason = violated->reason});
   }
   return explanation;
 }
 
-Backend choose_backend(const char* function, const AttentionCall& call, Backend asked) {
-  const auto explanation = explain_backend(call, asked);
-  if (asked != Backend::automatic && explanation.chosen != asked) {
+template <typename Call>
+Backend choose(const char* function, const Call& call, Backend requested) {
+  const auto explanation = explain_backend(call, requested);
+  if (requested != Backend::automatic && explanation.chosen != requested) {
     checks::fail(function, "backend", "one that can serve the call",
-                 c10::str(name_of(asked), ", which can't: ", explanation.refused.front().reason));
+                 c10::str(backend_name(requested), ", which cannot: ", explanation.refused.front().reason));
   }
   return explanation.chosen;
 }
 
-bool goes_in_chunks(const AttentionCall& call) {
-  return autograd::has_many_scores(call) && without_tangents(call) && of_plain_tensors(call);
+}  // namespace
+
+void check_backend(const char* function, Backend backend) {
+  if (backend < Backend::automatic || backend > Backend::reference) {
+    checks::fail(function, "backend", "automatic, fused, sdpa or reference",
+                 c10::str(static_cast<int64_t>(backend)));
+  }
+}
+
+Explanation explain_backend(const AttentionCall& call, Backend requested) {
+  auto explanation = explain(call, requested);
+  if (explanation.chosen == Backend::reference && call.dropout_p > 0 && !is_on_cpu(call)) {
+    explanation.notes.emplace_back("the dropout factors of all scores are drawn on the CPU and copied");
+  }
+  return explanation;
+}
+
+Explanation explain_backend(const LinearAttentionArguments& arguments, Backend requested) {
+  return explain(arguments, requested);
+}
+
+Backend choose_backend(const char* function, const AttentionCall& call, Backend requested) {
+  return choose(function, call, requested);
+}
+
+Backend choose_backend(const char* function, const LinearAttentionArguments& arguments, Backend requested) {
+  return choose(function, arguments, requested);
 }
 
 }  // namespace attend

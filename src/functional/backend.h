@@ -1,18 +1,28 @@
 #pragma once
 
+// Which backend serves a call. A new backend is a folder with its implementation, its conditions and a row in
+// the candidates of each family that it serves (backend.cpp), and a case where `attention` or
+// `linear_attention` calls the chosen backend.
+
+#include <attend/backend.h>
+
 #include "core/attention_call.h"
+#include "functional/linear_attention_arguments.h"
 
 namespace attend {
 
-/// The backend for a call: the one that was asked for, or with `automatic` the first that can serve it.
-/// Fails, in the name of `function`, where the one that was asked for can't, with the reason.
-Backend choose_backend(const char* function, const AttentionCall& call, Backend asked);
+/// Throws an error of `function` unless `backend` is a value of the enumeration.
+void check_backend(const char* function, Backend backend);
 
-/// What `choose_backend` decides, and why.
-Explanation explain_backend(const AttentionCall& call, Backend asked);
+/// The backend for a call: the requested one, or for `automatic` the first that can serve the call, and the
+/// refusals of those before it. A requested backend that cannot serve the call is refused, and the reference
+/// is chosen.
+Explanation explain_backend(const AttentionCall& call, Backend requested);
+Explanation explain_backend(const LinearAttentionArguments& arguments, Backend requested);
 
-/// Whether the reference is to go over the queries in chunks: where there are many scores, and nothing that
-/// needs the graph of the whole (a forward-mode tangent, a transform).
-bool goes_in_chunks(const AttentionCall& call);
+/// The backend that `explain_backend` chooses. Throws an error of `function` that states the reason if the
+/// requested backend cannot serve the call.
+Backend choose_backend(const char* function, const AttentionCall& call, Backend requested);
+Backend choose_backend(const char* function, const LinearAttentionArguments& arguments, Backend requested);
 
 }  // namespace attend

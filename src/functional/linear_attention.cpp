@@ -1,17 +1,15 @@
 #include "reference/linear_attention.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/clamp_min.h>
 #include <ATen/ops/matmul.h>
 #include <attend/linear_attention.h>
 
-#include <string>
-
 #include "autograd/linear_attention.h"
-#include "core/gradients.h"
+#include "core/exact_dtype.h"
 #include "core/inputs.h"
+#include "functional/backend.h"
 #include "functional/fused.h"
 #include "functional/linear_attention_arguments.h"
 #include "reference/random_features.h"
@@ -19,76 +17,66 @@
 namespace attend {
 namespace {
 
-constexpr const char* kFunction = "linear_attention";
-
-// ---- who computes a call
-
-/// Why the fused kernels can't serve a call; empty where they can.
-std::string fused_refusal(const LinearAttentionCall& call) {
-  if (!call.query.device().is_cpu()) return "the tensors are not on the CPU";
-  for (const auto& tensor :
-       {call.query, call.key, call.value, call.log_decay, call.beta, call.initial_state}) {
-    if (!tensor.defined()) continue;
-    if (has_tangent(tensor)) return "a tensor carries a forward-mode tangent";
-    if (at::isTensorSubclassLike(tensor)) return "a tensor is of a subclass or under a functional transform";
-  }
-  return {};
-}
-
-bool is_fused(const LinearAttentionCall& call, LinearForm form) {
-  if (form == LinearForm::recurrent || form == LinearForm::chunked) return false;
-  const auto refusal = fused_refusal(call);
-  if (!refusal.empty() && form == LinearForm::fused) {
-    checks::fail(kFunction, "form", "one that can serve the call", c10::str("fused, which can't: ", refusal));
-  }
-  return refusal.empty();
-}
-
-LinearAttentionResult run(const LinearAttentionCall& call, LinearForm form) {
-  if (is_fused(call, form)) return autograd::linear_attention(call);
-  return form == LinearForm::recurrent ? reference::linear_attention_recurrent(call)
-                                       : reference::linear_attention_chunked(call);
+LinearAttentionResult run_on(Backend backend, const LinearAttentionCall& call) {
+  return backend == Backend::fused ? autograd::linear_attention(call)
+                                   : reference::linear_attention_chunked(call);
 }
 
 /// Every query reads the state after the last key.
-LinearAttentionResult run_not_causal(const LinearAttentionCall& call, LinearForm form) {
-  const auto state = run(state_call(call), form).final_state;
-  const auto reading = read_call(call, state);
-  if (is_fused(reading, form)) return {autograd::linear_attention(reading).output, state};
+LinearAttentionResult run_not_causal(Backend backend, const LinearAttentionCall& call) {
+  const auto state = run_on(backend, state_call(call)).final_state;
+  if (backend == Backend::fused) return {run_on(backend, read_call(call, state)).output, state};
   const auto read = at::matmul(reference::feature_map(call.query, call.feature_map), state);
   return {reference::normalized(read, call.scale, call.normalize).to(call.query.scalar_type()), state};
 }
 
-/// [B, H, Lq, 1]: the unit of the state that each query reads, of those that each key leaves it in.
-at::Tensor log_units_of_queries(const at::Tensor& log_units, int64_t queries, bool is_causal) {
+LinearAttentionResult run(Backend backend, const LinearAttentionCall& call, bool is_causal) {
+  return is_causal ? run_on(backend, call) : run_not_causal(backend, call);
+}
+
+/// For each query the logarithm of the unit of the state that it reads, [B, H, Lq, 1].
+at::Tensor log_query_units(const at::Tensor& log_units, int64_t queries, bool is_causal) {
   const int64_t keys = log_units.size(2) - 1;
   if (!is_causal) return log_units.slice(2, keys).unsqueeze(-1);
   const auto last_key = at::arange(keys - queries, keys, log_units.options().dtype(at::kLong));
   return log_units.index_select(2, at::clamp_min(last_key + 1, 0)).unsqueeze(-1);
 }
 
-/// The call on the features of its queries and keys, between states of the features themselves.
-LinearAttentionResult run_random_features(const LinearAttentionCall& call,
-                                          const LinearAttentionParams& params) {
-  const auto [features, log_units] = random_features_call(call, params.projection, params.is_causal);
-  auto result = params.is_causal ? run(features, params.form) : run_not_causal(features, params.form);
+/// The call on the random features of its queries and keys. The states that go in and come out are those of
+/// the features themselves.
+LinearAttentionResult run_random_features(Backend backend, const LinearAttentionArguments& arguments) {
+  const auto& call = arguments.call;
+  const bool is_causal = arguments.is_causal;
+  const auto [features, log_units] =
+      reference::stabilized_random_features(call, arguments.projection, is_causal);
+  auto result = run(backend, features, is_causal);
   if (!call.normalize) {
-    const auto of_queries = log_units_of_queries(log_units, call.query.size(2), params.is_causal);
-    result.output = times_exp(result.output, of_queries);
+    result.output =
+        reference::times_exp(result.output, log_query_units(log_units, call.query.size(2), is_causal));
   }
+  const auto log_final_unit = log_units.slice(2, call.key.size(2)).unsqueeze(-1);
   return {result.output.to(call.query.scalar_type()),
-          times_exp(result.final_state, log_units.slice(2, call.key.size(2)).unsqueeze(-1))};
+          reference::times_exp(result.final_state, log_final_unit)};
 }
 
 }  // namespace
 
 LinearAttentionResult linear_attention(const at::Tensor& query, const at::Tensor& key,
                                        const at::Tensor& value, const LinearAttentionParams& params) {
-  const auto [call, sizes] = check_linear_attention(kFunction, query, key, value, params);
-  const auto result = params.feature_map == FeatureMap::random_features ? run_random_features(call, params)
-                      : params.is_causal                                ? run(call, params.form)
-                                                                        : run_not_causal(call, params.form);
-  return {without_heads(result.output, sizes.query_dim), without_heads(result.final_state, sizes.query_dim)};
+  constexpr auto kFunction = "linear_attention";
+  const auto arguments = checked_arguments(kFunction, query, key, value, params);
+  const ExactDtype exact;
+  const auto backend = choose_backend(kFunction, arguments, params.backend);
+  const auto result = params.feature_map == FeatureMap::random_features
+                          ? run_random_features(backend, arguments)
+                          : run(backend, arguments.call, arguments.is_causal);
+  return {without_heads(result.output, query.dim()), without_heads(result.final_state, query.dim())};
+}
+
+Explanation explain_linear_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                     const LinearAttentionParams& params) {
+  return explain_backend(checked_arguments("explain_linear_attention", query, key, value, params),
+                         params.backend);
 }
 
 }  // namespace attend

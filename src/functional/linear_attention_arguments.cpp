@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "core/checks.h"
 #include "core/inputs.h"
+#include "functional/backend.h"
 
 namespace attend {
 namespace {
@@ -15,7 +17,7 @@ namespace {
 using checks::describe;
 using checks::fail;
 
-/// The shapes that an argument may have, each with its name; sizes as the caller sees them.
+/// A shape that an argument may have: its name, and its sizes in the caller's number of dimensions.
 struct Shape {
   const char* name;
   std::vector<int64_t> sizes;
@@ -31,7 +33,7 @@ void check_shape(const char* function, const char* argument, const at::Tensor& t
   fail(function, argument, expected, describe(tensor));
 }
 
-/// A tensor in the query's dtype or float32, on its device.
+/// Throws unless the tensor has the query's dtype or float32, and is on its device.
 void check_floating(const char* function, const char* argument, const at::Tensor& tensor,
                     const at::Tensor& query) {
   checks::is_strided(function, argument, tensor);
@@ -46,8 +48,8 @@ void check_floating(const char* function, const char* argument, const at::Tensor
   checks::on_device(function, argument, tensor, query.device());
 }
 
-/// "[B, H, L]" for a query of four dimensions, "[B, L]", "[L]".
-const char* name_of(int64_t query_dim, std::array<const char*, 3> names) {
+/// The name of a shape for a query of four, three or two dimensions: "[B, H, L]", "[B, L]" or "[L]".
+const char* shape_name(int64_t query_dim, std::array<const char*, 3> names) {
   return names.at(static_cast<size_t>(4 - query_dim));
 }
 
@@ -56,10 +58,7 @@ void check_choices(const char* function, const LinearAttentionParams& params) {
     fail(function, "feature_map", "elu_plus_one, relu, identity or random_features",
          c10::str(static_cast<int64_t>(params.feature_map)));
   }
-  if (params.form < LinearForm::automatic || params.form > LinearForm::recurrent) {
-    fail(function, "form", "automatic, fused, chunked or recurrent",
-         c10::str(static_cast<int64_t>(params.form)));
-  }
+  check_backend(function, params.backend);
 }
 
 void check_projection(const char* function, const LinearAttentionParams& params, const at::Tensor& query) {
@@ -70,7 +69,8 @@ void check_projection(const char* function, const LinearAttentionParams& params,
     return;
   }
   if (!projection.defined()) {
-    fail(function, "projection", "a tensor with random_features, as of orthogonal_projection", "none");
+    fail(function, "projection", "a tensor for random_features, such as that of orthogonal_projection",
+         "none");
   }
   check_floating(function, "projection", projection, query);
   if (projection.dim() != 2 || projection.size(0) < 1 || projection.size(1) != query.size(-1)) {
@@ -79,17 +79,17 @@ void check_projection(const char* function, const LinearAttentionParams& params,
   }
 }
 
-/// int64 on the CPU.
+/// The lengths as an int64 copy on the CPU.
 at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, const at::Tensor& query,
                            const LinearSizes& sizes) {
   if (!lengths.defined()) return lengths;
   checks::is_strided(function, "key_lengths", lengths);
   checks::has_data(function, "key_lengths", lengths, query.device());
-  const bool is_whole = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
-  if (!is_whole || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
+  const bool is_integer = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
+  if (!is_integer || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
     fail(function, "key_lengths", c10::str("int64 or int32 [B] = [", sizes.batch, "]"), describe(lengths));
   }
-  // A copy, for gradients are computed of the lengths that were.
+  // A copy, since the backward pass needs the lengths of the forward pass.
   auto on_cpu = lengths.to(at::kCPU, at::kLong).clone(at::MemoryFormat::Contiguous);
   for (int64_t b = 0; b < sizes.batch; ++b) {
     const int64_t length = on_cpu.const_data_ptr<int64_t>()[b];
@@ -106,12 +106,20 @@ void check_decay(const char* function, const at::Tensor& log_decay, const at::Te
   check_floating(function, "log_decay", log_decay, query);
   check_shape(function, "log_decay", log_decay,
               {{"[H]", {sizes.heads}},
-               {name_of(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})},
-               {name_of(sizes.query_dim, {"[B, H, Lk, D]", "[B, Lk, D]", "[Lk, D]"}),
+               {shape_name(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})},
+               {shape_name(sizes.query_dim, {"[B, H, Lk, D]", "[B, Lk, D]", "[Lk, D]"}),
                 sizes.per_head({sizes.keys, sizes.features})}});
 }
 
-/// [H], [B, H, Lk] or [B, H, Lk, D] of what the caller gave, in compute type.
+void check_beta(const char* function, const at::Tensor& beta, const at::Tensor& query,
+                const LinearSizes& sizes) {
+  check_floating(function, "beta", beta, query);
+  check_shape(
+      function, "beta", beta,
+      {{shape_name(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})}});
+}
+
+/// The caller's decay as [H], [B, H, Lk] or [B, H, Lk, D], in compute type.
 at::Tensor decay_with_heads(const at::Tensor& log_decay, const LinearSizes& sizes, at::ScalarType type) {
   auto widened = materialized(log_decay.to(type));
   if (log_decay.sizes() == at::IntArrayRef({sizes.heads})) return widened;
@@ -141,44 +149,47 @@ void check_linear_state(const char* function, const char* argument, const at::Te
   const std::array<const char*, 3> with_z = {"[B, H, D, Dv + 1]", "[B, D, Dv + 1]", "[D, Dv + 1]"};
   const std::array<const char*, 3> without_z = {"[B, H, D, Dv]", "[B, D, Dv]", "[D, Dv]"};
   check_shape(function, argument, state,
-              {{name_of(sizes.query_dim, normalize ? with_z : without_z),
+              {{shape_name(sizes.query_dim, normalize ? with_z : without_z),
                 sizes.per_head({sizes.features, sizes.state_width})}});
 }
 
-CheckedLinearCall check_linear_attention(const char* function, const at::Tensor& query, const at::Tensor& key,
-                                         const at::Tensor& value, const LinearAttentionParams& params) {
+std::vector<at::Tensor> LinearAttentionArguments::tensors() const {
+  auto tensors = call.inputs();
+  if (projection.defined()) tensors.push_back(projection);
+  return tensors;
+}
+
+LinearAttentionArguments checked_arguments(const char* function, const at::Tensor& query,
+                                           const at::Tensor& key, const at::Tensor& value,
+                                           const LinearAttentionParams& params) {
   check_inputs(function, query, key, value);
   check_choices(function, params);
   check_projection(function, params, query);
+  const bool is_random = params.feature_map == FeatureMap::random_features;
   const double scale = params.scale.value_or(default_scale(query, params));
   if (!std::isfinite(scale)) fail(function, "scale", "a finite number", c10::str(scale));
-  if (params.feature_map == FeatureMap::random_features && scale < 0) {
+  if (is_random && scale < 0) {
     fail(function, "scale", "a number of at least 0 for random_features", c10::str(scale));
   }
-  LinearAttentionCall call{with_heads(query),
-                           with_heads(key),
-                           with_heads(value),
-                           params.feature_map,
-                           params.normalize,
-                           scale,
-                           {},
-                           {},
-                           {},
-                           {}};
-  const bool is_random = params.feature_map == FeatureMap::random_features;
-  const LinearSizes sizes{call.query.size(0), call.query.size(1),
-                          call.key.size(2),   is_random ? params.projection.size(0) : query.size(-1),
-                          call.state_width(), query.dim()};
+  LinearAttentionCall call{.query = with_heads(query),
+                           .key = with_heads(key),
+                           .value = with_heads(value),
+                           .feature_map = params.feature_map,
+                           .normalize = params.normalize,
+                           .scale = scale};
+  const LinearSizes sizes{.batch = call.query.size(0),
+                          .heads = call.query.size(1),
+                          .keys = call.key.size(2),
+                          .features = is_random ? params.projection.size(0) : query.size(-1),
+                          .state_width = call.state_width(),
+                          .query_dim = query.dim()};
   const auto type = call.compute_type();
   if (params.log_decay.defined()) {
     check_decay(function, params.log_decay, query, sizes);
     call.log_decay = decay_with_heads(params.log_decay, sizes, type);
   }
   if (params.beta.defined()) {
-    check_floating(function, "beta", params.beta, query);
-    check_shape(
-        function, "beta", params.beta,
-        {{name_of(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})}});
+    check_beta(function, params.beta, query, sizes);
     call.beta = materialized(params.beta.to(type)).reshape({sizes.batch, sizes.heads, sizes.keys});
   }
   if (params.initial_state.defined()) {
@@ -187,7 +198,7 @@ CheckedLinearCall check_linear_attention(const char* function, const at::Tensor&
                              .reshape({sizes.batch, sizes.heads, sizes.features, sizes.state_width});
   }
   call.key_lengths = checked_lengths(function, params.key_lengths, query, sizes);
-  return {call, sizes};
+  return {.call = call, .projection = params.projection, .is_causal = params.is_causal, .sizes = sizes};
 }
 
 }  // namespace attend

@@ -13,7 +13,7 @@
 
 #include <cmath>
 
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 
 namespace attend::nn {
 

@@ -8,7 +8,7 @@
 
 #include <ostream>
 
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 #include "nn/checks.h"
 #include "nn/decay.h"
 #include "nn/l2_norm.h"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/checks.h"
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 #include "nn/checks.h"
 
 namespace attend::nn {

@@ -3,7 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/rsqrt.h>
 
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 
 namespace attend::nn {
 

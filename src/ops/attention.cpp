@@ -11,6 +11,7 @@
 #include "core/gradients.h"
 #include "core/held.h"
 #include "core/inputs.h"
+#include "functional/attention_arguments.h"
 #include "functional/fused.h"
 #include "ops/attention_arguments.h"
 #include "ops/attention_kernels.h"

@@ -2,6 +2,7 @@
 
 #include "core/checks.h"
 #include "core/torch_private.h"
+#include "functional/attention_arguments.h"
 
 namespace attend::ops {
 namespace {

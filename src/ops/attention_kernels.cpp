@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 #include "core/inputs.h"
 #include "core/torch_private.h"
 #include "functional/fused.h"

@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "core/checks.h"
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 #include "core/gradients.h"
 #include "core/held.h"
 #include "core/inputs.h"
@@ -104,7 +104,7 @@ LinearAttentionParams to_params(const LinearArguments& in) {
 }
 
 LinearAttentionCall to_call(const LinearArguments& in) {
-  return check_linear_attention("linear_attention", in.query, in.key, in.value, to_params(in)).call;
+  return checked_arguments("linear_attention", in.query, in.key, in.value, to_params(in)).call;
 }
 
 LinearResult compute(const LinearArguments& in) {

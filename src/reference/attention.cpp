@@ -6,18 +6,20 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/where.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include "core/checks.h"
+#include "core/dtypes.h"
+#include "core/exact_dtype.h"
 #include "reference/dropout.h"
-#include "reference/keys.h"
 #include "reference/mask.h"
 #include "reference/score_mod.h"
 #include "reference/softmax.h"
+#include "reference/visible_keys.h"
 
 namespace attend::reference {
 namespace {
 
-/// S = mask(score_mod(scale * Q K^T)), the rows of `shape`; hidden scores are -inf.
+/// S = mask(score_mod(scale * Q K^T)) for the rows of `shape`; masked scores are -inf.
 at::Tensor scores(const AttentionCall& call, const ScoreShape& shape) {
   const auto query = checks::rows_of(call.query, shape);
   auto scores = at::matmul(widen(query), wide_keys(call.key, call).transpose(-2, -1)) * call.scale;
@@ -29,8 +31,9 @@ at::Tensor scores(const AttentionCall& call, const ScoreShape& shape) {
 }
 
 at::Tensor logsumexp(const at::Tensor& scores) {
-  const auto seeing = seeing_rows(scores);
-  return at::where(seeing.squeeze(-1), at::logsumexp(at::where(seeing, scores, 0.0), -1), kMinusInfinity);
+  const auto is_visible = rows_with_visible_key(scores);
+  return at::where(is_visible.squeeze(-1), at::logsumexp(at::where(is_visible, scores, 0.0), -1),
+                   kMinusInfinity);
 }
 
 at::Tensor weigh(const at::Tensor& scores, Weighting weighting) {
@@ -59,15 +62,14 @@ at::Tensor output(const at::Tensor& scores, const AttentionCall& call, const Sco
 AttentionWithLse attention(const AttentionCall& call) { return attention_rows(call, 0, call.query.size(2)); }
 
 AttentionWithLse attention_rows(const AttentionCall& call, int64_t first, int64_t rows) {
-  // The dtype is the tensors' own, also where a backward pass that runs this again is under autocast.
-  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+  const ExactDtype exact;  // a backward pass that recomputes this may run under autocast
   const auto shape = call.shape().part(first, rows);
   const auto masked_scores = scores(call, shape);
   return {output(masked_scores, call, shape), call.wants_logsumexp ? logsumexp(masked_scores) : at::Tensor()};
 }
 
 at::Tensor attention_weights(const AttentionCall& call) {
-  const c10::impl::ExcludeDispatchKeyGuard exact(c10::autocast_dispatch_keyset);
+  const ExactDtype exact;
   return weigh(scores(call, call.shape()), call.weighting).to(call.query.scalar_type());
 }
 

@@ -1,9 +1,9 @@
 #include "reference/dropout.h"
 
-#include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 
 #include "core/philox.h"
+#include "core/torch_private.h"
 
 namespace attend::reference {
 namespace {
@@ -28,9 +28,8 @@ void fill(const at::Tensor& factors, uint64_t seed, uint32_t threshold, const Sc
 at::Tensor dropout_factors(uint64_t seed, double p, const ScoreShape& shape,
                            const at::TensorOptions& options) {
   const bool is_double = options.dtype() == at::kDouble;
-  // Not by the dispatcher: a transform of functorch's would make of it a tensor without memory.
-  const at::Tensor factors(at::detail::empty_cpu({shape.batch, shape.heads, shape.rows, shape.keys},
-                                                 is_double ? at::kDouble : at::kFloat));
+  const auto factors = torch_private::empty_on_cpu({shape.batch, shape.heads, shape.rows, shape.keys},
+                                                   is_double ? at::kDouble : at::kFloat);
   (is_double ? fill<double> : fill<float>)(factors, seed, dropout_threshold(p), shape);
   return factors.to(options);
 }

@@ -1,7 +1,6 @@
 #include "reference/linear_attention.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clamp_max.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -20,31 +19,24 @@
 namespace attend::reference {
 namespace {
 
-/// Zeros before the first step.
+/// The tensor with zeros for the steps before its first one.
 at::Tensor aligned(const at::Tensor& tensor, int64_t steps) {
   const int64_t missing = steps - tensor.size(2);
   return missing == 0 ? tensor : at::constant_pad_nd(tensor, {0, 0, missing, 0}, 0);
 }
 
-/// [B, H, Lk, 1 or D]
-at::Tensor decay_of_each_step(const LinearAttentionCall& call) {
-  const auto& g = call.log_decay;
-  if (!g.defined() || g.dim() == 4) return g;
-  if (g.dim() == 3) return g.unsqueeze(-1);
-  return g.view({1, -1, 1, 1}).expand({call.query.size(0), g.size(0), call.key.size(2), 1});
-}
-
-/// Below it terms of a normaliser may have underflown, and gradients over it overflow.
+/// A smaller normaliser counts as 0: terms of it may have underflowed, and gradients divided by it overflow.
 double smallest_normaliser(at::ScalarType type) {
-  const auto of = [](auto limits) { return double{limits.min() / limits.epsilon()}; };
-  return type == at::kDouble ? of(std::numeric_limits<double>()) : of(std::numeric_limits<float>());
+  const auto smallest = [](auto limits) { return double{limits.min() / limits.epsilon()}; };
+  return type == at::kDouble ? smallest(std::numeric_limits<double>())
+                             : smallest(std::numeric_limits<float>());
 }
 
 }  // namespace
 
 at::Tensor feature_map(const at::Tensor& tensor, FeatureMap map) {
   const auto x = widen(tensor);
-  // exp(x) - 1 + 1 would leave nothing of a small exp(x).
+  // Not at::elu(x) + 1: exp(x) - 1 + 1 would cancel a small exp(x).
   if (map == FeatureMap::elu_plus_one) return at::where(x > 0, x + 1, at::exp(at::clamp_max(x, 0)));
   return map == FeatureMap::relu ? at::relu(x) : x;
 }
@@ -62,7 +54,7 @@ LinearInputs linear_inputs(const LinearAttentionCall& call) {
   const int64_t batch = call.query.size(0), heads = call.query.size(1), keys = call.key.size(2);
   const int64_t steps = std::max(call.query.size(2), keys);
   auto key = call.key, value = widen(call.value);
-  auto decay = decay_of_each_step(call);
+  auto decay = decay_per_step(call.log_decay, call);
   auto beta = call.beta.defined() ? call.beta.unsqueeze(-1) : at::Tensor();
   if (call.normalize) {
     value = at::cat({value, at::ones({batch, value.size(1), keys, 1}, value.options())}, -1);
@@ -70,23 +62,22 @@ LinearInputs linear_inputs(const LinearAttentionCall& call) {
   if (!call.key_lengths.defined()) {
     key = feature_map(key, call.feature_map);
   } else {
-    const auto lengths = call.key_lengths.to(key.device()).view({-1, 1, 1, 1});
-    const auto is_past = at::arange(keys, lengths.options()).view({1, 1, -1, 1}) >= lengths;
-    // Before the feature map, whose derivative may not be finite there, and after it.
+    const auto is_past = past_lengths(call.key_lengths, keys, key.device());
+    // Before the feature map, since its derivative may not be finite there, and after it.
     key = feature_map(key.masked_fill(is_past, 0), call.feature_map).masked_fill(is_past, 0);
     value = value.masked_fill(is_past, 0);
     if (decay.defined()) decay = decay.masked_fill(is_past, 0);
     if (beta.defined()) beta = beta.masked_fill(is_past, 0);
   }
-  return {aligned(feature_map(call.query, call.feature_map), steps),
-          aligned(repeat_heads(key, heads), steps),
-          aligned(repeat_heads(value, heads), steps),
-          decay.defined() ? aligned(decay, steps) : decay,
-          beta.defined() ? aligned(beta, steps) : beta,
-          call.initial_state.defined()
-              // With no step it is the final state, which is the caller's own.
-              ? (steps == 0 ? call.initial_state.clone() : call.initial_state)
-              : at::zeros({batch, heads, key.size(3), call.state_width()}, key.options())};
+  return {.query = aligned(feature_map(call.query, call.feature_map), steps),
+          .key = aligned(repeat_heads(key, heads), steps),
+          .value = aligned(repeat_heads(value, heads), steps),
+          .log_decay = decay.defined() ? aligned(decay, steps) : decay,
+          .beta = beta.defined() ? aligned(beta, steps) : beta,
+          .state = call.initial_state.defined()
+                       // Without a step it becomes the final state, which must not alias the caller's tensor.
+                       ? (steps == 0 ? call.initial_state.clone() : call.initial_state)
+                       : at::zeros({batch, heads, key.size(3), call.state_width()}, key.options())};
 }
 
 LinearAttentionResult linear_attention_recurrent(const LinearAttentionCall& call) {
@@ -98,9 +89,9 @@ LinearAttentionResult linear_attention_recurrent(const LinearAttentionCall& call
     const auto k = key.select(2, t).unsqueeze(-1);  // [B, H, D, 1]
     auto v = value.select(2, t).unsqueeze(-2);      // [B, H, 1, state_width]
     if (log_decay.defined()) state = at::exp(log_decay.select(2, t)).unsqueeze(-1) * state;
-    if (beta.defined()) {  // of the values, not of the normaliser
-      const auto known = at::matmul(k.transpose(-2, -1), state);
-      const auto change = beta.select(2, t).unsqueeze(-1) * (v - known);
+    if (beta.defined()) {  // the delta rule applies to the value, not to the normaliser
+      const auto predicted = at::matmul(k.transpose(-2, -1), state);
+      const auto change = beta.select(2, t).unsqueeze(-1) * (v - predicted);
       v = at::cat({change.slice(-1, 0, d_v), v.slice(-1, d_v)}, -1);
     }
     state = state + k * v;

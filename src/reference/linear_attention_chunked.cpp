@@ -10,7 +10,6 @@
 #include <ATen/ops/where.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "reference/linear_attention.h"
 
@@ -18,17 +17,17 @@ namespace attend::reference {
 namespace {
 
 constexpr int64_t kChunk = 64;
-constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
-/// What a chunk's decays do, each a product of decays of steps in a row: exp of the sum of their logarithms.
+/// The decays within a chunk. Each is the product of the decays of consecutive steps, computed as the
+/// exponential of the sum of their logarithms.
 struct Decays {
-  at::Tensor between;      ///< [B, H, C, C, 1 or D]: of the steps after s up to t, at (t, s); 0 where s > t
-  at::Tensor from_start;   ///< [B, H, C, 1 or D]: up to t
-  at::Tensor to_end;       ///< [B, H, C, 1 or D]: after s
+  at::Tensor between;      ///< [B, H, C, C, 1 or D]: at (t, s) over the steps s + 1 ... t; 0 for s > t
+  at::Tensor from_start;   ///< [B, H, C, 1 or D]: at t over the steps up to t
+  at::Tensor to_end;       ///< [B, H, C, 1 or D]: at s over the steps after s
   at::Tensor whole_chunk;  ///< [B, H, 1 or D, 1]
 };
 
-/// Sums are of the steps between alone, never differences of longer sums: those would lose small decays
+/// Each sum is over its own steps, never a difference of longer sums, in which small logarithms would be lost
 /// beside large ones.
 Decays decays_of(const at::Tensor& log_decay) {
   const int64_t steps = log_decay.size(2);
@@ -40,7 +39,7 @@ Decays decays_of(const at::Tensor& log_decay) {
   return {between, from_start, between.select(2, steps - 1), from_start.select(2, steps - 1).unsqueeze(-1)};
 }
 
-/// (t, s) -> sum over d of row_t k_s times the decay between; 0 where s > t.
+/// At (t, s) the sum over d of row_td k_sd, times the decay between s and t; 0 for s > t.
 at::Tensor products(const at::Tensor& rows, const at::Tensor& key, const Decays& decays) {
   if (!decays.between.defined()) return at::matmul(rows, key.transpose(-2, -1)).tril();
   if (decays.between.size(-1) == 1) {
@@ -53,23 +52,29 @@ at::Tensor times(const at::Tensor& tensor, const at::Tensor& decay) {
   return decay.defined() ? tensor * decay : tensor;
 }
 
-/// What the delta rule writes: u_t = beta_t (v_t - S_0^T (decayed k_t) - sum over s < t of B_ts u_s), the
-/// solution of a triangular system (the WY form of the product of its steps).
+/// The values that the delta rule writes: u_t = beta_t (v_t - S_0^T (decayed k_t) - sum over s < t of
+/// (k_t decay_ts k_s) u_s), the solution of a triangular system (the WY form of the product of the steps).
 at::Tensor delta_values(const LinearInputs& in, const at::Tensor& state, const Decays& decays, int64_t d_v) {
   const int64_t steps = in.key.size(2);
-  const auto unit = at::eye(steps, in.key.options());
-  const auto system = unit + in.beta * products(in.key, in.key, decays).tril(-1);
-  const auto known = at::matmul(times(in.key, decays.from_start), state);
-  const auto values = at::linalg_solve_triangular(system, in.beta * (in.value - known), /*upper=*/false,
+  const auto identity = at::eye(steps, in.key.options());
+  const auto system = identity + in.beta * products(in.key, in.key, decays).tril(-1);
+  const auto predicted = at::matmul(times(in.key, decays.from_start), state);
+  const auto values = at::linalg_solve_triangular(system, in.beta * (in.value - predicted), /*upper=*/false,
                                                   /*left=*/true, /*unitriangular=*/true);
-  return at::cat({values.slice(-1, 0, d_v), in.value.slice(-1, d_v)}, -1);  // not of the normaliser
+  // The delta rule does not apply to the normaliser.
+  return at::cat({values.slice(-1, 0, d_v), in.value.slice(-1, d_v)}, -1);
 }
 
 LinearInputs chunk_of(const LinearInputs& in, int64_t begin, int64_t end) {
   const auto part = [&](const at::Tensor& tensor) {
     return tensor.defined() ? tensor.slice(2, begin, end) : tensor;
   };
-  return {part(in.query), part(in.key), part(in.value), part(in.log_decay), part(in.beta), {}};
+  return {.query = part(in.query),
+          .key = part(in.key),
+          .value = part(in.value),
+          .log_decay = part(in.log_decay),
+          .beta = part(in.beta),
+          .state = {}};
 }
 
 }  // namespace

@@ -1,30 +1,28 @@
 #pragma once
 
+// Positive random features of the softmax kernel (FAVOR+, Choromanski 2021, lemma 1).
+
 #include "core/linear_attention_call.h"
 
-namespace attend {
+namespace attend::reference {
 
-/// Logarithms of the positive random features of the softmax kernel (FAVOR+, Choromanski 2021, lemma 1):
-/// [B, H, L, M] of x [B, H, L, D] and projection [M, D], of one dtype.
-at::Tensor log_random_features(const at::Tensor& x, const at::Tensor& projection, double scale);
+/// The call with the random features of its queries and keys in their place, and the identity as feature map;
+/// query, key and value are of compute type. With `normalize`, the exponents of each query are lowered by
+/// their maximum, which cancels with the normaliser.
+LinearAttentionCall random_features(const LinearAttentionCall& call, const at::Tensor& projection);
 
-/// The logarithms of a query, lowered by its largest where that cancels with its normaliser.
-at::Tensor log_random_features_of_query(const LinearAttentionCall& call, const at::Tensor& projection);
-
-/// A call on random features, all of compute type, that neither overflow nor vanish in sums with larger ones;
-/// where decays differ among the heads of a key or its channels, those of the weakest decay.
-struct RandomFeaturesCall {
-  LinearAttentionCall call;  ///< with the identity as feature map
-  /// Logarithms of the units that keys and states are in, [B, H, 1 + Lk]: before the first key, and from each
-  /// on. A state times the exponential of its unit is that of the features themselves.
+/// `random_features`, scaled so that exponentials neither overflow nor vanish in sums with larger ones.
+struct StabilizedFeatures {
+  LinearAttentionCall call;
+  /// The logarithms of the units of keys and states, [B, H, 1 + Lk]: before the first key, and from each key
+  /// on. A state times the exponential of its unit is the state of the features themselves. Units follow the
+  /// weakest decay of the heads that share a key and of their channels.
   at::Tensor log_units;
 };
+StabilizedFeatures stabilized_random_features(const LinearAttentionCall& call, const at::Tensor& projection,
+                                              bool is_causal);
 
-/// `call` still has the query and key themselves, and decays and states as the caller gave them.
-RandomFeaturesCall random_features_call(const LinearAttentionCall& call, const at::Tensor& projection,
-                                        bool is_causal);
-
-/// tensor * exp(log_factor), also where the factor alone leaves the range of the dtype.
+/// tensor * exp(log_factor), also if the factor alone leaves the range of the dtype.
 at::Tensor times_exp(const at::Tensor& tensor, const at::Tensor& log_factor);
 
-}  // namespace attend
+}  // namespace attend::reference

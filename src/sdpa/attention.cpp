@@ -1,41 +1,40 @@
 #include "sdpa/attention.h"
 
-#include <ATen/SDPBackend.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/_fused_sdp_choice.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/where.h>
 
-#include <limits>
 #include <optional>
 
+#include "core/dtypes.h"
+#include "core/gradients.h"
 #include "core/mask_node.h"
 #include "core/score_mod_node.h"
+#include "core/torch_private.h"
 #include "reference/keys.h"
 #include "reference/mask.h"
+#include "reference/visible_keys.h"
 
 namespace attend::sdpa {
 namespace {
 
-constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
-
-/// The mask and the bias as ATen takes them.
-struct Hidden {
-  std::optional<at::Tensor> attn_mask;
+/// The mask and the bias of a call as ATen takes them.
+struct AtenMask {
+  std::optional<at::Tensor> attn_mask = {};
   bool is_causal = false;
-  /// The rows that see at least one key, as a column [B, H, Lq, 1]; undefined where all do.
-  at::Tensor seeing;
+  /// The rows that are not fully masked, as a column [B, H, Lq, 1]; undefined if no row can be fully masked.
+  at::Tensor rows_with_visible_key = {};
 };
 
-/// ATen's kernels want neighbouring keys of a mask side by side.
-at::Tensor with_rows_of_keys(const at::Tensor& mask, const ScoreShape& shape) {
+/// ATen's kernels require that the entries of a mask row are adjacent in memory.
+at::Tensor with_adjacent_keys(const at::Tensor& mask, const ScoreShape& shape) {
   if (mask.size(3) == shape.keys && mask.stride(3) == 1) return mask;
   return mask.expand({mask.size(0), mask.size(1), mask.size(2), shape.keys}).contiguous();
 }
 
-/// Where the score modification only adds a tensor to the scores: that tensor, in four dimensions that
-/// broadcast to them; else undefined.
+/// The tensor that the score modification adds to the scores if it does nothing else, in four dimensions that
+/// broadcast to the scores; otherwise undefined.
 at::Tensor added_bias(const AttentionCall& call) {
   if (!call.score_mod.defined()) return {};
   const auto* bias = std::get_if<ScoreModNode::Bias>(&call.score_mod.node()->kind);
@@ -43,32 +42,34 @@ at::Tensor added_bias(const AttentionCall& call) {
   return checks::broadcastable("bias", "values", bias->values, call.shape(), call.query_dim);
 }
 
-/// A row that sees nothing is shown everything, so that no kernel divides by zero for it; its output is not
-/// used.
-Hidden hide(const AttentionCall& call) {
+/// In a fully masked row every key becomes visible, so that no kernel divides by zero there; its output is
+/// replaced by 0 afterwards.
+AtenMask aten_mask(const AttentionCall& call) {
   const auto shape = call.shape();
   const auto bias = added_bias(call);
   if (!call.mask.defined() && !bias.defined()) return {};
-  if (!bias.defined() && is_top_left_causal(call.mask, shape)) return {{}, true, {}};
+  if (!bias.defined() && is_top_left_causal(call.mask, shape)) return {.is_causal = true};
   at::Tensor allowed;
   if (call.mask.defined()) {
     allowed = reference::allowed(call.mask, shape, call.query_dim, call.query.device());
   }
   if (!bias.defined()) {
-    const auto seeing = allowed.any(-1, /*keepdim=*/true);
-    return {with_rows_of_keys(allowed | ~seeing, shape), false, seeing};
+    const auto is_visible = allowed.any(-1, /*keepdim=*/true);
+    return {.attn_mask = with_adjacent_keys(allowed | ~is_visible, shape),
+            .rows_with_visible_key = is_visible};
   }
   const auto added = allowed.defined() ? at::where(allowed, bias, kMinusInfinity) : bias;
-  const auto seeing = added.ne(kMinusInfinity).any(-1, /*keepdim=*/true);
-  return {with_rows_of_keys(at::where(seeing, added, 0.0), shape), false, seeing};
+  const auto is_visible = added.ne(kMinusInfinity).any(-1, /*keepdim=*/true);
+  return {.attn_mask = with_adjacent_keys(at::where(is_visible, added, 0.0), shape),
+          .rows_with_visible_key = is_visible};
 }
 
-/// What ATen's choice of a kernel depends on besides query, key and value: a mask's shape and dtype, and
-/// whether it has a gradient.
-std::optional<at::Tensor> stand_in_mask(const AttentionCall& call) {
+/// A mask with the properties of the call's mask that ATen's choice of a kernel depends on: its shape, its
+/// dtype and whether it requires a gradient.
+std::optional<at::Tensor> placeholder_mask(const AttentionCall& call) {
   const auto shape = call.shape();
   const auto bias = added_bias(call);
-  if (bias.defined()) return with_rows_of_keys(bias, shape);
+  if (bias.defined()) return with_adjacent_keys(bias, shape);
   if (!call.mask.defined() || is_top_left_causal(call.mask, shape)) return {};
   return at::empty({1, 1, 1, shape.keys}, call.query.options().dtype(at::kBool));
 }
@@ -87,29 +88,31 @@ bool can_express_score_mod(const AttentionCall& call) {
 
 bool has_fused_kernel(const AttentionCall& call) {
   if (call.query.numel() == 0 || call.key.numel() == 0 || call.value.numel() == 0) return false;
-  // The heads as they will be repeated.
-  const auto one_head = [&](const at::Tensor& tensor) {
+  // ATen's choice does not depend on the elements, so that one head can represent the others.
+  const auto repeated = [&](const at::Tensor& tensor) {
     return with_contiguous_rows(tensor).narrow(1, 0, 1).expand({-1, call.query.size(1), -1, -1});
   };
-  const auto mask = stand_in_mask(call);
+  const auto mask = placeholder_mask(call);
   const bool is_causal = call.mask.defined() && !mask.has_value();
-  const auto choice =
-      at::_fused_sdp_choice(with_contiguous_rows(call.query), one_head(call.key), one_head(call.value), mask,
-                            /*dropout_p=*/0.0, is_causal, call.scale);
-  return choice != static_cast<int64_t>(at::SDPBackend::math);
+  return torch_private::has_fused_sdpa(with_contiguous_rows(call.query), repeated(call.key),
+                                       repeated(call.value), mask, is_causal, call.scale);
 }
 
 at::Tensor attention(const AttentionCall& call) {
-  const auto heads = call.query.size(1);
-  const auto prepare = [&](const at::Tensor& tensor) {
-    return with_contiguous_rows(
-        reference::repeat_heads(reference::hide_past_lengths(tensor, call.mask), heads));
+  // ATen sums the gradients of heads that share a key in another order than the sum over repeated heads, but
+  // the output has the same bits.
+  const bool has_shared_heads = call.key.size(1) != call.query.size(1);
+  const bool repeats_heads = has_shared_heads && any_needs_gradient(call.inputs());
+  const auto prepared = [&](const at::Tensor& tensor) {
+    const auto visible = reference::hide_past_lengths(tensor, call.mask);
+    return with_contiguous_rows(repeats_heads ? reference::repeat_heads(visible, call.query.size(1))
+                                              : visible);
   };
-  const auto hidden = hide(call);
-  const auto output = at::scaled_dot_product_attention(with_contiguous_rows(call.query), prepare(call.key),
-                                                       prepare(call.value), hidden.attn_mask,
-                                                       /*dropout_p=*/0.0, hidden.is_causal, call.scale);
-  return hidden.seeing.defined() ? at::where(hidden.seeing, output, 0.0) : output;
+  const auto mask = aten_mask(call);
+  const auto output = at::scaled_dot_product_attention(
+      with_contiguous_rows(call.query), prepared(call.key), prepared(call.value), mask.attn_mask,
+      /*dropout_p=*/0.0, mask.is_causal, call.scale, /*enable_gqa=*/has_shared_heads && !repeats_heads);
+  return mask.rows_with_visible_key.defined() ? at::where(mask.rows_with_visible_key, output, 0.0) : output;
 }
 
 }  // namespace attend::sdpa

@@ -18,7 +18,7 @@ TEST(Philox, KnownAnswers) {
             (Words{0x4dfccaba, 0x190a87f0, 0xc47362ba, 0xb6b5242a}));
 }
 
-TEST(Philox, EveryEightWeightsHaveNumbersOfTheirOwn) {
+TEST(Philox, EveryEightWeightsHaveTheirOwnNumbers) {
   std::set<std::array<uint32_t, 8>> numbers;
   for (int64_t b = 0; b < 2; ++b) {
     for (int64_t h = 0; h < 2; ++h) {
@@ -35,7 +35,7 @@ TEST(Philox, EveryEightWeightsHaveNumbersOfTheirOwn) {
   EXPECT_EQ(numbers.size(), 2U * 2 * 5 * 25);
 }
 
-TEST(Philox, NumbersAreTheWordsHalves) {
+TEST(Philox, NumbersAreTheHalvesOfTheWords) {
   const auto words = philox({3, 5, 2, 1}, 7);
   for (int64_t n = 0; n < 8; ++n) {
     const auto word = words.at(static_cast<size_t>(n / 2));

@@ -1,4 +1,4 @@
-// Scores beyond the dot product, the function and its modules, against the papers' formulas in loops.
+// Additive and bilinear attention, as functions and modules, against the papers' formulas in loops.
 #include <attend/additive_attention.h>
 #include <attend/nn/additive_attention.h>
 #include <attend/nn/bilinear_attention.h>
@@ -21,8 +21,7 @@ class AdditiveAttentionTest : public ::testing::Test {
   void SetUp() override { torch::manual_seed(0); }
 };
 
-/// Bahdanau 2014, score by score: the loops of dot-product attention whose scores are replaced by the
-/// network's.
+/// Bahdanau 2014, score by score: the loops of dot-product attention with the scores of the network.
 NaiveAttention::Result naive_additive(
     const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
     const torch::Tensor& weight,
@@ -66,16 +65,16 @@ TEST_F(AdditiveAttentionTest, MasksHideKeys) {
                      [](int64_t b, int64_t, int64_t i, int64_t j) { return j <= i + 2 && b == 0; });
   expect_close(additive_attention(query, key, value, weight, {.mask = mask}), expected.output, 1e-13);
   expect_close(additive_attention_weights(query, key, weight, mask), expected.weights, 1e-14);
-  // What is past the lengths is not read.
+  // Keys past the lengths are not read.
   auto poisoned = key.clone();
   poisoned[1].fill_(NAN);
   expect_close(additive_attention(query, poisoned, value, weight, {.mask = mask}), expected.output, 1e-13);
 }
 
-/// So many scores that the queries are taken in chunks; the formula in one piece.
+/// With this many scores the queries are split into chunks; the expected result is computed as a whole.
 TEST_F(AdditiveAttentionTest, ChunksMakeNoDifference) {
   const int64_t queries = 70, keys = 500,
-                hidden = 300;  // 10.5 million arguments, of which 4 are built at once
+                hidden = 300;  // 10.5 million arguments of tanh, of which a chunk has 4 million
   const auto leaf = [](at::IntArrayRef sizes) { return random(sizes).requires_grad_(); };
   const auto query = leaf({1, 1, queries, hidden}), key = leaf({1, 1, keys, hidden}),
              value = leaf({1, 1, keys, 3}), weight = leaf({hidden});
@@ -94,7 +93,7 @@ TEST_F(AdditiveAttentionTest, ChunksMakeNoDifference) {
   }
 }
 
-/// While it is this thread's, the largest amount of memory that tensors had at once.
+/// While it is the allocator of this thread, it records the peak memory of tensors.
 class PeakMemory : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
@@ -123,7 +122,7 @@ TEST_F(AdditiveAttentionTest, MemoryDoesNotGrowWithTheQueries) {
   EXPECT_LT(peak_of(2048) - of_one_chunk, 128);  // whose arguments of tanh are 512 MiB
 }
 
-TEST_F(AdditiveAttentionTest, ChunksKnowOfTangentsAndOfChangesInPlace) {
+TEST_F(AdditiveAttentionTest, ChunksSupportTangentsAndDetectChangesInPlace) {
   const auto leaf = [](at::IntArrayRef sizes) { return random(sizes, torch::kFloat).requires_grad_(); };
   const auto query = leaf({2048, 64}), key = leaf({1024, 64}), weight = leaf({64});
   const auto seen = torch::ones({2048, 1024}, torch::kBool);
@@ -137,7 +136,7 @@ TEST_F(AdditiveAttentionTest, ChunksKnowOfTangentsAndOfChangesInPlace) {
     const auto dual = at::_make_dual(query, torch::ones_like(query), level).slice(0, 0, rows);
     return std::get<1>(at::_unpack_dual(additive_attention(dual, key, key, weight), level));
   };
-  expect_close(tangent_of(2048).slice(0, 0, 8), tangent_of(8), 1e-6);  // in chunks, and in one
+  expect_close(tangent_of(2048).slice(0, 0, 8), tangent_of(8), 1e-6);  // in chunks and as a whole
   torch::autograd::ForwardADLevel::release_idx(static_cast<uint64_t>(level));
 }
 
@@ -157,7 +156,7 @@ TEST_F(AdditiveAttentionTest, IsAsAccurateAsItsDtype) {
   }
 }
 
-TEST_F(AdditiveAttentionTest, DropsWeights) {
+TEST_F(AdditiveAttentionTest, DropoutDropsWeights) {
   const auto query = random({1, 1, 50, 4}), key = random({1, 1, 60, 4}), weight = random({4});
   const auto value = torch::eye(60, torch::kDouble).view({1, 1, 60, 60});
   const auto weights = additive_attention_weights(query, key, weight);
@@ -205,7 +204,7 @@ TEST_F(AdditiveAttentionTest, ModuleProjectsQueriesAndKeys) {
   EXPECT_EQ(shapes, names);
 }
 
-TEST_F(AdditiveAttentionTest, BilinearScoresAreAForm) {
+TEST_F(AdditiveAttentionTest, BilinearScoresAreABilinearForm) {
   nn::BilinearAttention module(nn::BilinearAttentionOptions(3, 4).scale(0.5));
   module->to(torch::kDouble);
   const auto q = random({2, 5, 3}), k = random({2, 7, 4}), v = random({2, 7, 8});

@@ -1,4 +1,4 @@
-// Each meaning that attention.h, mask.h and score_mod.h promise, against loops written from the papers'
+// Every behaviour that attention.h, mask.h and score_mod.h document, against loops written from the papers'
 // formulas, against ATen, and against central differences.
 #include <ATen/Parallel.h>
 #include <attend/attention.h>
@@ -26,7 +26,7 @@ Inputs random_inputs(int64_t batch, int64_t heads, int64_t kv_heads, int64_t que
           random({batch, kv_heads, keys, d_v}, dtype)};
 }
 
-/// Compares output, logsumexp and weights with the loops.
+/// Compares output, logsumexp and weights with those of the loops.
 void expect_naive(const Inputs& in, const AttentionParams& params, NaiveAttention naive,
                   const std::string& what) {
   naive.scale = params.scale.value_or(1 / std::sqrt(static_cast<double>(in.query.size(-1))));
@@ -47,7 +47,7 @@ void expect_naive(const Inputs& in, const AttentionParams& params, NaiveAttentio
   expect_close(logsumexp, expected.logsumexp, 1e-12 * std::max(1.0, largest), what + ": logsumexp");
 }
 
-/// 1 where the loops allow, as a tensor to be used as a dense mask.
+/// The mask of the loops as a tensor of ones and zeros, for a dense mask.
 torch::Tensor written_out(const std::function<bool(int64_t, int64_t, int64_t, int64_t)>& allowed,
                           at::IntArrayRef sizes) {
   auto mask = torch::zeros(sizes, torch::kBool);
@@ -104,7 +104,7 @@ TEST_F(Attention, AnyStrides) {
                attention(copies.query, copies.key, copies.value), 1e-14);
 }
 
-TEST_F(Attention, HeadsShareTheirGroupsKeys) {
+TEST_F(Attention, HeadsOfAGroupShareKeys) {
   const auto in = random_inputs(2, 6, 2, 5, 7, 4, 3);
   const auto repeated = attention(in.query, in.key.repeat_interleave(3, 1), in.value.repeat_interleave(3, 1));
   expect_close(attention(in.query, in.key, in.value), repeated, 1e-14);
@@ -151,7 +151,7 @@ TEST_F(Attention, CausalIsBottomRight) {
   }
 }
 
-TEST_F(Attention, CausalTopLeftIsATens) {
+TEST_F(Attention, CausalTopLeftAgreesWithATen) {
   const auto in = random_inputs(2, 2, 2, 5, 7, 4, 3);
   const auto expected =
       at::scaled_dot_product_attention(in.query, in.key, in.value, {}, 0.0, /*is_causal=*/true);
@@ -172,7 +172,7 @@ TEST_F(Attention, WindowFollowsTheQuerysPosition) {
   }
 }
 
-TEST_F(Attention, APrefixIsSeenByEveryQuery) {
+TEST_F(Attention, APrefixIsVisibleToEveryQuery) {
   const std::vector<int64_t> lengths = {0, 3, 7};
   const NaiveAttention naive{.allowed = [=](auto b, auto, auto i, auto j) {
     return j <= i + 2 || j < lengths[static_cast<size_t>(b)];
@@ -181,7 +181,7 @@ TEST_F(Attention, APrefixIsSeenByEveryQuery) {
                "prefix");
 }
 
-TEST_F(Attention, DocumentsDoNotSeeEachOther) {
+TEST_F(Attention, DocumentsDoNotAttendToEachOther) {
   const std::vector<std::vector<int64_t>> numbers = {{0, 0, 1, 1, 1, 2, 2}, {5, 3, 3, 5, 5, 5, 9}};
   const auto tensor = torch::tensor({0, 0, 1, 1, 1, 2, 2, 5, 3, 3, 5, 5, 5, 9}, torch::kInt).view({2, 7});
   for (const int64_t queries : {7, 4, 9}) {
@@ -258,7 +258,7 @@ TEST_F(Attention, KeysPastTheLengthsAreNeverRead) {
   }
 }
 
-TEST_F(Attention, ARowThatSeesNothingIsZero) {
+TEST_F(Attention, AFullyMaskedRowIsZero) {
   for (const auto weighting : {Weighting::softmax, Weighting::sigmoid, Weighting::relu}) {
     for (const bool by_bias : {false, true}) {
       auto in = random_inputs(1, 1, 1, 3, 4, 4, 3);
@@ -332,7 +332,7 @@ TEST_F(Attention, GradientsOfSlopesAgreeWithCentralDifferences) {
   }
 }
 
-TEST_F(Attention, SigmoidAndReluWeighEachKeyForItself) {
+TEST_F(Attention, SigmoidAndReluAreElementwise) {
   const auto in = random_inputs(2, 2, 1, 5, 7, 4, 6);
   const NaiveAttention naive{.allowed = [](auto, auto, auto i, auto j) { return j <= i + 2; }};
   expect_naive(in, {.mask = causal(), .weighting = Weighting::sigmoid}, naive, "sigmoid");
@@ -367,7 +367,7 @@ TEST_F(Attention, DropoutKeepsTheExpectedShareAndScalesIt) {
   for (const double p : {1.0, 1 - 1e-6}) EXPECT_EQ(factors(1, 1, 5, 5, p).abs().max().item<double>(), 0);
 }
 
-TEST_F(Attention, DropoutThatRoundsToNothingChangesNothing) {
+TEST_F(Attention, DropoutThatRoundsToZeroHasNoEffect) {
   for (const auto dtype : {torch::kDouble, torch::kFloat}) {
     const auto in = random_inputs(2, 2, 1, 5, 7, 4, 3, dtype);
     for (const auto backend : {Backend::fused, Backend::reference}) {
@@ -476,7 +476,7 @@ TEST_F(Attention, ForwardModeAgreesWithCentralDifferences) {
 
 // ---- dtypes, determinism
 
-/// Attention in the plain ATen operations of one dtype: what "as accurate as" is measured by.
+/// Attention in plain ATen operations of one dtype, whose error bounds that of the library.
 torch::Tensor plain(const Inputs& in, const torch::Tensor& hidden) {
   const double scale = 1 / std::sqrt(static_cast<double>(in.query.size(-1)));
   const auto scores = torch::matmul(in.query, in.key.transpose(-2, -1)) * scale;

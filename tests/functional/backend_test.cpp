@@ -1,10 +1,12 @@
-// Which backend a call goes to and why; ATen's attention and the reference in chunks with the library's
-// meanings.
+// Which backend serves a call and why; ATen's attention and the reference in chunks against the library's
+// documented behaviour.
 #include <attend/attention.h>
+#include <attend/linear_attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
 
 #include "naive_attention.h"
 #include "support.h"
+#include "vmap.h"
 
 namespace attend::testing {
 namespace {
@@ -35,7 +37,7 @@ class Backends : public ::testing::Test {
  protected:
   void SetUp() override { torch::manual_seed(0); }
 
-  /// What `sdpa` is refused for; empty where it is not.
+  /// The reason why `sdpa` is refused; empty if it is not.
   static std::string refusal_of_sdpa(const Inputs& in, AttentionParams params) {
     params.backend = Backend::sdpa;
     const auto explanation = explain(in.query, in.key, in.value, params);
@@ -44,9 +46,9 @@ class Backends : public ::testing::Test {
     EXPECT_EQ(explanation.refused.size(), 1U);
     EXPECT_EQ(explanation.refused[0].backend, Backend::sdpa);
     const auto reason = explanation.refused[0].reason;
-    EXPECT_EQ(
-        error_of([&] { attention(in.query, in.key, in.value, params); }),
-        "attend::attention: backend: expected one that can serve the call, got sdpa, which can't: " + reason);
+    EXPECT_EQ(error_of([&] { attention(in.query, in.key, in.value, params); }),
+              "attend::attention: backend: expected one that can serve the call, got sdpa, which cannot: " +
+                  reason);
     return reason;
   }
 };
@@ -72,37 +74,37 @@ TEST_F(Backends, EveryRefusalIsExplained) {
   EXPECT_EQ(explanation.refused[0].reason, "the tensors are not on the CPU");
   EXPECT_EQ(explanation.refused[1].backend, Backend::sdpa);
   EXPECT_EQ(explanation.refused[1].reason, "the tensors are neither on the CPU nor on a CUDA device");
-  EXPECT_EQ(
-      error_of([&] {
-        attention(on_meta(in.query), on_meta(in.key), on_meta(in.value), {.backend = Backend::fused});
-      }),
-      "attend::attention: backend: expected one that can serve the call, got fused, which can't: the tensors "
-      "are not on the CPU");
+  EXPECT_EQ(error_of([&] {
+              attention(on_meta(in.query), on_meta(in.key), on_meta(in.value), {.backend = Backend::fused});
+            }),
+            "attend::attention: backend: expected one that can serve the call, got fused, which cannot: the "
+            "tensors "
+            "are not on the CPU");
 }
 
-TEST_F(Backends, SdpaRefusesWhatItCanNotExpress) {
+TEST_F(Backends, SdpaRefusesCallsThatItCannotExpress) {
   const auto in = Inputs::random(2, 1, 3, 4, 8);
   const auto values = torch::randn({3, 4}, torch::kDouble);
   EXPECT_EQ(refusal_of_sdpa(in, {}), "");
   EXPECT_EQ(refusal_of_sdpa(in, {.mask = causal() & key_lengths(torch::tensor({4, 0}))}), "");
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values)}), "");
   EXPECT_EQ(refusal_of_sdpa(in, {.weighting = Weighting::sigmoid}), "the weighting is not softmax");
-  EXPECT_EQ(refusal_of_sdpa(in, {.dropout_p = 0.1}), "dropout drops other weights in ATen");
+  EXPECT_EQ(refusal_of_sdpa(in, {.dropout_p = 0.1}), "ATen's dropout drops other weights");
   EXPECT_EQ(refusal_of_sdpa(in, {.sinks = torch::zeros({2}, torch::kDouble)}), "there are attention sinks");
   const std::string not_a_bias = "the score modification is not a bias of the query's dtype";
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = alibi(torch::ones({2}, torch::kDouble))}), not_a_bias);
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values).then(bias(values))}), not_a_bias);
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values.to(torch::kFloat))}), not_a_bias);
-  const std::string no_kernel = "ATen has no fused kernel for it, and would build the scores";
+  const std::string no_kernel = "ATen has no fused kernel for the call and would build all scores";
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values.clone().requires_grad_())}), no_kernel);
   EXPECT_EQ(refusal_of_sdpa({in.query, in.key, in.value.slice(3, 0, 5)}, {}), no_kernel);
   EXPECT_EQ(refusal_of_sdpa(Inputs::random(2, 2, 0, 4, 8), {}), no_kernel);
   EXPECT_EQ(error_of([&] { attention_with_lse(in.query, in.key, in.value, {.backend = Backend::sdpa}); }),
             "attend::attention_with_lse: backend: expected one that can serve the call, got sdpa, which "
-            "can't: the logsumexp is asked for");
+            "cannot: the logsumexp is requested");
 }
 
-TEST_F(Backends, ForwardModeIsTheReferences) {
+TEST_F(Backends, TheReferenceServesForwardMode) {
   const auto in = Inputs::random(2, 2, 3, 4, 5);
   const auto level = static_cast<int64_t>(torch::autograd::ForwardADLevel::get_next_idx());
   const auto dual = at::_make_dual(in.query, torch::ones_like(in.query), level);
@@ -113,6 +115,106 @@ TEST_F(Backends, ForwardModeIsTheReferences) {
   for (const auto& refused : explanation.refused) {
     EXPECT_EQ(refused.reason, "a tensor carries a forward-mode tangent");
   }
+}
+
+TEST_F(Backends, TheReferenceServesBatchedMasksAndSinks) {
+  const auto in = Inputs::random(2, 2, 5, 7, 8);
+  const auto refusals = [&](const AttentionParams& params) {
+    std::vector<std::string> reasons;
+    for (const auto& refused : explain(in.query, in.key, in.value, params).refused) {
+      reasons.push_back(refused.reason);
+    }
+    return reasons;
+  };
+  const std::string not_plain = "a tensor is of a subclass or under a functional transform";
+  const auto allowed = torch::rand({3, 5, 7}) < 0.5, sinks = torch::randn({3, 2}, torch::kDouble);
+  const auto with_mask = [&](const torch::Tensor& mask) {
+    return attention(in.query, in.key, in.value, {.mask = causal() & dense(mask)});
+  };
+  const auto with_sinks = [&](const torch::Tensor& sink) {
+    return attention(in.query, in.key, in.value, {.sinks = sink});
+  };
+  const auto masked = vmap(
+      [&](const torch::Tensor& mask) {
+        EXPECT_EQ(refusals({.mask = causal() & dense(mask)}), (std::vector{not_plain, not_plain}));
+        EXPECT_NE(error_of([&] {
+                    attention(in.query, in.key, in.value, {.mask = mask, .backend = Backend::fused});
+                  }).find(not_plain),
+                  std::string::npos);
+        return with_mask(mask);
+      },
+      allowed);
+  const auto sunk = vmap(
+      [&](const torch::Tensor& sink) {
+        EXPECT_EQ(refusals({.sinks = sink}), (std::vector{not_plain, not_plain}));
+        return with_sinks(sink);
+      },
+      sinks);
+  for (int64_t n = 0; n < 3; ++n) {
+    expect_close(masked[n], with_mask(allowed[n]), 1e-12);
+    expect_close(sunk[n], with_sinks(sinks[n]), 1e-12);
+  }
+}
+
+TEST_F(Backends, LinearAttentionIsExplainedToo) {
+  const auto x = torch::randn({1, 2, 5, 4});
+  const auto on_cpu = explain_linear_attention(x, x, x);
+  EXPECT_EQ(on_cpu.chosen, Backend::fused);
+  EXPECT_TRUE(on_cpu.refused.empty());
+  const auto meta = x.to(torch::kMeta);
+  const auto on_meta = explain_linear_attention(meta, meta, meta);
+  EXPECT_EQ(on_meta.chosen, Backend::reference);
+  const std::string only_softmax = "at::scaled_dot_product_attention computes softmax attention only";
+  ASSERT_EQ(on_meta.refused.size(), 2U);
+  EXPECT_EQ(on_meta.refused[0].backend, Backend::fused);
+  EXPECT_EQ(on_meta.refused[0].reason, "the tensors are not on the CPU");
+  EXPECT_EQ(on_meta.refused[1].backend, Backend::sdpa);
+  EXPECT_EQ(on_meta.refused[1].reason, only_softmax);
+  const auto requested = explain_linear_attention(x, x, x, {.backend = Backend::sdpa});
+  EXPECT_EQ(requested.chosen, Backend::reference);
+  ASSERT_EQ(requested.refused.size(), 1U);
+  EXPECT_EQ(requested.refused[0].reason, only_softmax);
+  EXPECT_EQ(explain_linear_attention(x, x, x, {.backend = Backend::reference}).chosen, Backend::reference);
+}
+
+TEST_F(Backends, TheReferenceServesBatchedTensorsOfLinearAttention) {
+  const auto x = torch::rand({1, 2, 5, 4}, torch::kDouble);
+  const auto decays = torch::rand({3, 2}, torch::kDouble).log();
+  const auto projections = torch::randn({3, 6, 4}, torch::kDouble);
+  const auto decayed = [&](const torch::Tensor& decay) {
+    return linear_attention(x, x, x, {.is_causal = true, .log_decay = decay}).output;
+  };
+  const auto projected = [&](const torch::Tensor& projection) {
+    return linear_attention(x, x, x, {.feature_map = FeatureMap::random_features, .projection = projection})
+        .output;
+  };
+  const auto with_decays = vmap(decayed, decays), with_projections = vmap(projected, projections);
+  for (int64_t n = 0; n < 3; ++n) {
+    expect_close(with_decays[n], decayed(decays[n]), 1e-12);
+    expect_close(with_projections[n], projected(projections[n]), 1e-12);
+  }
+}
+
+TEST_F(Backends, AStepOfLinearAttentionObeysTheBackend) {
+  const auto x = torch::rand({1, 2, 1, 4}, torch::kDouble);
+  const auto start = torch::rand({1, 2, 4, 5}, torch::kDouble);
+  const auto run = [&](Backend backend) {
+    auto state = start.clone();
+    const auto output = linear_attention_step(x, x, x, state, {.backend = backend});
+    return torch::cat({output.flatten(), state.flatten()});
+  };
+  expect_close(run(Backend::reference), run(Backend::fused), 1e-12);
+  EXPECT_EQ(error_of([&] { run(Backend::sdpa); }),
+            "attend::linear_attention_step: backend: expected one that can serve the call, got sdpa, which "
+            "cannot: at::scaled_dot_product_attention computes softmax attention only");
+}
+
+TEST_F(Backends, SlowDropoutIsNoted) {
+  const auto in = Inputs::random(2, 2, 3, 4, 5);
+  EXPECT_TRUE(explain(in.query, in.key, in.value, {.dropout_p = 0.1}).notes.empty());
+  const auto meta = [](const torch::Tensor& tensor) { return tensor.to(torch::kMeta); };
+  EXPECT_EQ(explain(meta(in.query), meta(in.key), meta(in.value), {.dropout_p = 0.1}).notes,
+            (std::vector<std::string>{"the dropout factors of all scores are drawn on the CPU and copied"}));
 }
 
 // ---- what every backend does
@@ -129,7 +231,7 @@ std::vector<torch::Tensor> gradients(
   return torch::autograd::grad({output.sin().sum()}, leaves.all());
 }
 
-TEST_F(Backends, NumbersOfAMaskMayChangeBeforeTheGradients) {
+TEST_F(Backends, TheTensorsOfAMaskMayChangeBeforeTheGradients) {
   const auto in = Inputs::random(2, 2, 5, 7, 8);
   struct Case {
     std::string name;
@@ -144,7 +246,7 @@ TEST_F(Backends, NumbersOfAMaskMayChangeBeforeTheGradients) {
     for (const auto backend : kEveryBackend) {
       const auto expected = gradients(in, {.mask = mask(numbers.clone())}, backend);
       const auto own = numbers.clone();
-      // Far past the keys, or another document for each key.
+      // Lengths far past the keys, or another document for each key.
       const auto change = [&] { own.copy_(torch::arange(own.numel()) * 100000); };
       const auto got = gradients(in, {.mask = mask(own)}, backend, change);
       for (size_t n = 0; n < 3; ++n) {
@@ -154,7 +256,7 @@ TEST_F(Backends, NumbersOfAMaskMayChangeBeforeTheGradients) {
   }
 }
 
-TEST_F(Backends, AChangeOfADenseMaskIsNoticed) {
+TEST_F(Backends, AChangeOfADenseMaskIsDetected) {
   const auto in = Inputs::random(2, 2, 5, 7, 8);
   for (const auto backend : {Backend::fused, Backend::sdpa}) {
     const auto allowed = torch::rand({5, 7}) < 0.5;
@@ -162,26 +264,6 @@ TEST_F(Backends, AChangeOfADenseMaskIsNoticed) {
       gradients(in, {.mask = ~(causal() & dense(allowed))}, backend, [&] { allowed.logical_not_(); });
     });
     EXPECT_NE(error.find("modified by an inplace operation"), std::string::npos) << error;
-  }
-}
-
-TEST_F(Backends, AutocastChangesNoDtypeAndNoBit) {
-  const auto in = Inputs::random(2, 1, 5, 7, 8, torch::kFloat);
-  const auto everything = [&](Backend backend) {
-    const auto leaves = in.leaves();
-    auto results = torch::autograd::grad({leaves.attend({.mask = causal()}, backend).sin().sum()},
-                                         leaves.all(), {}, /*retain_graph=*/true, /*create_graph=*/true);
-    results.push_back(attention_weights(in.query, in.key.expand({2, 2, 7, 8})));
-    return results;
-  };
-  for (const auto backend : {Backend::fused, Backend::sdpa}) {
-    const auto expected = everything(backend);
-    const Autocast autocast(torch::kBFloat16);
-    const auto got = everything(backend);
-    for (size_t n = 0; n < got.size(); ++n) {
-      EXPECT_TRUE(same_bits(got[n], expected[n]))
-          << "result " << n << ", backend " << static_cast<int>(backend);
-    }
   }
 }
 
@@ -193,7 +275,8 @@ torch::Tensor formula(const torch::Tensor& query, const torch::Tensor& key, cons
   return torch::matmul(torch::softmax(scores, -1), value);
 }
 
-/// The gradient of a function of the output; where it is asked for with its graph, and one of it, too.
+/// The gradient of a function of the output and, if its graph is requested, the gradient of a function of
+/// that gradient.
 std::vector<torch::Tensor> gradients_of(const torch::Tensor& output, const torch::Tensor& input,
                                         bool create_graph) {
   const auto loss = output.sin().sum();
@@ -217,7 +300,7 @@ TEST_F(Backends, OneTensorInSeveralPlacesGetsEachGradientOnce) {
     for (const bool create_graph : {false, true}) {
       const auto expected = gradients_of(formula(query, key, value, added), x, create_graph);
       for (const auto backend : kEveryBackend) {
-        if (added.defined() && backend == Backend::sdpa) continue;  // can't serve a bias with a gradient
+        if (added.defined() && backend == Backend::sdpa) continue;  // serves no bias with a gradient
         const auto got = gradients_of(
             attention(query, key, value, {.score_mod = score_mod, .backend = backend}), x, create_graph);
         for (size_t n = 0; n < expected.size(); ++n) {
@@ -229,7 +312,7 @@ TEST_F(Backends, OneTensorInSeveralPlacesGetsEachGradientOnce) {
 }
 
 TEST_F(Backends, ABiasInSeveralPlacesInChunks) {
-  // Too many scores for one chunk of the reference.
+  // The scores are too many for one chunk of the reference.
   const auto values = torch::randn({6000}, torch::requires_grad());
   const auto query = torch::randn({1, 1, 6000, 2}), key = torch::randn({1, 1, 6000, 2});
   const auto gradient_with = [&](Backend backend) {
@@ -240,7 +323,7 @@ TEST_F(Backends, ABiasInSeveralPlacesInChunks) {
   expect_close(gradient_with(Backend::reference), gradient_with(Backend::fused), 1e-3);
 }
 
-TEST_F(Backends, ANegatedBiasThatIsNotInMemoryYet) {
+TEST_F(Backends, ALazilyNegatedBias) {
   const auto in = Inputs::random(2, 2, 5, 7, 8);
   const auto negated = [](const torch::Tensor& tensor) { return at::_neg_view(tensor.neg()); };
   const auto values = torch::randn({5, 7}, torch::kDouble), slopes = torch::rand({2}, torch::kDouble);
@@ -252,7 +335,7 @@ TEST_F(Backends, ANegatedBiasThatIsNotInMemoryYet) {
   }
 }
 
-TEST_F(Backends, NegationsAndZerosThatAreNotInMemoryYet) {
+TEST_F(Backends, LazyNegationsAndZeroTensors) {
   const auto in = Inputs::random(2, 2, 5, 7, 8);
   const auto negated = [](const torch::Tensor& tensor) { return at::_neg_view(tensor.neg()); };
   const auto zeros = [](const torch::Tensor& tensor) {
@@ -292,7 +375,7 @@ struct MaskCase {
   std::function<bool(int64_t b, int64_t i, int64_t j)> allowed;
 };
 
-/// For five queries and seven keys. Rows that see nothing are among them.
+/// Masks for five queries and seven keys; some rows are fully masked.
 std::vector<MaskCase> mask_cases() {
   const auto dense_mask = torch::rand({2, 1, 5, 7}) < 0.5;
   dense_mask[0][0][2].fill_(false);
@@ -340,6 +423,17 @@ TEST_F(Backends, SdpaGradientsAgreeWithCentralDifferences) {
   }
 }
 
+TEST_F(Backends, SdpaGivesTheSameBitsWhetherHeadsAreRepeatedOrShared) {
+  for (const auto dtype : {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf}) {
+    const auto in = Inputs::random(4, 2, 65, 97, 16, dtype);
+    const Inputs repeated{in.query, in.key.repeat_interleave(2, 1), in.value.repeat_interleave(2, 1)};
+    EXPECT_TRUE(same_bits(in.attend({.mask = causal()}, Backend::sdpa),
+                          repeated.attend({.mask = causal()}, Backend::sdpa)));
+    EXPECT_TRUE(same_bits(in.attend({.mask = causal()}, Backend::sdpa),
+                          in.leaves().attend({.mask = causal()}, Backend::sdpa)));
+  }
+}
+
 TEST_F(Backends, SdpaHasSecondDerivatives) {
   const auto in = Inputs::random(2, 1, 3, 4, 3);
   const auto second = [&](Backend backend) {
@@ -368,7 +462,7 @@ TEST_F(Backends, SdpaNeverReadsPastTheKeyLengths) {
   for (const auto& leaf : in.all()) EXPECT_TRUE(leaf.grad().isfinite().all().item<bool>());
 }
 
-TEST_F(Backends, SdpaNoticesAChangeInPlace) {
+TEST_F(Backends, SdpaDetectsAChangeInPlace) {
   const auto in = Inputs::random(1, 1, 3, 4, 8);
   const auto leaf = in.query.clone().requires_grad_();
   const auto query = leaf * 2;
@@ -380,13 +474,13 @@ TEST_F(Backends, SdpaNoticesAChangeInPlace) {
 
 // ---- the reference in chunks
 
-/// 64 million scores: more than are built at once.
+/// 64 million scores, more than a chunk has.
 Inputs many_scores() {
   const auto make = [] { return torch::randn({1, 2, 4096, 4}); };
   return Inputs{make(), torch::randn({1, 1, 4099, 4}), torch::randn({1, 1, 4099, 4})}.leaves();
 }
 
-TEST_F(Backends, ChunksOfTheReferenceGiveTheWhole) {
+TEST_F(Backends, ChunksOfTheReferenceAgreeWithTheFusedKernel) {
   const auto in = many_scores();
   const auto mask =
       causal() & key_lengths(torch::tensor({4000})) & documents(torch::arange(4099).floor_divide(1500));
@@ -399,7 +493,7 @@ TEST_F(Backends, ChunksOfTheReferenceGiveTheWhole) {
     return all;
   }();
   const auto run = [&](Backend backend) {
-    torch::manual_seed(3);  // of the dropout
+    torch::manual_seed(3);  // for dropout
     const auto [output, logsumexp] =
         attention_with_lse(in.query, in.key, in.value,
                            {.mask = mask & dense((torch::arange(4096) % 7 != 0).view({1, 1, 4096, 1})),
@@ -414,7 +508,7 @@ TEST_F(Backends, ChunksOfTheReferenceGiveTheWhole) {
   };
   const auto got = run(Backend::reference), expected = run(Backend::fused);
   for (size_t n = 0; n < got.size(); ++n) {
-    // Sums of thousands of terms of order 1 in float32, on both sides.
+    // Both sides sum thousands of terms of order 1 in float32.
     const double largest = expected[n].masked_fill(expected[n].isinf(), 0).abs().max().item<double>();
     expect_close(got[n], expected[n], 64 * unit_roundoff(torch::kFloat) * std::max(1.0, largest),
                  c10::str("result ", n));
@@ -422,8 +516,8 @@ TEST_F(Backends, ChunksOfTheReferenceGiveTheWhole) {
 }
 
 TEST_F(Backends, ChunksOfTheReferenceSumHalfGradientsInFloat32) {
-  // Equal scores, so that the gradient of every value is the sum of the output's gradients over Lk: of the
-  // two chunks' sums, which cancel to a hundredth, nothing may be lost.
+  // Scores are equal, so that the gradient of every value is the sum of the output's gradients divided by Lk.
+  // The sums of the two chunks cancel to a hundredth, so they must not be rounded to bfloat16.
   const int64_t length = 8209;
   const auto inputs = [=] { return torch::zeros({1, 1, length, 1}, torch::kBFloat16); };
   const auto value = inputs().requires_grad_();
@@ -432,7 +526,7 @@ TEST_F(Backends, ChunksOfTheReferenceSumHalfGradientsInFloat32) {
   const auto output = attention(inputs(), inputs(), value, {.backend = Backend::reference});
   const auto got = torch::autograd::grad({output}, {value}, {grad})[0];
   const double exact = grad.to(torch::kDouble).sum().item<double>() / static_cast<double>(length);
-  // Rounded once; and sums of thousands of terms of 1 / Lk in float32.
+  // One rounding to bfloat16, and sums of thousands of terms of 1 / Lk in float32.
   const double tolerance = unit_roundoff(torch::kBFloat16) * exact + 64 * unit_roundoff(torch::kFloat);
   expect_close(got, torch::full_like(got, exact, torch::kDouble), tolerance);
 }

@@ -1,4 +1,5 @@
-// Every wrong argument gets a c10::Error that names function, argument, what was expected and what it got.
+// Every wrong argument is a c10::Error that names the function, the argument, what was expected and what it
+// got.
 #include <attend/attention.h>
 #include <attend/error.h>
 
@@ -85,7 +86,7 @@ TEST(Errors, Value) {
             "attend::attention: value: expected a tensor on the query's device cpu, got meta");
 }
 
-TEST(Errors, Numbers) {
+TEST(Errors, Scalars) {
   EXPECT_EQ(params_error({.dropout_p = 1.5}),
             "attend::attention: dropout_p: expected a probability in [0, 1], got 1.5");
   EXPECT_EQ(params_error({.dropout_p = -0.1}),
@@ -104,15 +105,15 @@ TEST(Errors, Numbers) {
   EXPECT_EQ(scale_error(-INFINITY, torch::kDouble), expected + "float64, got -inf");
 }
 
-TEST(Errors, NumbersThatNameNothing) {
+TEST(Errors, InvalidEnumerators) {
   EXPECT_EQ(params_error({.weighting = static_cast<Weighting>(9)}),
             "attend::attention: weighting: expected softmax, sigmoid or relu, got 9");
   EXPECT_EQ(params_error({.backend = static_cast<Backend>(9)}),
-            "attend::attention: backend: expected automatic, fused, reference or sdpa, got 9");
+            "attend::attention: backend: expected automatic, fused, sdpa or reference, got 9");
   EXPECT_EQ(error_of([] {
               explain(zeros({4, 8}), zeros({4, 8}), zeros({4, 8}), {.backend = static_cast<Backend>(-1)});
             }),
-            "attend::explain: backend: expected automatic, fused, reference or sdpa, got -1");
+            "attend::explain: backend: expected automatic, fused, sdpa or reference, got -1");
   EXPECT_EQ(error_of([] { causal(static_cast<Corner>(7)); }),
             "attend::causal: corner: expected bottom_right or top_left, got 7");
 }
@@ -198,12 +199,14 @@ TEST(Errors, NameTheFunction) {
   EXPECT_EQ(error_of([] {
               attention_with_lse(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}), {.weighting = Weighting::relu});
             }),
-            "attend::attention_with_lse: weighting: expected softmax, which alone has a logsumexp, got relu");
-  EXPECT_EQ(
-      error_of([] {
-        attention_with_lse(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}), {.weighting = Weighting::sigmoid});
-      }),
-      "attend::attention_with_lse: weighting: expected softmax, which alone has a logsumexp, got sigmoid");
+            "attend::attention_with_lse: weighting: expected softmax, the only weighting with a logsumexp, "
+            "got relu");
+  EXPECT_EQ(error_of([] {
+              attention_with_lse(zeros({4, 8}), zeros({5, 8}), zeros({5, 6}),
+                                 {.weighting = Weighting::sigmoid});
+            }),
+            "attend::attention_with_lse: weighting: expected softmax, the only weighting with a logsumexp, "
+            "got sigmoid");
 }
 
 TEST(Errors, Slopes) {
@@ -257,7 +260,7 @@ TEST(Errors, Sinks) {
   EXPECT_EQ(params_error({.sinks = zeros({3}).to(torch::kMeta)}),
             "attend::attention: sinks: expected a tensor on the query's device cpu, got meta");
   EXPECT_EQ(params_error({.weighting = Weighting::relu, .sinks = zeros({3})}),
-            "attend::attention: weighting: expected softmax, whose denominator sinks join, got relu");
+            "attend::attention: weighting: expected softmax, whose denominator includes the sinks, got relu");
 }
 
 TEST(Errors, Softcap) {

@@ -1,11 +1,12 @@
-// Each meaning that linear_attention.h promises, against loops written from the papers' formulas and against
-// central differences.
+// Every behaviour that linear_attention.h documents, against loops written from the papers' formulas and
+// against central differences.
 #include <attend/attention.h>
 #include <attend/linear_attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
 
 #include <limits>
 
+#include "linear_forms.h"
 #include "naive_linear_attention.h"
 #include "support.h"
 
@@ -14,7 +15,7 @@ namespace {
 
 torch::Tensor random(at::IntArrayRef sizes) { return torch::randn(sizes, torch::kDouble); }
 
-/// Logarithms of decays from 0.5 to 1.
+/// Logarithms of random decays between 0.5 and 1.
 torch::Tensor random_decay(at::IntArrayRef sizes) {
   return (0.5 + 0.5 * torch::rand(sizes, torch::kDouble)).log();
 }
@@ -31,13 +32,12 @@ const std::vector<std::pair<std::string, LinearForm>> forms = {{"automatic", Lin
 void expect_naive(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
                   LinearAttentionParams params, const torch::Tensor& expected, const std::string& what) {
   for (const auto& [name, form] : forms) {
-    params.form = form;
-    const auto output = linear_attention(query, key, value, params).output;
+    const auto output = linear_attention_as(form, query, key, value, params).output;
     expect_close(output, expected, 1e-11, what + ", " + name);
   }
 }
 
-/// The parameters of the steps from `begin` to `end`.
+/// The parameters restricted to the steps from `begin` to `end`.
 LinearAttentionParams part(LinearAttentionParams params, int64_t begin, int64_t end) {
   if (params.log_decay.defined() && params.log_decay.dim() > 1) {
     params.log_decay = params.log_decay.slice(2, begin, end);
@@ -157,7 +157,7 @@ TEST_F(LinearAttention, TwoAndThreeDimensionsAreOneHead) {
                              .beta = view(beta),
                              .initial_state = view(state)});
   };
-  // The products of one batch element and of two may add in another order: some 12 terms, each rounded.
+  // Products of one batch element and of two may add some 12 terms in another order, with a rounding each.
   constexpr double kRounding = 12 * 4 * std::numeric_limits<double>::epsilon();
   for (const auto& decay : {g, g.select(-1, 0)}) {
     const auto four = run([](const torch::Tensor& x) { return x; }, decay);
@@ -194,7 +194,7 @@ TEST_F(LinearAttention, RandomFeaturesApproximateSoftmaxAttention) {
   }
 }
 
-/// Of the softmax kernel, in the dtype of x.
+/// The logarithms of the features of the softmax kernel, in the dtype of x.
 torch::Tensor log_random_features(const torch::Tensor& x, const torch::Tensor& w) {
   const auto scaled = x / std::pow(static_cast<double>(x.size(-1)), 0.25);
   return torch::matmul(scaled, w.t()) - scaled.square().sum(-1, true) / 2 -
@@ -232,7 +232,7 @@ TEST_F(LinearAttention, RandomFeaturesAreTheFormula) {
   }
 }
 
-/// Features from e^32 down to e^-180 in float32, as accurate as logarithms that are computed in it.
+/// Features from e^32 to e^-180 in float32 are as accurate as their logarithms in float32.
 TEST_F(LinearAttention, RandomFeaturesOfAnyRangeAreTheFormula) {
   const int64_t length = 76, d = 64, first = 10;
   const auto w = orthogonal_projection(d, d);
@@ -259,14 +259,13 @@ TEST_F(LinearAttention, RandomFeaturesOfAnyRangeAreTheFormula) {
         LinearAttentionParams params{.feature_map = FeatureMap::random_features,
                                      .projection = w,
                                      .is_causal = true,
-                                     .log_decay = log_decay,
-                                     .form = form};
+                                     .log_decay = log_decay};
         const auto what = c10::str(name, ", keys of spread ", spread, log_decay.defined() ? ", decay" : "");
-        const auto whole = linear_attention(q, k, v, params);
+        const auto whole = linear_attention_as(form, q, k, v, params);
         expect_as_accurate(whole.output, plain_error, exact, 2, what);
-        const auto of_part = [&](int64_t begin, int64_t end) {
-          auto of = part(params, begin, end);
-          return linear_attention(q.slice(2, begin, end), k.slice(2, begin, end), v.slice(2, begin, end), of);
+        const auto of_part = [&, form = form](int64_t begin, int64_t end) {
+          return linear_attention_as(form, q.slice(2, begin, end), k.slice(2, begin, end),
+                                     v.slice(2, begin, end), part(params, begin, end));
         };
         const auto before = of_part(0, first);
         expect_as_accurate(before.output, plain_error, exact.slice(2, 0, first), 2, what);
@@ -304,8 +303,8 @@ struct Setting {
   LinearAttentionParams params;
 };
 
-/// Every kind of decay, with and without delta rule and normaliser, for key [B, H, L, D], whose rows must
-/// have a length of at most 1 for the delta rule to be stable, and with it no feature map changes that.
+/// Every kind of decay, with and without delta rule and normaliser, for key [B, H, L, D]. The delta rule is
+/// stable for keys of length at most 1, which is why it comes without a feature map.
 std::vector<Setting> settings(int64_t b, int64_t h, int64_t length, int64_t d) {
   const auto beta = torch::rand({b, h, length}, torch::kDouble);
   std::vector<Setting> all;
@@ -336,14 +335,13 @@ TEST_F(LinearAttention, ASequenceMayBeSplitAnywhere) {
   for (auto& [name, params] : settings(1, 2, length, 5)) {
     params.initial_state = random({1, 2, 5, params.normalize ? 4 : 3}).abs();
     for (const auto& [form_name, form] : forms) {
-      params.form = form;
-      const auto whole = linear_attention(q, k, v, params);
+      const auto whole = linear_attention_as(form, q, k, v, params);
       for (const int64_t at : {0, 1, 63, 64, 70}) {
-        const auto first =
-            linear_attention(q.slice(2, 0, at), k.slice(2, 0, at), v.slice(2, 0, at), part(params, 0, at));
+        const auto first = linear_attention_as(form, q.slice(2, 0, at), k.slice(2, 0, at), v.slice(2, 0, at),
+                                               part(params, 0, at));
         auto rest = part(params, at, length);
         rest.initial_state = first.final_state;
-        const auto second = linear_attention(q.slice(2, at), k.slice(2, at), v.slice(2, at), rest);
+        const auto second = linear_attention_as(form, q.slice(2, at), k.slice(2, at), v.slice(2, at), rest);
         const auto what = c10::str(name, ", ", form_name, ", split at ", at);
         expect_close(torch::cat({first.output, second.output}, 2), whole.output, 1e-11, what);
         expect_close(second.final_state, whole.final_state, 1e-11, what);
@@ -352,23 +350,21 @@ TEST_F(LinearAttention, ASequenceMayBeSplitAnywhere) {
   }
 }
 
-TEST_F(LinearAttention, KeysPastTheirLengthAreNotThere) {
+TEST_F(LinearAttention, KeysPastTheirLengthAreIgnored) {
   const auto q = random({2, 2, 70, 5}).abs(), k = normal_rows({2, 2, 70, 5}).abs(), v = random({2, 2, 70, 3});
   for (auto& [name, params] : settings(2, 2, 70, 5)) {
     for (const bool is_causal : {true, false}) {
       params.is_causal = is_causal;
-      params.form = LinearForm::recurrent;
-      // Query i reads at most the first 40 keys; queries of no key the initial state.
-      const auto expected =
-          linear_attention(q.slice(2, 0, 40), k.slice(2, 0, 40), v.slice(2, 0, 40), part(params, 0, 40));
+      // Queries read at most the first 40 keys; without keys they read the initial state.
+      const auto expected = linear_attention_as(LinearForm::recurrent, q.slice(2, 0, 40), k.slice(2, 0, 40),
+                                                v.slice(2, 0, 40), part(params, 0, 40));
       for (const auto& [form_name, form] : forms) {
-        params.form = form;
         params.key_lengths = torch::tensor({40, 0});
         auto poisoned_k = k.clone(), poisoned_v = v.clone();
         poisoned_k.slice(2, 40).fill_(NAN);
         poisoned_v.slice(2, 40).fill_(NAN);
         const auto result =
-            linear_attention(q, poisoned_k.requires_grad_(), poisoned_v.requires_grad_(), params);
+            linear_attention_as(form, q, poisoned_k.requires_grad_(), poisoned_v.requires_grad_(), params);
         const auto what = c10::str(name, ", ", form_name, ", causal ", is_causal);
         expect_close(result.output[0].slice(1, 0, 40), expected.output[0], 1e-11, what);
         expect_close(result.final_state[0], expected.final_state[0], 1e-11, what);
@@ -399,8 +395,8 @@ TEST_F(LinearAttention, StrongDecaysForgetAndStayFinite) {
           .feature_map = FeatureMap::identity, .normalize = false, .is_causal = true, .log_decay = g};
       expect_naive(q, k, v, params, naive(q, k, v), c10::str("log_decay ", log_decay));
       for (const auto& [name, form] : forms) {
-        params.form = form;
-        const auto gradient = torch::autograd::grad({linear_attention(q, k, v, params).output.sum()}, {g})[0];
+        const auto output = linear_attention_as(form, q, k, v, params).output;
+        const auto gradient = torch::autograd::grad({output.sum()}, {g})[0];
         EXPECT_TRUE(gradient.isfinite().all().item<bool>()) << name;
       }
     }
@@ -410,13 +406,13 @@ TEST_F(LinearAttention, StrongDecaysForgetAndStayFinite) {
 TEST_F(LinearAttention, AFinalStateAfterNoStepIsACopy) {
   const auto q = random({1, 1, 0, 4}), v = random({1, 1, 0, 3}), state = random({1, 1, 4, 4});
   for (const auto& [name, form] : forms) {
-    const auto result = linear_attention(q, q, v, {.is_causal = true, .initial_state = state, .form = form});
+    const auto result = linear_attention_as(form, q, q, v, {.is_causal = true, .initial_state = state});
     expect_close(result.final_state, state, 0, name);
     EXPECT_NE(result.final_state.data_ptr(), state.data_ptr()) << name;
   }
 }
 
-TEST_F(LinearAttention, SaysWhichChoicesThereAre) {
+TEST_F(LinearAttention, ErrorsListTheChoices) {
   const auto x = torch::ones({1, 2, 3, 4});
   const auto error = [&](const LinearAttentionParams& params) {
     return error_of([&] { linear_attention(x, x, x, params); });
@@ -424,14 +420,19 @@ TEST_F(LinearAttention, SaysWhichChoicesThereAre) {
   const std::string prefix = "attend::linear_attention: ";
   EXPECT_EQ(error({.feature_map = static_cast<FeatureMap>(9)}),
             prefix + "feature_map: expected elu_plus_one, relu, identity or random_features, got 9");
-  EXPECT_EQ(error({.form = static_cast<LinearForm>(-1)}),
-            prefix + "form: expected automatic, fused, chunked or recurrent, got -1");
-  EXPECT_EQ(
-      error({.feature_map = FeatureMap::random_features}),
-      prefix + "projection: expected a tensor with random_features, as of orthogonal_projection, got none");
+  EXPECT_EQ(error({.backend = static_cast<Backend>(-1)}),
+            prefix + "backend: expected automatic, fused, sdpa or reference, got -1");
+  EXPECT_EQ(error({.backend = Backend::sdpa}),
+            prefix +
+                "backend: expected one that can serve the call, got sdpa, which cannot: "
+                "at::scaled_dot_product_attention computes softmax attention only");
+  EXPECT_EQ(error({.feature_map = FeatureMap::random_features}),
+            prefix +
+                "projection: expected a tensor for random_features, such as that of orthogonal_projection, "
+                "got none");
 }
 
-TEST_F(LinearAttention, SaysWhatIsWrong) {
+TEST_F(LinearAttention, ErrorsNameTheArgument) {
   const auto x = torch::randn({1, 2, 3, 4});
   const auto error = [&](const LinearAttentionParams& params) {
     return error_of([&] { linear_attention(x, x, x, params); });
@@ -443,21 +444,21 @@ TEST_F(LinearAttention, SaysWhatIsWrong) {
             "got int64 [1] on meta");
 }
 
-TEST_F(LinearAttention, GradientsAreOfTheLengthsThatWere) {
+TEST_F(LinearAttention, GradientsUseTheLengthsOfTheForwardPass) {
   const auto q = random({1, 1, 20, 4}).requires_grad_(), v = random({1, 1, 20, 3});
   for (const auto& [name, form] : forms) {
     auto lengths = torch::full({1}, 10, torch::kLong);
     const auto output =
-        linear_attention(q, q, v, {.is_causal = true, .key_lengths = lengths, .form = form}).output.sum();
+        linear_attention_as(form, q, q, v, {.is_causal = true, .key_lengths = lengths}).output.sum();
     const auto before = torch::autograd::grad({output}, {q}, {}, /*retain_graph=*/true)[0];
     lengths.fill_(20);
     expect_close(torch::autograd::grad({output}, {q})[0], before, 0, name);
   }
 }
 
-/// float32 keeps exp(x) to a few roundings however small, and sums of positive terms to as many roundings as
-/// there are terms.
-TEST_F(LinearAttention, FeaturesOfNegativeInputsKeepTheirDigits) {
+/// In float32, exp(x) has an error of a few roundings however small it is, and a sum of positive terms one of
+/// as many roundings as it has terms.
+TEST_F(LinearAttention, FeaturesOfNegativeInputsAreAccurate) {
   const int64_t length = 9, d = 8;
   const auto k = torch::randn({1, 1, length, d}), v = torch::randn({1, 1, length, 3});
   const auto phi = [](const torch::Tensor& x) {
@@ -471,19 +472,19 @@ TEST_F(LinearAttention, FeaturesOfNegativeInputsKeepTheirDigits) {
       const NaiveLinearAttention naive{.normalize = true, .is_causal = is_causal};
       const auto exact = naive(phi(q), phi(k), v.to(torch::kDouble));
       for (const auto& [name, form] : forms) {
-        expect_close(linear_attention(q, k, v, {.is_causal = is_causal, .form = form}).output, exact,
-                     tolerance, c10::str(name, ", queries of mean ", mean));
+        expect_close(linear_attention_as(form, q, k, v, {.is_causal = is_causal}).output, exact, tolerance,
+                     c10::str(name, ", queries of mean ", mean));
       }
     }
   }
 }
 
-TEST_F(LinearAttention, ANormaliserThatUnderflowsGivesZeros) {
+TEST_F(LinearAttention, AnUnderflowingNormaliserGivesZeros) {
   const auto v = torch::randn({1, 1, 5, 3});
   for (const double mean : {-35.0, -38.0, -45.0, -60.0}) {
     const auto q = torch::full({1, 1, 5, 4}, mean).requires_grad_(), k = q.detach().clone().requires_grad_();
     for (const auto& [name, form] : forms) {
-      const auto output = linear_attention(q, k, v, {.is_causal = true, .form = form}).output;
+      const auto output = linear_attention_as(form, q, k, v, {.is_causal = true}).output;
       const bool is_zero = mean < -36;  // 4 exp(2 mean) < 2^-126 / 2^-23
       EXPECT_EQ((output == 0).all().item<bool>(), is_zero) << name << mean;
       const auto gradients = torch::autograd::grad({1e6 * output.sum()}, {q, k});
@@ -503,7 +504,7 @@ TEST_F(LinearAttention, ANormaliserOfZeroGivesZeros) {
   for (const auto& [name, form] : forms) {
     for (const bool is_causal : {true, false}) {
       const auto output =
-          linear_attention(q, k, v, {.feature_map = FeatureMap::relu, .is_causal = is_causal, .form = form})
+          linear_attention_as(form, q, k, v, {.feature_map = FeatureMap::relu, .is_causal = is_causal})
               .output;
       EXPECT_EQ(output.abs().max().item<double>(), 0) << name;
       EXPECT_EQ(torch::autograd::grad({output.sum()}, {q})[0].abs().max().item<double>(), 0) << name;
@@ -528,21 +529,21 @@ TEST_F(LinearAttention, GradientsAgreeWithCentralDifferences) {
         *tensor = tensor->detach().clone().requires_grad_();
         inputs.push_back(*tensor);
       }
+      auto form = LinearForm::automatic;
       const auto loss = [&] {
-        const auto [output, state] = linear_attention(inputs[0], inputs[1], inputs[2], params);
+        const auto [output, state] = linear_attention_as(form, inputs[0], inputs[1], inputs[2], params);
         return output.sin().sum() + state.cos().sum();
       };
       SCOPED_TRACE(c10::str(name, ", causal ", is_causal));
       expect_gradients(loss, inputs);
       const auto gradients = torch::autograd::grad({loss()}, inputs);
-      for (const auto form : {LinearForm::chunked, LinearForm::recurrent}) {
-        params.form = form;
+      for (const auto other : {LinearForm::chunked, LinearForm::recurrent}) {
+        form = other;
         const auto others = torch::autograd::grad({loss()}, inputs);
         for (size_t n = 0; n < inputs.size(); ++n) {
           expect_close(gradients[n], others[n], 1e-11, c10::str("input ", n));
         }
       }
-      params.form = LinearForm::automatic;
     }
   }
 }

@@ -41,11 +41,9 @@ KernelFeatureMap kernel_feature_map(FeatureMap map) {
 }
 
 /// The log decay as [B, H, Lk, 1 or D] with contiguous rows; undefined without decays.
-at::Tensor decay_per_step(const LinearAttentionCall& call) {
-  const auto& decay = call.log_decay;
-  if (!decay.defined() || decay.dim() == 4) return decay.defined() ? with_contiguous_rows(decay) : decay;
-  if (decay.dim() == 3) return decay.unsqueeze(-1);
-  return decay.view({1, -1, 1, 1}).expand({call.query.size(0), decay.size(0), call.key.size(2), 1});
+at::Tensor contiguous_decay(const LinearAttentionCall& call) {
+  const auto decay = decay_per_step(call.log_decay, call);
+  return decay.defined() ? with_contiguous_rows(decay) : decay;
 }
 
 /// The tensors of a call with contiguous rows, and the kernels for its element type.
@@ -58,7 +56,7 @@ struct KernelInputs {
       : query(with_contiguous_rows(call.query)),
         key(with_contiguous_rows(call.key)),
         value(with_contiguous_rows(call.value)),
-        log_decay(decay_per_step(call)),
+        log_decay(contiguous_decay(call)),
         beta(call.beta.defined() ? call.beta.unsqueeze(-1) : call.beta),
         initial_state(call.initial_state.defined() ? call.initial_state.contiguous() : call.initial_state),
         lengths(call.key_lengths),

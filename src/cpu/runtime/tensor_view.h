@@ -4,7 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 #include "cpu/simd/element_type.h"
 #include "cpu/simd/strided_tensor.h"
 

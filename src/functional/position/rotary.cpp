@@ -12,7 +12,7 @@
 #include <numbers>
 
 #include "core/checks.h"
-#include "core/compute_type.h"
+#include "core/dtypes.h"
 
 namespace attend {
 namespace {

@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "linear_forms.h"
 #include "support.h"
 
 namespace attend::testing {
@@ -116,15 +117,14 @@ struct Inputs {
   }
 };
 
-LinearAttentionParams params_of(const Inputs& in, const Setting& setting, LinearForm form) {
+LinearAttentionParams params_of(const Inputs& in, const Setting& setting) {
   return {.feature_map = setting.feature_map,
           .normalize = setting.normalize,
           .is_causal = setting.is_causal,
           .log_decay = in.log_decay,
           .beta = in.beta,
           .initial_state = in.initial_state,
-          .key_lengths = in.key_lengths,
-          .form = form};
+          .key_lengths = in.key_lengths};
 }
 
 /// A fixed weighted sum, the loss of the tests.
@@ -145,7 +145,7 @@ std::vector<torch::Tensor> gradients(const Inputs& leaves) {
 /// Output, final state and the gradients of a fixed weighted sum of both.
 std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, LinearForm form) {
   const auto [output, final_state] =
-      linear_attention(leaves.query, leaves.key, leaves.value, params_of(leaves, setting, form));
+      linear_attention_as(form, leaves.query, leaves.key, leaves.value, params_of(leaves, setting));
   (weigh(output) + weigh(final_state)).backward();
   std::vector<torch::Tensor> results = {output.detach(), final_state.detach()};
   for (const auto& gradient : gradients(leaves)) results.push_back(gradient);
@@ -175,8 +175,8 @@ std::vector<double> sizes_through_numerator(const Inputs& in, Setting setting) {
   normaliser_inputs.value = torch::ones_like(leaves.value.sum(-1, /*keepdim=*/true));
   normaliser_inputs.beta = torch::Tensor();  // the delta rule does not apply to the normaliser
   const auto output_of = [&](const Inputs& inputs) {
-    return linear_attention(inputs.query, inputs.key, inputs.value,
-                            params_of(inputs, setting, LinearForm::recurrent))
+    return linear_attention_as(LinearForm::recurrent, inputs.query, inputs.key, inputs.value,
+                               params_of(inputs, setting))
         .output;
   };
   const auto normaliser = output_of(normaliser_inputs).detach();
@@ -202,8 +202,8 @@ std::vector<double> sizes_without_delta_rule(const Inputs& in, const Setting& se
       leaves.value.repeat_interleave(in.query.size(1) / in.key.size(1), 1) * leaves.beta.unsqueeze(-1);
   plain.key = leaves.key.repeat_interleave(in.query.size(1) / in.key.size(1), 1);
   plain.beta = torch::Tensor();
-  const auto [output, final_state] =
-      linear_attention(plain.query, plain.key, plain.value, params_of(plain, setting, LinearForm::recurrent));
+  const auto [output, final_state] = linear_attention_as(LinearForm::recurrent, plain.query, plain.key,
+                                                         plain.value, params_of(plain, setting));
   (weigh(output) + weigh(final_state)).backward();
   auto results = gradients(leaves);
   results.insert(results.begin(), {output.detach(), final_state.detach()});
@@ -360,14 +360,14 @@ TEST_F(FusedLinearAttention, NegatedViewsAndZeroTensorsEqualTheirValues) {
         lazy.*member = lazy_tensor(in.*member, is_zero);
         plain.*member = (lazy.*member).clone();
         const auto compute = [&](const Inputs& inputs) {
-          return linear_attention(inputs.query, inputs.key, inputs.value,
-                                  params_of(inputs, setting, LinearForm::fused));
+          return linear_attention_as(LinearForm::fused, inputs.query, inputs.key, inputs.value,
+                                     params_of(inputs, setting));
         };
         EXPECT_TRUE(same_bits(compute(lazy).output, compute(plain).output)) << setting.name;
         EXPECT_TRUE(same_bits(compute(lazy).final_state, compute(plain).final_state)) << setting.name;
       }
       const auto [output, state] =
-          linear_attention(in.query, in.key, in.value, params_of(in, setting, LinearForm::fused));
+          linear_attention_as(LinearForm::fused, in.query, in.key, in.value, params_of(in, setting));
       const auto grad_output = lazy_tensor(torch::randn_like(output), is_zero),
                  grad_state = lazy_tensor(torch::randn_like(state), is_zero);
       const auto gradient = [&, output = output, state = state](const torch::Tensor& grad_of_output,
@@ -390,7 +390,7 @@ TEST_F(FusedLinearAttention, AnyStrides) {
                                      .normalize = false,
                                      .is_causal = true,
                                      .log_decay = g,
-                                     .form = LinearForm::fused};
+                                     .backend = Backend::fused};
   const auto strided = linear_attention(q, k, v, params);
   const auto contiguous = linear_attention(q.contiguous(), k.contiguous(), v.contiguous(), params);
   expect_close(strided.output, contiguous.output, 0);
@@ -427,7 +427,7 @@ TEST_F(FusedLinearAttention, PartsOfWholeChunksGiveTheSameBits) {
                                .log_decay = at(in.log_decay),
                                .beta = at(in.beta),
                                .initial_state = state,
-                               .form = LinearForm::fused});
+                               .backend = Backend::fused});
     };
     const auto whole = part(0, length, in.initial_state);
     const auto first = part(0, split, in.initial_state), second = part(split, length, first.final_state);
@@ -445,12 +445,11 @@ TEST_F(FusedLinearAttention, PartsOfWholeChunksGiveTheSameBits) {
 void expect_accurate_outputs(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              const torch::Tensor& g, const std::string& what) {
   const auto compute = [&](torch::ScalarType dtype, LinearForm form) {
-    return linear_attention(q.to(dtype), k.to(dtype), v.to(dtype),
-                            {.feature_map = FeatureMap::identity,
-                             .normalize = false,
-                             .is_causal = true,
-                             .log_decay = g.to(dtype),
-                             .form = form})
+    return linear_attention_as(form, q.to(dtype), k.to(dtype), v.to(dtype),
+                               {.feature_map = FeatureMap::identity,
+                                .normalize = false,
+                                .is_causal = true,
+                                .log_decay = g.to(dtype)})
         .output;
   };
   const auto exact = compute(torch::kDouble, LinearForm::fused);
@@ -646,8 +645,8 @@ TEST_F(FusedLinearAttention, GradientOfOneHeadsDecayHasTheSameBitsForEveryNumber
 TEST_F(FusedLinearAttention, RefusalsNameTheReason) {
   const auto x = torch::randn({1, 1, 3, 4}).to(torch::kMeta);
   EXPECT_EQ(
-      error_of([&] { linear_attention(x, x, x, {.is_causal = true, .form = LinearForm::fused}); }),
-      "attend::linear_attention: form: expected one that can serve the call, got fused, which can't: the "
+      error_of([&] { linear_attention(x, x, x, {.is_causal = true, .backend = Backend::fused}); }),
+      "attend::linear_attention: backend: expected one that can serve the call, got fused, which cannot: the "
       "tensors are not on the CPU");
 }
 
