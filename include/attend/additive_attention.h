@@ -19,6 +19,7 @@ struct AdditiveAttentionParams {
 ///     S_ij = sum over a of score_weight_a * tanh(query_ia + key_ja),  O = dropout(softmax(mask(S))) V
 ///
 /// | tensor       | shape            |                                                               |
+/// | --- | --- | --- |
 /// | query        | [B, H, Lq, A]    | usually W q; layouts, dtypes and masks are as for `attention` |
 /// | key          | [B, Hkv, Lk, A]  | usually U k                                                   |
 /// | value        | [B, Hkv, Lk, Dv] |                                                               |

@@ -49,6 +49,7 @@ struct AttentionParams {
 /// With sinks P = exp(S) / (exp(sink) + sum of exp(S)).
 ///
 /// | tensor | shape            |                                                                     |
+/// | --- | --- | --- |
 /// | query  | [B, H, Lq, D]    | or [B, Lq, D] or [Lq, D] for one head                               |
 /// | key    | [B, Hkv, Lk, D]  | as many dimensions as the query; Hkv divides H, and query head h    |
 /// | value  | [B, Hkv, Lk, Dv] | reads key head h / (H / Hkv) (Shazeer 2019, Ainslie 2023)           |

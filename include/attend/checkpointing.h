@@ -13,6 +13,7 @@ namespace attend {
 /// of a second forward pass.
 ///
 /// | argument | meaning                                                                                     |
+/// | --- | --- |
 /// | run      | a function of `inputs` and `captured` alone that returns one tensor and may be called again |
 /// | inputs   | what `run` is called with; an undefined tensor is passed on as it is                        |
 /// | captured | every other tensor that `run` reads and that needs a gradient, such as parameters, and      |

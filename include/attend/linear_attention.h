@@ -67,6 +67,7 @@ struct LinearAttentionResult {
 /// If is_causal is not set, every query reads the state after the last key.
 ///
 /// | tensor        | shape                                                                            |
+/// | --- | --- |
 /// | query         | [B, H, Lq, D], or [B, L, D] or [L, D] for one head                               |
 /// | key, value    | [B, Hkv, Lk, D], [B, Hkv, Lk, Dv]; Hkv divides H; as many dimensions as the      |
 /// |               | query                                                                            |
@@ -77,6 +78,7 @@ struct LinearAttentionResult {
 /// is [B, L] instead of [B, H, L], and so on.
 ///
 /// | paper              | name                       | settings, with is_causal = true                     |
+/// | --- | --- | --- |
 /// | Katharopoulos 2020 | linear attention           | the defaults (causal or not)                        |
 /// | Choromanski 2021   | Performer, FAVOR+          | random_features, projection                         |
 /// | Sun 2023           | retention                  | identity, normalize = false, log_decay [H]          |
@@ -128,6 +130,7 @@ ATTEND_API Explanation explain_linear_attention(const at::Tensor& query, const a
 /// number of tokens before.
 ///
 /// | tensor     | shape                                                                                   |
+/// | --- | --- |
 /// | query      | [B, H, 1, D], or [B, 1, D] or [1, D] for one head                                       |
 /// | key, value | [B, Hkv, 1, D], [B, Hkv, 1, Dv]                                                         |
 /// | state      | as `initial_state`; contiguous, float32 (float64 for float64)                           |

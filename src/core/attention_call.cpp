@@ -5,9 +5,7 @@
 
 namespace attend {
 
-std::vector<at::Tensor> AttentionCall::score_mod_tensors() const {
-  return tensors_of(score_mod);
-}
+std::vector<at::Tensor> AttentionCall::score_mod_tensors() const { return tensors_of(score_mod); }
 
 std::vector<at::Tensor> AttentionCall::inputs() const {
   std::vector<at::Tensor> inputs = {query, key, value};
