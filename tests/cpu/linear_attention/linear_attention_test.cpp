@@ -598,8 +598,8 @@ TEST_F(FusedLinearAttention, StepErrors) {
   for (auto* wrong : {&negated, &zeros}) {
     EXPECT_EQ(error(x, *wrong, {}),
               prefix +
-                  "state: expected values in memory as they are, got a negated view or zeros that have no "
-                  "memory");
+                  "state: expected a materialized tensor, got a tensor with the negative bit set, or a "
+                  "ZeroTensor");
   }
   EXPECT_EQ(error(x, state, {.initial_state = state}),
             prefix + "initial_state: expected none, got float32 [1, 2, 4, 5]");
