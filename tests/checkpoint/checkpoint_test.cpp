@@ -536,7 +536,8 @@ TEST_F(CheckpointTest, LoadsIntoAModule) {
   auto module = small_module();
   const auto report =
       load_state_dict(module, load_pytorch(recorded("module.pt")), {.key_mapping = [](std::string key) {
-                        return key.starts_with("first") ? "0" + key.substr(5) : "1" + key.substr(4);
+                        const bool is_first = key.starts_with("first");
+                        return std::string(is_first ? "0" : "1").append(key, is_first ? 5 : 4);
                       }});
   EXPECT_TRUE(report.missing_keys.empty() && report.unexpected_keys.empty());
   EXPECT_TRUE(torch::equal(module->named_parameters()["0.weight"], torch::arange(6.0F).view({2, 3})));
