@@ -1,7 +1,7 @@
 #include "charts.h"
 
 #include <attend/plot.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <attend/checkpoint.h>
 #include <attend/models/sentence_encoder.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 #include <cstdlib>

@@ -1,5 +1,7 @@
 // PyTorch's compiled FlexAttention. It exists in Python only, so both sides run in a Python process, attend
 // through its operators.
+#include <fmt/ranges.h>
+
 #include <sstream>
 
 #include "process.h"

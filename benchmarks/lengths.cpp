@@ -1,5 +1,7 @@
 #include "lengths.h"
 
+#include <fmt/ranges.h>
+
 #include "compare.h"
 #include "sides.h"
 #include "verify.h"

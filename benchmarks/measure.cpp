@@ -1,6 +1,7 @@
 #include "measure.h"
 
 #include <ATen/Parallel.h>
+#include <fmt/ranges.h>
 
 #include <map>
 

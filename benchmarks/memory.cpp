@@ -2,6 +2,7 @@
 #include "memory.h"
 
 #include <ATen/Parallel.h>
+#include <fmt/ranges.h>
 
 #include <filesystem>
 #include <fstream>

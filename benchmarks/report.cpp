@@ -2,7 +2,7 @@
 
 #include <ATen/Version.h>
 #include <fmt/chrono.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/version.h>
 #include <unistd.h>
 
