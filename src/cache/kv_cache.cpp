@@ -111,8 +111,8 @@ class Writes {
 
   void clear(const at::Tensor& destination) { writes_.push_back({{}, destination}); }
 
-  /// Moves the `count` tokens of a sequence [Hkv, slots, D] that end at slot `from_end`, so that they end at
-  /// `to_end`.
+  /// Records the move of `count` tokens of a sequence [Hkv, slots, D] from the slots [from_end - count,
+  /// from_end) to [to_end - count, to_end).
   void move(const at::Tensor& sequence, int64_t from_end, int64_t to_end, int64_t count) {
     if (count == 0 || from_end == to_end) return;
     const auto source = sequence.slice(1, from_end - count, from_end);

@@ -474,7 +474,7 @@ TEST_F(Backends, SdpaDetectsAChangeInPlace) {
 
 // ---- the reference in chunks
 
-/// 64 million scores, more than a chunk has.
+/// 33.6 million scores, slightly more than the 2^25 of a chunk.
 Inputs many_scores() {
   const auto make = [] { return torch::randn({1, 2, 4096, 4}); };
   return Inputs{make(), torch::randn({1, 1, 4099, 4}), torch::randn({1, 1, 4099, 4})}.leaves();

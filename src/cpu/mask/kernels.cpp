@@ -16,7 +16,7 @@ inline void set(uint8_t* row, int64_t begin, int64_t end, uint8_t value) {
 
 void fill_band(const Tile& tile, int64_t low, int64_t high, uint8_t* allowed, int64_t stride) {
   for (int64_t j = 0; j < tile.keys; ++j) {
-    // Queries j - high ... j - low of the sequence may attend to key j.
+    // `key` is relative to the tile's first query: its queries key - high ... key - low may attend to it.
     const int64_t key = tile.key + j - tile.query;
     const int64_t begin = clamp(key - high, 0, tile.queries);
     const int64_t end = clamp(key - low + 1, begin, tile.queries);

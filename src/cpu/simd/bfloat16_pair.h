@@ -13,7 +13,7 @@
 namespace attend::cpu {
 namespace {
 
-/// Two consecutive terms of a sum.
+/// One factor of each of two consecutive terms of a dot product.
 struct [[gnu::may_alias]] BFloat16Pair {
   BFloat16 first, second;
 };
