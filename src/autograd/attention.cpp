@@ -27,7 +27,7 @@ variable_list fused_backward(const AttentionCall& call, const FusedAttention& re
 }
 
 struct FusedAttentionFunction : torch::autograd::Function<FusedAttentionFunction> {
-  /// `inputs` are those of the call; autograd looks for inputs among the arguments.
+  /// `inputs` are call.inputs(), passed separately because autograd records only tensors that are arguments.
   static variable_list forward(AutogradContext* context, at::TensorList /*inputs*/,
                                const AttentionCall& call) {
     const auto result = cpu::attention(call);

@@ -5,16 +5,18 @@
 
 namespace attend::autograd {
 
-/// The fused kernel with its gradients. If a graph of the gradients is requested, the reference computes
-/// them.
+/// Computes attention by the fused kernel, recorded by autograd. A backward pass with create_graph
+/// differentiates the reference instead.
 AttentionWithLse attention(const AttentionCall& call);
 
-/// The fused kernel alone, without a graph: its results and what its backward reads.
+/// The results of the fused kernel, and what its backward pass reads. `fused_attention` runs the kernel
+/// without recording a graph.
 using FusedAttention = cpu::AttentionResult;
 FusedAttention fused_attention(const AttentionCall& call);
 
-/// Its gradients, given those of the output and of the logsumexp, either of which may be undefined.
-/// `wanted`: for each tensor of the score modification, whether its gradient is needed.
+/// The gradients of `fused_attention`, given the gradients of the output and of the logsumexp, either of
+/// which may be undefined. `wanted` states for each tensor of the score modification whether its gradient is
+/// needed.
 using FusedAttentionGradients = cpu::AttentionGradients;
 FusedAttentionGradients fused_attention_backward(const AttentionCall& call, const FusedAttention& result,
                                                  const at::Tensor& grad_output,

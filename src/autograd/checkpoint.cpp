@@ -17,7 +17,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Run = std::function<at::Tensor(const variable_list& inputs)>;
 
-/// Snapshot of the default generator and the autocast settings of one device.
+/// A snapshot of the default generator and the autocast settings of one device.
 class RngAndAutocastState {
  public:
   explicit RngAndAutocastState(at::Device device)
@@ -42,7 +42,8 @@ class RngAndAutocastState {
   at::Tensor generator_state_;
 };
 
-/// Calls action() under a snapshot, and restores the current state afterwards, also if it throws.
+/// Calls action() with the state of the snapshot, and then restores the current state, also if action()
+/// throws.
 template <typename Action>
 auto with_state(const RngAndAutocastState& state, const Action& action) {
   const RngAndAutocastState current(state.device());
@@ -60,7 +61,7 @@ auto with_state(const RngAndAutocastState& state, const Action& action) {
   }
 }
 
-/// What the graph keeps besides the tensors.
+/// The data that the autograd node saves besides the tensors.
 struct CheckpointedRun {
   Run run;
   size_t num_inputs;
@@ -72,7 +73,7 @@ variable_list first_of(const variable_list& tensors, size_t count) {
 }
 
 struct Checkpointed : torch::autograd::Function<Checkpointed> {
-  /// `tensors`: the inputs, followed by the captured tensors.
+  /// `tensors` holds the inputs, followed by the captured tensors.
   static at::Tensor forward(AutogradContext* context, at::TensorList tensors, const Run& run,
                             size_t num_inputs) {
     context->save_for_backward(tensors.vec());

@@ -7,7 +7,7 @@
 
 namespace attend::autograd {
 
-/// Activation checkpointing, as attend/checkpointing.h documents it.
+/// Implements activation checkpointing, which attend/checkpointing.h documents.
 at::Tensor checkpointed(const std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>& run,
                         const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& captured);
 

@@ -16,15 +16,15 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The number of scores that are built in one chunk: 128 MiB of float32.
+/// The largest number of scores in one chunk: 128 MiB in float32.
 constexpr int64_t kMaxScores = int64_t{1} << 25;
 
-/// The number of scores of one query in all heads and batch elements.
+/// Returns the number of scores of one query position, summed over all heads and batch elements.
 int64_t scores_per_row(const AttentionCall& call) {
   return call.query.size(0) * call.query.size(1) * call.key.size(2);
 }
 
-/// Whether the scores are too many for one chunk, and the call can be split.
+/// Whether the scores exceed one chunk and the call can be split into chunks.
 bool needs_chunks(const AttentionCall& call) {
   if (call.query.size(2) <= 1 || scores_per_row(call) <= kMaxScores / call.query.size(2)) return false;
   return std::ranges::none_of(call.tensors(), [](const at::Tensor& tensor) {
@@ -50,18 +50,18 @@ AttentionWithLse forward_in_chunks(const AttentionCall& call) {
   return {at::cat(outputs, 2), call.wants_logsumexp ? at::cat(logsumexps, 2) : at::Tensor()};
 }
 
-/// A chunk of a gradient of the output or of the logsumexp, in compute type.
+/// Returns the rows [first, first + rows) of a gradient of the output or of the logsumexp, in compute type.
 at::Tensor gradient_rows(const at::Tensor& gradient, int64_t first, int64_t rows) {
   return gradient.defined() ? gradient.narrow(2, first, rows).to(compute_type(gradient)) : gradient;
 }
 
-/// The leaf as one of compute type, so that its gradient from each chunk is not rounded before they are
-/// added.
+/// Returns a leaf with the same values in compute type, so that the gradients of the chunks are added before
+/// they are rounded.
 at::Tensor widened_leaf(const at::Tensor& leaf) {
   return leaf.detach().to(compute_type(leaf)).requires_grad_(leaf.requires_grad());
 }
 
-/// Recomputes each chunk with its graph, and adds up the gradients.
+/// Recomputes each chunk while recording its graph, and accumulates the gradients.
 variable_list backward_in_chunks(AttentionCall call, const variable_list& grads) {
   const auto inputs = call.inputs();
   call = with_grad_leaves(call, /*create_graph=*/false);
@@ -89,7 +89,7 @@ variable_list backward_in_chunks(AttentionCall call, const variable_list& grads)
 }
 
 struct ChunkedReferenceFunction : torch::autograd::Function<ChunkedReferenceFunction> {
-  /// `inputs` are those of the call; autograd looks for inputs among the arguments.
+  /// `inputs` are call.inputs(), passed separately because autograd records only tensors that are arguments.
   static variable_list forward(AutogradContext* context, at::TensorList /*inputs*/,
                                const AttentionCall& call) {
     save_call(context, call, {});

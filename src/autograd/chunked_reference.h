@@ -4,9 +4,10 @@
 
 namespace attend::autograd {
 
-/// The reference with its gradients. If the scores of all queries would take much memory, both passes compute
-/// one chunk of queries at a time. A tensor with a forward-mode tangent or under a functional transform needs
-/// the graph of the whole, and so does a graph of the gradients: there the scores are built as a whole.
+/// Computes attention by the reference, recorded by autograd. If the scores of all queries would take too
+/// much memory, the forward and the backward pass compute one chunk of queries at a time. All scores are
+/// computed at once if a tensor has a forward-mode tangent or is under a functional transform, and in a
+/// backward pass with create_graph.
 AttentionWithLse chunked_reference(const AttentionCall& call);
 
 }  // namespace attend::autograd

@@ -16,7 +16,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Replaces the inputs of the call by the first elements of `inputs`, and returns how many they are.
+/// Replaces the inputs of the call by the first elements of `inputs`, and returns the number of replaced
+/// inputs.
 size_t set_inputs(LinearAttentionCall& call, const variable_list& inputs) {
   size_t next = 0;
   for (auto* tensor : {&call.query, &call.key, &call.value}) *tensor = inputs[next++];
@@ -26,8 +27,8 @@ size_t set_inputs(LinearAttentionCall& call, const variable_list& inputs) {
   return next;
 }
 
-/// The call without its inputs, which the graph saves itself. Empty tensors mark the optional
-/// ones that `set_inputs` has to replace.
+/// Returns the call without its inputs, which autograd saves separately. Each defined optional input
+/// becomes an empty tensor, as a mark for `set_inputs` to replace it.
 LinearAttentionCall without_inputs(LinearAttentionCall call) {
   call.query = call.key = call.value = at::Tensor();
   for (auto* tensor : {&call.log_decay, &call.beta, &call.initial_state}) {
@@ -36,7 +37,8 @@ LinearAttentionCall without_inputs(LinearAttentionCall call) {
   return call;
 }
 
-/// The gradients by the operations of the chunked form, which can be differentiated again.
+/// Returns the gradients from differentiating the chunked reference, so that they can be differentiated
+/// again.
 variable_list differentiable_linear_backward(LinearAttentionCall call, const variable_list& grads) {
   const ExactDtype exact;
   auto inputs = call.inputs();
@@ -58,7 +60,7 @@ variable_list fused_linear_backward(const LinearAttentionCall& call, const Fused
 }
 
 struct FusedLinearAttentionFunction : torch::autograd::Function<FusedLinearAttentionFunction> {
-  /// `inputs` are the inputs of the call; autograd looks for inputs among the arguments.
+  /// `inputs` are call.inputs(), passed separately because autograd records only tensors that are arguments.
   static variable_list forward(AutogradContext* context, at::TensorList inputs,
                                const LinearAttentionCall& call) {
     const auto result = fused_linear_attention(call);

@@ -14,7 +14,7 @@ using torch::autograd::variable_list;
 
 namespace {
 
-/// The call without query, key and value, which the graph saves itself.
+/// Returns the call without query, key and value, which autograd saves separately.
 AttentionCall without_inputs(AttentionCall call) {
   call.query = call.key = call.value = at::Tensor();
   return call;

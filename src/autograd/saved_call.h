@@ -1,6 +1,6 @@
 #pragma once
 
-// What the autograd functions around the implementations of attention share.
+// Helpers of the autograd functions of attention.
 
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -10,12 +10,13 @@
 
 namespace attend::autograd {
 
-/// Saves the call, its inputs and the tensors of its mask, so that a change in place before the backward pass
-/// is detected, and further tensors.
+/// Saves the call and the tensors `more` for the backward pass. The inputs of the call and the tensors of its
+/// mask are saved as autograd variables, so that autograd detects if they are changed in place before the
+/// backward pass.
 void save_call(torch::autograd::AutogradContext* context, const AttentionCall& call,
                std::vector<at::Tensor> more);
 
-/// What `save_call` saved.
+/// The values that `save_call` saved.
 struct SavedCall {
   AttentionCall call;
   std::vector<at::Tensor> more;
@@ -25,17 +26,17 @@ SavedCall saved_call(torch::autograd::AutogradContext* context);
 /// Whether the call has to be recorded: gradients are enabled, and one of its inputs requires a gradient.
 bool is_differentiated(const AttentionCall& call);
 
-/// The call with its inputs replaced by leaves; see `as_grad_leaf`.
+/// Returns the call with its inputs replaced by leaves; see `as_grad_leaf`.
 AttentionCall with_grad_leaves(AttentionCall call, bool create_graph);
 
-/// The gradients of the inputs, which are those of a call `with_grad_leaves`, given the results as functions
-/// of them and the gradients of the results. Undefined for inputs that require none.
+/// Returns the gradients of the inputs of a call from `with_grad_leaves`, given its results and their
+/// gradients; undefined for inputs that require none.
 std::vector<at::Tensor> gradients_of_inputs(const std::vector<at::Tensor>& inputs,
                                             const AttentionWithLse& result,
                                             const std::vector<at::Tensor>& grads, bool create_graph);
 
-/// The gradients of the inputs of the call by the operations of the reference, which can be differentiated
-/// again.
+/// Returns the gradients of the inputs of the call from differentiating the reference, so that they can be
+/// differentiated again.
 std::vector<at::Tensor> differentiable_backward(const AttentionCall& call,
                                                 const std::vector<at::Tensor>& grads);
 

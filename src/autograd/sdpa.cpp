@@ -10,14 +10,14 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
-  /// `inputs` are those of the call; autograd looks for inputs among the arguments.
+  /// `inputs` are call.inputs(), passed separately because autograd records only tensors that are arguments.
   static at::Tensor forward(AutogradContext* context, at::TensorList /*inputs*/, const AttentionCall& call) {
     save_call(context, call, {});
     const at::AutoGradMode graph(true);
     const auto leaves = with_grad_leaves(call, /*create_graph=*/false);
     const auto output = sdpa::attention(leaves);
     context->saved_data["inputs"] = leaves.inputs();
-    context->saved_data["output"] = output;  // keeps ATen's graph from the leaves on alive
+    context->saved_data["output"] = output;  // keeps ATen's graph between leaves and output alive
     return output.detach();
   }
 

@@ -4,8 +4,8 @@
 
 namespace attend::autograd {
 
-/// ATen's attention with its gradients. If a graph of the gradients is requested, the reference computes
-/// them, since ATen's kernels have no second derivatives.
+/// Computes attention by ATen's scaled_dot_product_attention, recorded by autograd. A backward pass with
+/// create_graph differentiates the reference instead, since ATen's kernels have no second derivatives.
 at::Tensor sdpa(const AttentionCall& call);
 
 }  // namespace attend::autograd
