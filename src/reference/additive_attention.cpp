@@ -16,7 +16,7 @@ namespace attend::reference {
 
 at::Tensor additive_attention_weights(const AttentionCall& call, const at::Tensor& score_weight,
                                       const ScoreShape& shape) {
-  const ExactDtype exact;  // a backward pass that recomputes this may run under autocast
+  const ExactDtype exact;  // a backward pass that recomputes the weights may run under autocast
   const auto query = widen(call.query).unsqueeze(-2), key = wide_keys(call.key, call).unsqueeze(-3);
   auto scores = at::matmul(at::tanh(query + key), score_weight.to(query.scalar_type()));
   if (call.mask.defined()) {

@@ -19,7 +19,7 @@
 namespace attend::reference {
 namespace {
 
-/// S = mask(score_mod(scale * Q K^T)) for the rows of `shape`; masked scores are -inf.
+/// Returns S = mask(score_mod(scale * Q K^T)) for the rows of `shape`; masked scores are -inf.
 at::Tensor scores(const AttentionCall& call, const ScoreShape& shape) {
   const auto query = checks::rows_of(call.query, shape);
   auto scores = at::matmul(widen(query), wide_keys(call.key, call).transpose(-2, -1)) * call.scale;
@@ -48,7 +48,7 @@ at::Tensor weigh(const at::Tensor& scores, Weighting weighting) {
   return softmax(scores);
 }
 
-/// O = dropout(weighting(S)) V
+/// Returns O = dropout(weighting(S)) V.
 at::Tensor output(const at::Tensor& scores, const AttentionCall& call, const ScoreShape& shape) {
   auto weights = weigh(scores, call.weighting);
   if (call.dropout_p > 0) {
@@ -62,7 +62,7 @@ at::Tensor output(const at::Tensor& scores, const AttentionCall& call, const Sco
 AttentionWithLse attention(const AttentionCall& call) { return attention_rows(call, 0, call.query.size(2)); }
 
 AttentionWithLse attention_rows(const AttentionCall& call, int64_t first, int64_t rows) {
-  const ExactDtype exact;  // a backward pass that recomputes this may run under autocast
+  const ExactDtype exact;  // a backward pass that recomputes the attention may run under autocast
   const auto shape = call.shape().part(first, rows);
   const auto masked_scores = scores(call, shape);
   return {output(masked_scores, call, shape), call.wants_logsumexp ? logsumexp(masked_scores) : at::Tensor()};

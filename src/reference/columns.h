@@ -7,8 +7,9 @@
 
 namespace attend::reference {
 
-/// Calls action(column, offset) for each key of each head: `column` is the rows of `shape` at that key, and
-/// `offset` is the place of its first element in a tensor [B, H, Lk, rows].
+/// Calls action(column, offset) for each key of each head. `column` holds the positions of the scores of this
+/// key with the queries of `shape`, and `offset` is the index of its first score in a contiguous tensor [B,
+/// H, Lk, rows].
 template <typename Action>
 void for_each_column(const ScoreShape& shape, const Action& action) {
   at::parallel_for(0, shape.batch * shape.heads * shape.keys, 16, [&](int64_t begin, int64_t end) {

@@ -4,11 +4,11 @@
 
 namespace attend::reference {
 
-/// A key or value whose heads are repeated for the query heads that read them: [B, H, Lk, D].
+/// Repeats each head of a key or value for the query heads that read it; returns [B, heads, Lk, D].
 at::Tensor repeat_heads(const at::Tensor& key_or_value, int64_t heads);
 
-/// [B, 1, Lk, 1] on `device`: true for the positions at or past the length of their batch element. `lengths`:
-/// integers [B].
+/// Returns a boolean tensor [B, 1, Lk, 1] on `device`, which is true for key positions at or past lengths[b].
+/// `lengths` is an integer tensor [B].
 at::Tensor past_lengths(const at::Tensor& lengths, int64_t keys, at::Device device);
 
 }  // namespace attend::reference

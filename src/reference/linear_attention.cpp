@@ -19,13 +19,14 @@
 namespace attend::reference {
 namespace {
 
-/// The tensor with zeros for the steps before its first one.
+/// Pads dimension 2 with zeros in front, so that the tensor has `steps` steps.
 at::Tensor aligned(const at::Tensor& tensor, int64_t steps) {
   const int64_t missing = steps - tensor.size(2);
   return missing == 0 ? tensor : at::constant_pad_nd(tensor, {0, 0, missing, 0}, 0);
 }
 
-/// A smaller normaliser counts as 0: terms of it may have underflowed, and gradients divided by it overflow.
+/// Returns the threshold below which the magnitude of a normaliser counts as 0: terms of a smaller normaliser
+/// may have underflowed, and gradients divided by it would overflow.
 double smallest_normaliser(at::ScalarType type) {
   const auto smallest = [](auto limits) { return double{limits.min() / limits.epsilon()}; };
   return type == at::kDouble ? smallest(std::numeric_limits<double>())
@@ -63,7 +64,8 @@ LinearInputs linear_inputs(const LinearAttentionCall& call) {
     key = feature_map(key, call.feature_map);
   } else {
     const auto is_past = past_lengths(call.key_lengths, keys, key.device());
-    // Before the feature map, since its derivative may not be finite there, and after it.
+    // Keys past their length are set to zero before the feature map, whose derivative may not be finite
+    // there, and again after it, since the map may not map zero to zero.
     key = feature_map(key.masked_fill(is_past, 0), call.feature_map).masked_fill(is_past, 0);
     value = value.masked_fill(is_past, 0);
     if (decay.defined()) decay = decay.masked_fill(is_past, 0);
@@ -75,7 +77,8 @@ LinearInputs linear_inputs(const LinearAttentionCall& call) {
           .log_decay = decay.defined() ? aligned(decay, steps) : decay,
           .beta = beta.defined() ? aligned(beta, steps) : beta,
           .state = call.initial_state.defined()
-                       // Without a step it becomes the final state, which must not alias the caller's tensor.
+                       // With no steps the initial state is returned as the final state, which must not alias
+                       // the caller's tensor.
                        ? (steps == 0 ? call.initial_state.clone() : call.initial_state)
                        : at::zeros({batch, heads, key.size(3), call.state_width()}, key.options())};
 }

@@ -4,16 +4,19 @@
 
 namespace attend::reference {
 
-/// The feature map phi applied to the tensor, in compute type.
+/// Applies the feature map phi to the tensor, in compute type.
 at::Tensor feature_map(const at::Tensor& tensor, FeatureMap map);
 
-/// The output of queries, [B, H, L, Dv], given read = q^T S, [B, H, L, state_width], with q after the feature
-/// map: scale * read, divided by z q if `normalize` is set, and 0 if z q is 0.
+/// Returns the output [B, H, L, Dv] of the queries, given read = q^T S [B, H, L, state_width] with q after
+/// the feature map: scale * read. With `normalize`, the last column of `read` is the normaliser, by which the
+/// other columns are divided; the output is 0 where the normaliser is so small that it counts as 0.
 at::Tensor normalized(const at::Tensor& read, double scale, bool normalize);
 
-/// The inputs of the recurrence, in compute type: queries and keys after the feature map, the heads of key
-/// and value repeated, a column of ones beside the value if `normalize` is set, zeros for keys at or past
-/// their length, whose decay is 1, and T = max(Lq, Lk) steps with the last query at the last key.
+/// The inputs of the recurrence, in compute type. The feature map is applied to queries and keys, the heads
+/// of key and value are repeated, and with `normalize` a column of ones is appended to the value. Keys and
+/// values at or past their key length are zero, and their decay is 1. There are T = max(Lq, Lk) steps, of
+/// which the last belongs to the last query and the last key; the shorter sequence of the two is padded with
+/// zeros in front.
 struct LinearInputs {
   at::Tensor query;      ///< [B, H, T, D]
   at::Tensor key;        ///< [B, H, T, D]
@@ -24,11 +27,11 @@ struct LinearInputs {
 };
 LinearInputs linear_inputs(const LinearAttentionCall& call);
 
-/// The definition: one step after the other.
+/// Computes linear attention step by step, by the recurrence that defines it.
 LinearAttentionResult linear_attention_recurrent(const LinearAttentionCall& call);
 
-/// Matrix products within chunks of steps, and a state from one chunk to the next (Yang 2023, section 4; Yang
-/// 2024, section 3.2).
+/// Computes linear attention by matrix products within chunks of steps and a state that is passed from one
+/// chunk to the next (Yang 2023, section 4; Yang 2024, section 3.2).
 LinearAttentionResult linear_attention_chunked(const LinearAttentionCall& call);
 
 }  // namespace attend::reference

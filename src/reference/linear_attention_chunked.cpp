@@ -27,8 +27,8 @@ struct Decays {
   at::Tensor whole_chunk;  ///< [B, H, 1 or D, 1]
 };
 
-/// Each sum is over its own steps, never a difference of longer sums, in which small logarithms would be lost
-/// beside large ones.
+/// Returns the decays of a chunk. The logarithms of the steps of each interval are summed anew: in a
+/// difference of two cumulative sums, small logarithms would be lost beside large ones.
 Decays decays_of(const at::Tensor& log_decay) {
   const int64_t steps = log_decay.size(2);
   const auto ones = at::ones({steps, steps}, log_decay.options().dtype(at::kBool));
@@ -39,7 +39,8 @@ Decays decays_of(const at::Tensor& log_decay) {
   return {between, from_start, between.select(2, steps - 1), from_start.select(2, steps - 1).unsqueeze(-1)};
 }
 
-/// At (t, s) the sum over d of row_td k_sd, times the decay between s and t; 0 for s > t.
+/// Returns the matrix with sum_d row_td decay_tsd k_sd at (t, s), where decay_ts is `decays.between`; 0 for s
+/// > t.
 at::Tensor products(const at::Tensor& rows, const at::Tensor& key, const Decays& decays) {
   if (!decays.between.defined()) return at::matmul(rows, key.transpose(-2, -1)).tril();
   if (decays.between.size(-1) == 1) {
@@ -52,8 +53,9 @@ at::Tensor times(const at::Tensor& tensor, const at::Tensor& decay) {
   return decay.defined() ? tensor * decay : tensor;
 }
 
-/// The values that the delta rule writes: u_t = beta_t (v_t - S_0^T (decayed k_t) - sum over s < t of
-/// (k_t decay_ts k_s) u_s), the solution of a triangular system (the WY form of the product of the steps).
+/// Returns the values u_t that the delta rule writes: u_t = beta_t (v_t - S_0^T (decayed k_t) - sum over s <
+/// t of (k_t decay_ts k_s) u_s), the solution of a triangular system (the WY form of the product of the
+/// steps).
 at::Tensor delta_values(const LinearInputs& in, const at::Tensor& state, const Decays& decays, int64_t d_v) {
   const int64_t steps = in.key.size(2);
   const auto identity = at::eye(steps, in.key.options());

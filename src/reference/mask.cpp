@@ -13,12 +13,12 @@
 namespace attend::reference {
 namespace {
 
-/// j, as a row that broadcasts to the scores.
+/// Returns the key positions j as [1, 1, 1, Lk].
 at::Tensor key_row(const ScoreShape& shape, at::Device device) {
   return at::arange(shape.keys, at::TensorOptions().dtype(at::kLong).device(device)).view({1, 1, 1, -1});
 }
 
-/// i, as a column that broadcasts to the scores.
+/// Returns the query positions i as [1, 1, rows, 1].
 at::Tensor query_column(const ScoreShape& shape, at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   return at::arange(shape.first_row, shape.first_row + shape.rows, options).view({1, 1, -1, 1});
@@ -28,7 +28,7 @@ at::Tensor before(const at::Tensor& lengths, const ScoreShape& shape, at::Device
   return key_row(shape, device) < lengths.to(device).view({-1, 1, 1, 1});
 }
 
-/// One overload for each kind of mask.
+/// Evaluates a mask; one overload for each kind.
 struct Allowed {
   const ScoreShape& shape;
   int64_t query_dim;

@@ -7,8 +7,9 @@
 
 namespace attend::reference {
 
-/// Which queries may attend to which keys, for the rows of `shape`: boolean, four dimensions that broadcast
-/// to the scores. The mask is not the default mask, and was checked.
+/// Evaluates a mask for the rows of `shape`: a boolean tensor of four dimensions that broadcasts to the
+/// scores, true where the query may attend to the key. `mask` must be defined, and already checked against
+/// the call.
 at::Tensor allowed(const Mask& mask, const ScoreShape& shape, int64_t query_dim, at::Device device);
 
 }  // namespace attend::reference

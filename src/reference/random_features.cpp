@@ -23,23 +23,25 @@
 namespace attend::reference {
 namespace {
 
-/// Stronger decays are treated as this one, which leaves nothing even in float64, so that sums stay finite.
-constexpr double kStrongestDecay = -1000;
+/// Log decays below this value are clamped to it: exp(-1000) is 0 even in float64, and cumulative sums of log
+/// decays stay finite.
+constexpr double kMinLogDecay = -1000;
 
-/// The largest magnitude of the logarithm of an incoming state's unit: twice the range of float32, in which
-/// states come in.
+/// The bound of the magnitude of the logarithm of an initial state's unit. It covers every float32 value, and
+/// `times_exp` can apply it in float32.
 constexpr double kMaxLogUnit = 160;
 
 int64_t heads_per_key(const LinearAttentionCall& call) { return call.query.size(1) / call.key.size(1); }
 
-/// [B, 1, Lk, 1]: true for keys at or past their length; undefined without lengths.
+/// Returns a boolean tensor [B, 1, Lk, 1] that is true for keys at or past their length; undefined without
+/// key lengths.
 at::Tensor is_past_length(const LinearAttentionCall& call) {
   if (!call.key_lengths.defined()) return {};
   return past_lengths(call.key_lengths, call.key.size(2), call.key.device());
 }
 
-/// w_m x' - |x'|^2 / 2 - log(M) / 2 with x' = sqrt(scale) x: the logarithms of the features, [B, H, L, M], of
-/// x [B, H, L, D] and projection [M, D] of one dtype.
+/// Returns the logarithms of the features [B, H, L, M] of x [B, H, L, D]: w_m x' - |x'|^2 / 2 - log(M) / 2
+/// with x' = sqrt(scale) x. `projection` is [M, D], with rows w_m, of the dtype of `x`.
 at::Tensor log_features(const at::Tensor& x, const at::Tensor& projection, double scale) {
   const auto scaled = x * std::sqrt(scale);
   const double log_count = std::log(static_cast<double>(projection.size(0)));
@@ -52,7 +54,8 @@ at::Tensor log_query_features(const LinearAttentionCall& call, const at::Tensor&
   return call.normalize ? exponents - at::amax(exponents.detach(), -1, /*keepdim=*/true) : exponents;
 }
 
-/// Keys at or past their length are not read, and their features are 0.
+/// Returns the logarithms of the features of the keys. Keys at or past their length are not read, and their
+/// features are 0.
 at::Tensor log_key_features(const LinearAttentionCall& call, const at::Tensor& projection,
                             const at::Tensor& is_past) {
   const auto key = widen(call.key);
@@ -61,7 +64,7 @@ at::Tensor log_key_features(const LinearAttentionCall& call, const at::Tensor& p
       .masked_fill(is_past, kMinusInfinity);
 }
 
-/// The call with the features, given their logarithms.
+/// Returns the call with the features in place of queries and keys, given the logarithms of the features.
 LinearAttentionCall with_features(LinearAttentionCall call, const at::Tensor& log_query,
                                   const at::Tensor& log_key) {
   call.query = at::exp(log_query);
@@ -72,8 +75,8 @@ LinearAttentionCall with_features(LinearAttentionCall call, const at::Tensor& lo
   return call;
 }
 
-/// The sums up to each key of the weakest decay among the heads and channels of a key, [B, Hkv, 1 + Lk],
-/// beginning with 0.
+/// Returns the cumulative sums of the log decays of the keys, [B, Hkv, 1 + Lk], beginning with 0. The log
+/// decay of a key is the largest (the weakest decay) among its query heads and channels.
 at::Tensor sums_of_decays(const LinearAttentionCall& call, const at::Tensor& is_past) {
   const int64_t batch = call.key.size(0), heads = call.key.size(1), keys = call.key.size(2);
   const auto options = call.key.options().dtype(at::kDouble);
@@ -85,8 +88,9 @@ at::Tensor sums_of_decays(const LinearAttentionCall& call, const at::Tensor& is_
   return at::constant_pad_nd(at::cumsum(at::clamp_min(key_decays, kStrongestDecay), 2), {1, 0}, 0);
 }
 
-/// The logarithm of the unit of the initial state, [B, Hkv, 1], from its largest element; `first` if that is
-/// 0 or there is no state.
+/// Returns the logarithm of the unit of the initial state, [B, Hkv, 1]: the logarithm of the largest
+/// magnitude in the state (with `normalize`, in its normaliser), or `first` if that magnitude is 0 or there
+/// is no state.
 at::Tensor log_unit_of_state(const LinearAttentionCall& call, const at::Tensor& first) {
   if (!call.initial_state.defined() || call.initial_state.numel() == 0) return first;
   const auto state = call.initial_state.detach().to(at::kDouble);
@@ -97,12 +101,13 @@ at::Tensor log_unit_of_state(const LinearAttentionCall& call, const at::Tensor& 
   return at::clamp(at::where(largest > 0, at::log(largest), first), -kMaxLogUnit, kMaxLogUnit);
 }
 
-/// The logarithms of the units after each key, [B, Hkv, 1 + Lk], such that the largest term of the state is
-/// of order 1. With the sums of decays G and the largest exponent x_s of each key,
+/// Returns the logarithms of the units before the first key and after each key, [B, Hkv, 1 + Lk], such that
+/// the largest term of the state is of order 1. With the cumulative log decays G and the largest log feature
+/// x_s of each key,
 ///
 ///     u_t = G_t + max(first unit, max over s <= t of x_s - G_s)
 ///
-/// A constant to differentiation, since it cancels.
+/// The units are not differentiated, since they cancel in the result.
 at::Tensor log_key_units(const LinearAttentionCall& call, const at::Tensor& log_key,
                          const at::Tensor& is_past) {
   const auto largest = at::amax(log_key.detach(), -1).to(at::kDouble);
@@ -130,7 +135,7 @@ StabilizedFeatures stabilized_random_features(const LinearAttentionCall& call, c
   const auto is_past = is_past_length(call);
   const auto log_query = log_query_features(call, wide_projection);
   auto log_key = log_key_features(call, wide_projection, is_past);
-  // The delta rule is not linear in the keys, which therefore have no units.
+  // The delta rule is not linear in the keys, so the keys can't be divided by units.
   if (call.beta.defined() || heads == 0) {
     return {.call = with_features(call, log_query, log_key),
             .log_units = at::zeros({batch, heads, 1 + keys}, call.key.options().dtype(at::kDouble))};
@@ -141,7 +146,7 @@ StabilizedFeatures stabilized_random_features(const LinearAttentionCall& call, c
   log_key = log_key - units.slice(2, 1).unsqueeze(-1).to(type);
   units = units.repeat_interleave(heads_per_key(call), 1);
   StabilizedFeatures result{.call = with_features(call, log_query, log_key), .log_units = units};
-  if (is_running) {  // the decay converts a state from one unit to the next
+  if (is_running) {  // the decay also converts the state from one unit to the next
     const auto change = (units.slice(2, 0, keys) - units.slice(2, 1)).unsqueeze(-1);
     const auto decay =
         call.log_decay.defined() ? decay_per_step(call.log_decay.to(at::kDouble), call) + change : change;
@@ -154,7 +159,7 @@ StabilizedFeatures stabilized_random_features(const LinearAttentionCall& call, c
 }
 
 at::Tensor times_exp(const at::Tensor& tensor, const at::Tensor& log_factor) {
-  // The largest integer whose exponential is finite.
+  // The largest integer whose exponential is finite in the dtype.
   const double largest = tensor.scalar_type() == at::kDouble ? 709 : 88;
   const auto root = at::exp(at::clamp_max(log_factor.to(tensor.scalar_type()) / 2, largest));
   return tensor * root * root;

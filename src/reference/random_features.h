@@ -6,23 +6,25 @@
 
 namespace attend::reference {
 
-/// The call with the random features of its queries and keys in their place, and the identity as feature map;
-/// query, key and value are of compute type. With `normalize`, the exponents of each query are lowered by
-/// their maximum, which cancels with the normaliser.
+/// Returns the call with queries and keys replaced by their random features, and with the identity as feature
+/// map; query, key and value are of compute type. With `normalize`, the maximum of the log features of each
+/// query is subtracted from them, which the division by the normaliser cancels.
 LinearAttentionCall random_features(const LinearAttentionCall& call, const at::Tensor& projection);
 
-/// `random_features`, scaled so that exponentials neither overflow nor vanish in sums with larger ones.
+/// The result of `random_features`, scaled so that the features neither overflow nor vanish in sums with
+/// larger ones.
 struct StabilizedFeatures {
   LinearAttentionCall call;
-  /// The logarithms of the units of keys and states, [B, H, 1 + Lk]: before the first key, and from each key
-  /// on. A state times the exponential of its unit is the state of the features themselves. Units follow the
-  /// weakest decay of the heads that share a key and of their channels.
+  /// The logarithms of the units by which features and states are divided, [B, H, 1 + Lk]: before the first
+  /// key, and after each key. The state of the scaled features times exp(log_units) is the state of the
+  /// unscaled features. The units decay by the weakest decay among the query heads that share a key and among
+  /// their channels.
   at::Tensor log_units;
 };
 StabilizedFeatures stabilized_random_features(const LinearAttentionCall& call, const at::Tensor& projection,
                                               bool is_causal);
 
-/// tensor * exp(log_factor), also if the factor alone leaves the range of the dtype.
+/// Returns tensor * exp(log_factor), also if exp(log_factor) alone is out of the range of the dtype.
 at::Tensor times_exp(const at::Tensor& tensor, const at::Tensor& log_factor);
 
 }  // namespace attend::reference

@@ -15,12 +15,12 @@
 namespace attend::reference {
 namespace {
 
-/// A function near a score s: f(s + x) = value + first x + second x^2 / 2 + ...
+/// The Taylor expansion of a function around a score s: f(s + x) = value + first x + second x^2 / 2 + ...
 struct Expansion {
   at::Tensor value, first, second;
 };
 
-/// Evaluated in float64, one key at a time.
+/// Expands the function around each score, in float64.
 Expansion expand(const detail::ScoreFunction& function, const at::Tensor& scores, const ScoreShape& shape) {
   const auto value = scores.to(at::kCPU, at::kDouble).transpose(-2, -1).clone(at::MemoryFormat::Contiguous);
   const auto first = at::empty_like(value), second = at::empty_like(value);
@@ -35,7 +35,7 @@ Expansion expand(const detail::ScoreFunction& function, const at::Tensor& scores
   return {like_scores(value), like_scores(first), like_scores(second)};
 }
 
-/// One overload for each kind of score modification.
+/// Applies a score modification; one overload for each kind.
 struct Modified {
   const at::Tensor& scores;
   const ScoreShape& shape;
@@ -68,8 +68,8 @@ struct Modified {
     return at::tanh(scores / softcap.cap) * softcap.cap;
   }
 
-  /// The expansion at x = s - s, where only the first s is differentiated: it has the function's value and
-  /// its first two derivatives, also in forward mode. Terms of an infinite score or derivative are left out.
+  /// Returns the Taylor expansion at x = s - detach(s) = 0, which has the value and the first two derivatives
+  /// of the function, also in forward mode. Terms with a score or derivative that is not finite are omitted.
   at::Tensor operator()(const ScoreModNode::Lambda& lambda) const {
     const auto constant = scores.detach();
     const auto [value, first, second] = expand(*lambda.function, constant, shape);

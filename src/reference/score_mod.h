@@ -7,8 +7,8 @@
 
 namespace attend::reference {
 
-/// The modified scores [B, H, Lq, Lk] (the rows of `shape`), in the dtype of `scores`; differentiable. The
-/// score modification was checked.
+/// Returns the modified scores in the dtype of `scores`; differentiable. `scores` has the rows of `shape`,
+/// [B, H, rows, Lk]. The score modification must already be checked against the call.
 at::Tensor modify_scores(const at::Tensor& scores, const ScoreMod& score_mod, const ScoreShape& shape,
                          int64_t query_dim);
 

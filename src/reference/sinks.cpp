@@ -12,8 +12,8 @@
 namespace attend::reference {
 namespace {
 
-/// The sink of each row, [B, H, Lq]. By index_select rather than expand, so that its gradient is summed in
-/// the order of the rows, the same for every number of threads.
+/// Returns the sink of each row, [B, H, Lq]. The sinks are repeated by index_select, whose backward sums the
+/// gradients in the order of the rows for every number of threads; the backward of expand does not.
 at::Tensor row_sinks(const at::Tensor& sinks, const at::Tensor& logsumexp) {
   const auto head = at::arange(sinks.size(0), sinks.options().dtype(at::kLong)).view({1, -1, 1});
   return sinks.to(at::kDouble)
@@ -21,7 +21,7 @@ at::Tensor row_sinks(const at::Tensor& sinks, const at::Tensor& logsumexp) {
       .view(logsumexp.sizes());
 }
 
-/// The logsumexp in float64, with 0 for fully masked rows so that differences with it are finite.
+/// Returns the logsumexp in float64, with 0 for fully masked rows so that differences from it are finite.
 at::Tensor finite_lse(const at::Tensor& logsumexp, const at::Tensor& fully_masked) {
   return at::where(fully_masked, 0.0, logsumexp.to(at::kDouble));
 }
