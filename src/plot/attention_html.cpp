@@ -137,7 +137,8 @@ std::string json_strings(const std::vector<std::string>& texts) {
   return json_array(elements);
 }
 
-/// The data of the page as JSON without the character <, so that it cannot end the script element around it.
+/// Returns the data of the page as JSON without the character <, so that the data cannot end the script
+/// element that contains them.
 std::string json_data(const at::Tensor& bytes, const PlotLabels& labels) {
   std::vector<std::string> sizes;
   for (const auto size : bytes.sizes()) sizes.push_back(std::to_string(size));
@@ -149,7 +150,7 @@ std::string json_data(const at::Tensor& bytes, const PlotLabels& labels) {
   return text;
 }
 
-/// Replaces TITLE and DATA in the page. What is inserted is not searched again.
+/// Replaces TITLE and DATA in the page. Occurrences of these words in the inserted text are not replaced.
 std::string filled(std::string_view page, std::string_view title, std::string_view data) {
   std::string result;
   while (!page.empty()) {

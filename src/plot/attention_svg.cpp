@@ -11,7 +11,8 @@ using plot::Svg;
 
 constexpr int64_t kCell = 14, kGap = 24, kTitle = 20;  // pixels
 
-/// The pixels that are reserved for labels; a longer label than 24 bytes is cut by the picture's border.
+/// Returns the space for labels in pixels. A label of more than 24 bytes is cut off at the border of the
+/// picture.
 int64_t space_for(const std::vector<std::string>& labels) {
   constexpr size_t kMaxBytes = 24;
   if (labels.empty()) return 4;
@@ -24,7 +25,7 @@ int64_t space_for(const std::vector<std::string>& labels) {
 
 plot::Point pixel(int64_t x, int64_t y) { return {static_cast<double>(x), static_cast<double>(y)}; }
 
-/// Draws the weights of one head, uint8 [Lq, Lk], with the first at (left, top).
+/// Draws the weights of one head, uint8 [Lq, Lk]. The cell of the first weight has its corner at (left, top).
 void draw_head(Svg& svg, const at::Tensor& bytes, int64_t left, int64_t top) {
   const int64_t queries = bytes.size(0), keys = bytes.size(1);
   const auto* weight = bytes.const_data_ptr<uint8_t>();

@@ -21,11 +21,12 @@ constexpr const char* kGridColor = "#ddd";
 constexpr std::array<const char*, 8> kSeriesColors = {"#c8553d", "#3b7a57", "#2f6db5", "#b58a2f",
                                                       "#7d4e9e", "#4fa3a5", "#8c564b", "#555"};
 
-// In pixels. A panel is, from the top: the title, the area between the axes, the tick labels, the axis label.
+// Sizes in pixels. A panel consists of, from top to bottom, the title, the plot area, the tick labels and the
+// axis label.
 constexpr double kTitleHeight = 40, kTickLabelHeight = 20, kAxisLabelHeight = 24;
 constexpr double kTickLabelWidth = 64, kAxisLabelWidth = 20, kLegendGap = 16, kLegendRow = 20, kSample = 20;
 
-/// The values of the points of a chart along one axis.
+/// Returns the coordinates of all points of a chart along one axis.
 std::vector<double> coordinates(const LineChart& chart, double std::pair<double, double>::*coordinate) {
   std::vector<double> values;
   for (const auto& series : chart.series) {
@@ -34,7 +35,7 @@ std::vector<double> coordinates(const LineChart& chart, double std::pair<double,
   return values;
 }
 
-/// The positive value 1, 2 or 5 times a power of ten that is nearest to `step` from above.
+/// Returns the smallest value that is at least `step` and is 1, 2 or 5 times a power of ten.
 double round_step(double step) {
   const double power = std::pow(10.0, std::floor(std::log10(step)));
   for (const double factor : {1.0, 2.0, 5.0}) {
@@ -43,7 +44,8 @@ double round_step(double step) {
   return 10 * power;
 }
 
-/// Round values from the last one at or below `low` to the first one at or above `high`.
+/// Returns the multiples of a round step from the last one at or below `low` to the first one at or above
+/// `high`.
 std::vector<double> linear_ticks(double low, double high) {
   constexpr int kIntervals = 6, kMaxTicks = 2 * kIntervals;
   constexpr double kTolerance = 1e-9;
@@ -54,7 +56,8 @@ std::vector<double> linear_ticks(double low, double high) {
   return ticks;
 }
 
-/// Powers of ten around the range, or 1, 2 and 5 times those for a range of less than two decades.
+/// Returns powers of ten that cover the range; for a range of less than two decades, also 2 and 5 times
+/// these.
 std::vector<double> logarithmic_ticks(double low, double high) {
   constexpr double kTolerance = 1e-9, kMaxDecades = 8;
   const double first = std::floor(std::log10(low) + kTolerance),
@@ -68,7 +71,7 @@ std::vector<double> logarithmic_ticks(double low, double high) {
       if (is_drawn && tick > 0 && std::isfinite(tick)) ticks.push_back(tick);
     }
   }
-  // Only the nearest values beyond the range are kept.
+  // Of the ticks outside the range, only the nearest on each side is kept.
   while (ticks.size() > 2 && ticks[1] <= low) ticks.erase(ticks.begin());
   while (ticks.size() > 2 && ticks[ticks.size() - 2] >= high) ticks.pop_back();
   return ticks;
@@ -77,8 +80,8 @@ std::vector<double> logarithmic_ticks(double low, double high) {
 /// Maps values to pixels.
 struct Axis {
   AxisScale scale;
-  double low, high;           ///< values
-  double begin = 0, end = 0;  ///< the pixels of these values
+  double low, high;           ///< the range of values
+  double begin = 0, end = 0;  ///< the pixels of `low` and `high`
   std::vector<double> ticks;
 
   double operator()(double value) const {
@@ -90,7 +93,7 @@ struct Axis {
   }
 };
 
-/// Limits the values so that ranges and ticks are finite as well.
+/// Fails for values of a magnitude at which ranges or ticks would not be finite.
 void check_values(const ChartAxis& axis, const char* name, const std::vector<double>& values) {
   constexpr double kMax = 1e300;
   const bool is_log = axis.scale == AxisScale::logarithmic;
@@ -104,7 +107,7 @@ void check_values(const ChartAxis& axis, const char* name, const std::vector<dou
   }
 }
 
-/// Where all values are equal, or nearly so, makes a range around them.
+/// Widens the range if `low` and `high` are equal or nearly equal.
 void widen(AxisScale scale, double& low, double& high) {
   constexpr double kMinRange = 1e-300;
   if (high - low > kMinRange) return;
@@ -140,7 +143,7 @@ Axis axis_of(const ChartAxis& given, const char* name, const std::vector<double>
   return axis;
 }
 
-/// A value with up to six digits, in the same form under every locale.
+/// Formats a value with up to six significant digits, independently of the locale.
 std::string tick_label(double value) {
   constexpr int kDigits = 6;
   std::array<char, 32> buffer{};

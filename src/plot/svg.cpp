@@ -11,15 +11,15 @@ namespace {
 
 constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
 
-/// The length of the character at the beginning of UTF-8 text if XML 1.0 forbids it (a control character,
-/// U+FFFE or U+FFFF), else 0.
+/// Returns the length in bytes of the first character of UTF-8 text if XML 1.0 forbids this character (a
+/// control character, U+FFFE or U+FFFF), otherwise 0.
 size_t forbidden_length(std::string_view text) {
   if (text.starts_with("\xEF\xBF\xBE") || text.starts_with("\xEF\xBF\xBF")) return 3;
   const auto byte = static_cast<unsigned char>(text[0]);
   return byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r' ? 1 : 0;
 }
 
-/// The entity that stands for a character of markup; empty for every other character.
+/// Returns the entity of a character with a meaning in markup; empty for every other character.
 std::string_view entity_of(char c) {
   switch (c) {
     case '&':
@@ -37,7 +37,7 @@ std::string_view entity_of(char c) {
   }
 }
 
-/// A number with up to `decimals` decimals, in the same form under every locale.
+/// Formats a number with up to `decimals` decimals, independently of the locale.
 std::string number(double value, int decimals = 2) {
   std::array<char, 512> buffer{};  // the largest double has 309 digits
   const auto result = std::to_chars(buffer.begin(), buffer.end(), value, std::chars_format::fixed, decimals);

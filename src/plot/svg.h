@@ -6,23 +6,23 @@
 
 namespace attend::plot {
 
-/// Text for XML and HTML, between tags or in attributes: markup is escaped, and U+FFFD replaces what is not
-/// UTF-8 and the characters that XML 1.0 forbids.
+/// Escapes text for XML and HTML, between tags or in attributes. Invalid UTF-8 and characters that XML 1.0
+/// forbids become U+FFFD.
 std::string escape_markup(std::string_view text);
 
-/// In pixels, from the top left.
+/// A point of the picture, in pixels from its top left corner.
 struct Point {
   double x, y;
 };
 
-/// Which point of a text its position names.
+/// The part of a text that is placed at its position; SVG's text-anchor.
 enum class Anchor { start, middle, end };
 
 struct TextStyle {
   Anchor anchor = Anchor::start;
   std::string color = "#222";
   bool bold = false;
-  bool vertical = false;  ///< rotated by 90 degrees, to be read from below
+  bool vertical = false;  ///< rotated by -90 degrees, so that it reads from bottom to top
 };
 
 /// An SVG picture: shapes and texts, drawn in the order in which they are added. Texts are escaped; colours
@@ -38,7 +38,7 @@ class Svg {
   void rectangle(Point corner, double width, double height, const std::string& color, double opacity);
   void text(Point at, std::string_view content, const TextStyle& style = {});
 
-  /// The file.
+  /// Returns the SVG document.
   std::string str() const;
 
  private:
@@ -47,7 +47,7 @@ class Svg {
   std::string body_;
 };
 
-/// The approximate width of a text in pixels, counting each byte as a letter.
+/// Returns the approximate width of a text in pixels, counting each byte as a letter.
 double text_width(std::string_view text);
 
 }  // namespace attend::plot
