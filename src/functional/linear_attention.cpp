@@ -10,7 +10,7 @@
 #include "core/exact_dtype.h"
 #include "core/inputs.h"
 #include "functional/backend.h"
-#include "functional/fused.h"
+#include "functional/traced_kernels.h"
 #include "functional/linear_attention_arguments.h"
 #include "reference/random_features.h"
 

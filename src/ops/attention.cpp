@@ -12,7 +12,7 @@
 #include "core/held.h"
 #include "core/inputs.h"
 #include "functional/attention_arguments.h"
-#include "functional/fused.h"
+#include "functional/traced_kernels.h"
 #include "ops/attention_arguments.h"
 #include "ops/attention_kernels.h"
 

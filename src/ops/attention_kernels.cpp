@@ -8,7 +8,7 @@
 #include "core/dtypes.h"
 #include "core/inputs.h"
 #include "core/torch_private.h"
-#include "functional/fused.h"
+#include "functional/traced_kernels.h"
 
 namespace attend::ops {
 namespace {

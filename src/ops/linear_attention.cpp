@@ -14,7 +14,7 @@
 #include "core/held.h"
 #include "core/inputs.h"
 #include "core/torch_private.h"
-#include "functional/fused.h"
+#include "functional/traced_kernels.h"
 #include "functional/linear_attention_arguments.h"
 #include "ops/dispatch.h"
 

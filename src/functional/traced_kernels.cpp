@@ -1,4 +1,4 @@
-#include "functional/fused.h"
+#include "functional/traced_kernels.h"
 
 #include <ATen/TensorOperators.h>
 
