@@ -11,10 +11,10 @@
 
 #include "core/philox.h"
 #include "cpu/attention/kernel.h"
-#include "cpu/mask/bind.h"
+#include "cpu/mask/make_tiles.h"
 #include "cpu/runtime/tasks.h"
 #include "cpu/runtime/tensor_view.h"
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/simd/sizes.h"
 
 namespace attend::cpu {
@@ -49,8 +49,8 @@ struct KernelInputs {
       : query(with_contiguous_rows(call.query)),
         key(with_contiguous_rows(call.key)),
         value(with_contiguous_rows(call.value)),
-        mask(bind_mask(call.mask, call.shape(), call.query_dim)),
-        score_mod(bind_score_mod(call.score_mod, call.shape(), call.query_dim, compute_type(query))) {}
+        mask(make_mask_tiles(call.mask, call.shape(), call.query_dim)),
+        score_mod(make_score_tiles(call.score_mod, call.shape(), call.query_dim, compute_type(query))) {}
 
   void fill(const AttentionCall& call, AttentionArgs& args) const {
     args.query = strided_tensor(query);

@@ -2,7 +2,7 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/mask/bind.h"
+#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
 
 namespace attend::cpu {
@@ -86,21 +86,21 @@ void append_operands(const Mask& mask, const ScoreShape& shape, int64_t query_di
     append_operands(both->left, shape, query_dim, operands);
     append_operands(both->right, shape, query_dim, operands);
   } else {
-    operands.push_back(bind_mask(mask, shape, query_dim));
+    operands.push_back(make_mask_tiles(mask, shape, query_dim));
   }
 }
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> bind(const MaskNode::Both& mask, const ScoreShape& shape, int64_t query_dim) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Both& mask, const ScoreShape& shape, int64_t query_dim) {
   std::vector<std::unique_ptr<MaskTiles>> operands;
   append_operands(mask.left, shape, query_dim, operands);
   append_operands(mask.right, shape, query_dim, operands);
   return std::make_unique<IntersectionTiles>(std::move(operands));
 }
 
-std::unique_ptr<MaskTiles> bind(const MaskNode::Not& mask, const ScoreShape& shape, int64_t query_dim) {
-  return std::make_unique<NegatedTiles>(bind_mask(mask.inner, shape, query_dim), shape.keys);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Not& mask, const ScoreShape& shape, int64_t query_dim) {
+  return std::make_unique<NegatedTiles>(make_mask_tiles(mask.inner, shape, query_dim), shape.keys);
 }
 
 }  // namespace attend::cpu

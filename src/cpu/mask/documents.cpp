@@ -1,6 +1,6 @@
 #include <utility>
 
-#include "cpu/mask/bind.h"
+#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
 
 namespace attend::cpu {
@@ -32,7 +32,7 @@ class DocumentTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> bind(const MaskNode::Documents& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Documents& mask, const ScoreShape& shape, int64_t) {
   return std::make_unique<DocumentTiles>(mask.ids.cpu().contiguous().expand({shape.batch, shape.keys}),
                                          shape);
 }

@@ -1,6 +1,6 @@
 #include <utility>
 
-#include "cpu/mask/bind.h"
+#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
 #include "cpu/mask/positions.h"
 
@@ -41,7 +41,7 @@ class LambdaTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> bind(const MaskNode::Lambda& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Lambda& mask, const ScoreShape& shape, int64_t) {
   return std::make_unique<LambdaTiles>(mask.function, shape);
 }
 

@@ -1,6 +1,6 @@
 #include <vector>
 
-#include "cpu/mask/bind.h"
+#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
 
 namespace attend::cpu {
@@ -38,11 +38,11 @@ class LengthTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> bind(const MaskNode::KeyLengths& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::KeyLengths& mask, const ScoreShape& shape, int64_t) {
   return std::make_unique<LengthTiles>(mask.lengths, shape.keys, /*reads_past=*/false);
 }
 
-std::unique_ptr<MaskTiles> bind(const MaskNode::Prefix& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Prefix& mask, const ScoreShape& shape, int64_t) {
   return std::make_unique<LengthTiles>(mask.lengths, shape.keys, /*reads_past=*/true);
 }
 

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "core/inputs.h"
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
 #include "cpu/score_mod/sum_in_order.h"
 
@@ -59,7 +59,7 @@ class AlibiTiles final : public ScoreTilesOf<AlibiTiles> {
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Alibi& alibi, const ScoreShape& shape,
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Alibi& alibi, const ScoreShape& shape,
                                                int64_t, at::ScalarType compute_type) {
   const auto slopes = materialized(alibi.slopes.detach()).to(compute_type).expand({shape.batch, shape.heads});
   return std::make_unique<AlibiTiles>(alibi.slopes, slopes, shape);

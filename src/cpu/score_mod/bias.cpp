@@ -1,7 +1,7 @@
 #include <ATen/ops/empty.h>
 
 #include "core/inputs.h"
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
 #include "cpu/score_mod/sum_in_order.h"
 
@@ -102,7 +102,7 @@ class BiasTiles final : public ScoreTilesOf<BiasTiles> {
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Bias& bias, const ScoreShape& shape,
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Bias& bias, const ScoreShape& shape,
                                                int64_t query_dim, at::ScalarType compute_type) {
   const auto values =
       checks::broadcastable("bias", "values", materialized(bias.values.detach()), shape, query_dim);

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 
 namespace attend::cpu {
 namespace {
@@ -80,13 +80,13 @@ void append_stages(const ScoreMod& score_mod, const ScoreShape& shape, int64_t q
     append_stages(composed->second, shape, query_dim, compute_type, stages);
   } else {
     stages.push_back(
-        {bind_score_mod(score_mod, shape, query_dim, compute_type), tensors_of(score_mod).size()});
+        {make_score_tiles(score_mod, shape, query_dim, compute_type), tensors_of(score_mod).size()});
   }
 }
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Composed& composed,
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Composed& composed,
                                                const ScoreShape& shape, int64_t query_dim,
                                                at::ScalarType compute_type) {
   std::vector<ComposedTiles::Stage> stages;

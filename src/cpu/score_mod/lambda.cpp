@@ -1,7 +1,7 @@
 #include <utility>
 
 #include "cpu/mask/positions.h"
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 
 namespace attend::cpu {
 namespace {
@@ -31,7 +31,7 @@ class LambdaTiles final : public ScoreTilesOf<LambdaTiles> {
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Lambda& lambda, const ScoreShape& shape,
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Lambda& lambda, const ScoreShape& shape,
                                                int64_t, at::ScalarType) {
   return std::make_unique<LambdaTiles>(lambda.function, shape);
 }

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/relative_buckets.h"
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
 #include "cpu/score_mod/sum_in_order.h"
 
@@ -63,7 +63,7 @@ class RelativeBiasTiles final : public ScoreTilesOf<RelativeBiasTiles> {
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::RelativeBias& relative_bias,
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::RelativeBias& relative_bias,
                                                const ScoreShape& shape, int64_t,
                                                at::ScalarType compute_type) {
   const auto buckets = buckets_by_distance(shape, relative_bias.buckets);

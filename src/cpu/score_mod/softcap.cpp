@@ -1,4 +1,4 @@
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
 
 namespace attend::cpu {
@@ -27,7 +27,7 @@ class SoftcapTiles final : public ScoreTilesOf<SoftcapTiles> {
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> bind(const ScoreModNode::Softcap& softcap, const ScoreShape&,
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Softcap& softcap, const ScoreShape&,
                                                int64_t, at::ScalarType) {
   return std::make_unique<SoftcapTiles>(softcap.cap);
 }

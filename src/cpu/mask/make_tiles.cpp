@@ -1,4 +1,4 @@
-#include "cpu/mask/bind.h"
+#include "cpu/mask/make_tiles.h"
 
 #include "cpu/mask/kernels.h"
 #include "cpu/runtime/dispatch.h"
@@ -14,9 +14,9 @@ const MaskKernels& mask_kernels() {
   return kernels;
 }
 
-std::unique_ptr<MaskTiles> bind_mask(const Mask& mask, const ScoreShape& shape, int64_t query_dim) {
+std::unique_ptr<MaskTiles> make_mask_tiles(const Mask& mask, const ScoreShape& shape, int64_t query_dim) {
   if (!mask.defined()) return nullptr;
-  return std::visit([&](const auto& kind) { return bind(kind, shape, query_dim); }, mask.node()->kind);
+  return std::visit([&](const auto& kind) { return make_tiles(kind, shape, query_dim); }, mask.node()->kind);
 }
 
 }  // namespace attend::cpu

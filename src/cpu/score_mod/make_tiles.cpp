@@ -1,4 +1,4 @@
-#include "cpu/score_mod/bind.h"
+#include "cpu/score_mod/make_tiles.h"
 
 #include "cpu/runtime/dispatch.h"
 #include "cpu/score_mod/kernels.h"
@@ -29,10 +29,10 @@ const ScoreKernels<double>& score_kernels<double>() {
   return tables().float64;
 }
 
-std::unique_ptr<DifferentiableScoreTiles> bind_score_mod(const ScoreMod& score_mod, const ScoreShape& shape,
+std::unique_ptr<DifferentiableScoreTiles> make_score_tiles(const ScoreMod& score_mod, const ScoreShape& shape,
                                                          int64_t query_dim, at::ScalarType compute_type) {
   if (!score_mod.defined()) return nullptr;
-  return std::visit([&](const auto& kind) { return bind(kind, shape, query_dim, compute_type); },
+  return std::visit([&](const auto& kind) { return make_tiles(kind, shape, query_dim, compute_type); },
                     score_mod.node()->kind);
 }
 
