@@ -6,7 +6,7 @@
 #include <atomic>
 
 #include "compare.h"
-#include "cpu/runtime/dispatch.h"
+#include "cpu/runtime/instruction_set.h"
 #include "peak_kernels.h"
 
 namespace attend::benchmarks {

@@ -1,4 +1,4 @@
-#include "cpu/runtime/dispatch.h"
+#include "cpu/runtime/instruction_set.h"
 
 #include "cpu/attention/kernel.h"
 

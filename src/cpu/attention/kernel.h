@@ -73,7 +73,7 @@ struct AttentionKernels {
   void (*backward)(const BackwardArgs&, int64_t task, void* scratch);
 };
 
-/// The kernels for the instruction set of this process; see cpu/runtime/dispatch.h.
+/// The kernels for the instruction set of this process; see cpu/runtime/instruction_set.h.
 const AttentionKernels& attention_kernels(ElementType type);
 
 }  // namespace attend::cpu

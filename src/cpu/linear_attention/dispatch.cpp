@@ -1,4 +1,4 @@
-#include "cpu/runtime/dispatch.h"
+#include "cpu/runtime/instruction_set.h"
 
 #include "cpu/linear_attention/kernel.h"
 

@@ -155,7 +155,7 @@ struct LinearAttentionKernels {
   void (*step)(const LinearForwardArgs&, int64_t head, void* scratch);
 };
 
-/// The kernels for the instruction set of this process; see cpu/runtime/dispatch.h.
+/// The kernels for the instruction set of this process; see cpu/runtime/instruction_set.h.
 const LinearAttentionKernels& linear_attention_kernels(ElementType type);
 
 }  // namespace attend::cpu

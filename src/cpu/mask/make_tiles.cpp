@@ -1,7 +1,7 @@
 #include "cpu/mask/make_tiles.h"
 
 #include "cpu/mask/kernels.h"
-#include "cpu/runtime/dispatch.h"
+#include "cpu/runtime/instruction_set.h"
 
 namespace attend::cpu {
 

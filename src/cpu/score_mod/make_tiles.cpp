@@ -1,6 +1,6 @@
 #include "cpu/score_mod/make_tiles.h"
 
-#include "cpu/runtime/dispatch.h"
+#include "cpu/runtime/instruction_set.h"
 #include "cpu/score_mod/kernels.h"
 
 namespace attend::cpu {
