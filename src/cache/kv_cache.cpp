@@ -60,7 +60,7 @@ KVCacheOptions checked(KVCacheOptions options) {
 Lengths per_sequence(const char* argument, const at::Tensor& tensor, const Lengths& limits,
                      const char* limit_name) {
   if (!tensor.defined()) return limits;
-  checks::is_strided(kName, argument, tensor);
+  checks::check_strided(kName, argument, tensor);
   const auto batch = static_cast<int64_t>(limits.size());
   if (tensor.scalar_type() != at::kLong || tensor.dim() != 1 || tensor.size(0) != batch) {
     fail(kName, argument, c10::str("int64 [", batch, "]"), describe(tensor));
@@ -80,7 +80,7 @@ Lengths per_sequence(const char* argument, const at::Tensor& tensor, const Lengt
 /// slots. L is `tokens`, or any length if that is not given.
 void check_appended(const char* argument, const at::Tensor& tensor, const at::Tensor& buffer,
                     std::optional<int64_t> tokens = {}) {
-  checks::is_strided(kName, argument, tensor);
+  checks::check_strided(kName, argument, tensor);
   const bool fits = tensor.dim() == 4 && tensor.size(0) == buffer.size(0) &&
                     tensor.size(1) == buffer.size(1) && tensor.size(2) == tokens.value_or(tensor.size(2)) &&
                     tensor.size(3) == buffer.size(3);
@@ -182,7 +182,7 @@ KVCache::KVCache(const KVCacheOptions& options)
   };
   key_ = allocate(options_.head_dim());
   value_ = allocate(options_.value_head_dim());
-  checks::is_floating(kName, "options", key_);
+  checks::check_floating(kName, "options", key_);
 }
 
 KVCache KVCache::clone() const {

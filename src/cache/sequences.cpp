@@ -5,7 +5,7 @@
 namespace attend::cache {
 
 std::vector<int64_t> checked_sequences(const char* function, const at::Tensor& sequences, int64_t batch) {
-  checks::is_strided(function, "sequences", sequences);
+  checks::check_strided(function, "sequences", sequences);
   if (sequences.scalar_type() != at::kLong || sequences.dim() != 1) {
     checks::fail(function, "sequences", "int64 [B']", checks::describe(sequences));
   }

@@ -61,7 +61,7 @@ Source map_file(const char* function, const std::string& path) {
 }
 
 Source file_in_memory(const char* function, const at::Tensor& bytes) {
-  checks::is_strided(function, "bytes", bytes);
+  checks::check_strided(function, "bytes", bytes);
   if (bytes.scalar_type() != at::kByte || bytes.dim() != 1 || !bytes.device().is_cpu()) {
     checks::fail(function, "bytes", "uint8 [N] on the CPU",
                  c10::str(checks::describe(bytes), " on ", bytes.device()));

@@ -100,7 +100,7 @@ StateDict read_safetensors(const Source& source) {
 
 void check_tensor(const std::string& name, const at::Tensor& tensor) {
   const auto argument = "tensor " + printable(name);
-  checks::is_strided("save_safetensors", argument.c_str(), tensor);
+  checks::check_strided("save_safetensors", argument.c_str(), tensor);
   if (name == "__metadata__") {
     checks::fail("save_safetensors", argument.c_str(), "a name other than that of the metadata",
                  "the same name");

@@ -28,7 +28,7 @@ std::string describe(const at::Tensor& tensor) {
   return c10::str(dtype_name(tensor.scalar_type()), " ", tensor.sym_sizes());
 }
 
-void is_strided(const char* function, const char* argument, const at::Tensor& tensor) {
+void check_strided(const char* function, const char* argument, const at::Tensor& tensor) {
   if (!tensor.defined()) fail(function, argument, "a tensor", describe(tensor));
   if (tensor.layout() != at::kStrided || tensor.is_nested()) {
     fail(function, argument, "a dense (strided) tensor",
@@ -36,7 +36,7 @@ void is_strided(const char* function, const char* argument, const at::Tensor& te
   }
 }
 
-void is_floating(const char* function, const char* argument, const at::Tensor& tensor) {
+void check_floating(const char* function, const char* argument, const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
     case at::kDouble:
     case at::kFloat:
@@ -48,13 +48,13 @@ void is_floating(const char* function, const char* argument, const at::Tensor& t
   }
 }
 
-void on_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
+void check_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
   if (tensor.device() != device) {
     fail(function, argument, c10::str("a tensor on the query's device ", device), c10::str(tensor.device()));
   }
 }
 
-void has_data(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
+void check_has_data(const char* function, const char* argument, const at::Tensor& tensor, at::Device device) {
   if (tensor.is_meta() && !device.is_meta()) {
     fail(function, argument, c10::str("a tensor with data, since the query is on ", device),
          c10::str(describe(tensor), " on meta"));

@@ -19,16 +19,16 @@ std::string dtype_name(at::ScalarType dtype);
 std::string describe(const at::Tensor& tensor);
 
 /// Fails unless the tensor is defined and strided.
-void is_strided(const char* function, const char* argument, const at::Tensor& tensor);
+void check_strided(const char* function, const char* argument, const at::Tensor& tensor);
 
 /// Fails unless the tensor's dtype is float64, float32, bfloat16 or float16.
-void is_floating(const char* function, const char* argument, const at::Tensor& tensor);
+void check_floating(const char* function, const char* argument, const at::Tensor& tensor);
 
 /// Fails unless the tensor is on the query's device, `device`.
-void on_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
+void check_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
 
 /// Fails if the tensor is on the meta device and the query's device, `device`, is another one.
-void has_data(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
+void check_has_data(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
 
 /// A mask or bias as a view of four dimensions that broadcasts to the scores. A tensor of three dimensions is
 /// [B, Lq, Lk] for a query of three dimensions, and [H, Lq, Lk] for one of four. Fails if the tensor does not

@@ -10,13 +10,13 @@ using checks::fail;
 
 void check_input(const char* function, const char* argument, const at::Tensor& tensor,
                  const at::Tensor& query) {
-  checks::is_strided(function, argument, tensor);
-  checks::is_floating(function, argument, tensor);
+  checks::check_strided(function, argument, tensor);
+  checks::check_floating(function, argument, tensor);
   if (tensor.scalar_type() != query.scalar_type()) {
     fail(function, argument, c10::str("the query's dtype ", checks::dtype_name(query.scalar_type())),
          describe(tensor));
   }
-  checks::on_device(function, argument, tensor, query.device());
+  checks::check_device(function, argument, tensor, query.device());
   if (tensor.dim() != query.dim()) {
     fail(function, argument, c10::str("the query's number of dimensions, ", query.dim()), describe(tensor));
   }
@@ -42,8 +42,8 @@ at::Tensor without_heads(const at::Tensor& tensor, int64_t query_dim) {
 
 void check_inputs(const char* function, const at::Tensor& query, const at::Tensor& key,
                   const at::Tensor& value) {
-  checks::is_strided(function, "query", query);
-  checks::is_floating(function, "query", query);
+  checks::check_strided(function, "query", query);
+  checks::check_floating(function, "query", query);
   if (query.dim() < 2 || query.dim() > 4) {
     fail(function, "query", "[B, H, L, D], [B, L, D] or [L, D]", describe(query));
   }

@@ -21,8 +21,8 @@ namespace {
 constexpr int64_t kMaxArguments = int64_t{1} << 22;
 
 void check_score_weight(const char* function, const at::Tensor& score_weight, const at::Tensor& query) {
-  checks::is_strided(function, "score_weight", score_weight);
-  checks::on_device(function, "score_weight", score_weight, query.device());
+  checks::check_strided(function, "score_weight", score_weight);
+  checks::check_device(function, "score_weight", score_weight, query.device());
   const auto dtype = score_weight.scalar_type();
   const bool has_dtype = dtype == query.scalar_type() || dtype == at::kFloat;
   if (!has_dtype || !score_weight.sizes().equals({query.size(-1)})) {

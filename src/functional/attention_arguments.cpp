@@ -28,8 +28,8 @@ void check_scale(const char* function, double scale, at::ScalarType dtype) {
 }
 
 void check_sinks(const char* function, const at::Tensor& sinks, const AttentionCall& call) {
-  checks::is_strided(function, "sinks", sinks);
-  checks::on_device(function, "sinks", sinks, call.query.device());
+  checks::check_strided(function, "sinks", sinks);
+  checks::check_device(function, "sinks", sinks, call.query.device());
   if (sinks.scalar_type() != call.query.scalar_type() && sinks.scalar_type() != at::kFloat) {
     fail(function, "sinks", "the query's dtype or float32", describe(sinks));
   }

@@ -36,8 +36,8 @@ void check_shape(const char* function, const char* argument, const at::Tensor& t
 /// Throws unless the tensor has the query's dtype or float32, and is on its device.
 void check_floating(const char* function, const char* argument, const at::Tensor& tensor,
                     const at::Tensor& query) {
-  checks::is_strided(function, argument, tensor);
-  checks::is_floating(function, argument, tensor);
+  checks::check_strided(function, argument, tensor);
+  checks::check_floating(function, argument, tensor);
   if (tensor.scalar_type() != query.scalar_type() && tensor.scalar_type() != at::kFloat) {
     const bool is_float = query.scalar_type() == at::kFloat;
     fail(function, argument,
@@ -45,7 +45,7 @@ void check_floating(const char* function, const char* argument, const at::Tensor
                   is_float ? "" : " or float32"),
          describe(tensor));
   }
-  checks::on_device(function, argument, tensor, query.device());
+  checks::check_device(function, argument, tensor, query.device());
 }
 
 /// The name of a shape for a query of four, three or two dimensions: "[B, H, L]", "[B, L]" or "[L]".
@@ -83,8 +83,8 @@ void check_projection(const char* function, const LinearAttentionParams& params,
 at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, const at::Tensor& query,
                            const LinearSizes& sizes) {
   if (!lengths.defined()) return lengths;
-  checks::is_strided(function, "key_lengths", lengths);
-  checks::has_data(function, "key_lengths", lengths, query.device());
+  checks::check_strided(function, "key_lengths", lengths);
+  checks::check_has_data(function, "key_lengths", lengths, query.device());
   const bool is_integer = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
   if (!is_integer || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
     fail(function, "key_lengths", c10::str("int64 or int32 [B] = [", sizes.batch, "]"), describe(lengths));

@@ -48,7 +48,7 @@ void check_model(const TokenModel& model, const GenerationParams& params) {
 /// Fails unless each prompt has at least one token: the model continues from its logits.
 void check_lengths(const at::Tensor& lengths, const at::Tensor& prompt) {
   if (!lengths.defined()) return;
-  checks::is_strided(kName, "lengths", lengths);
+  checks::check_strided(kName, "lengths", lengths);
   const int64_t batch = prompt.size(0), longest = prompt.size(1);
   if (lengths.scalar_type() != at::kLong || !lengths.sizes().equals(batch)) {
     fail(kName, "lengths", c10::str("int64 [", batch, "]"), describe(lengths));
@@ -67,7 +67,7 @@ Generation generate(const TokenModel& model, const at::Tensor& prompt, const Gen
                     const at::Tensor& lengths) {
   check_params(params);
   check_model(model, params);
-  checks::is_strided(kName, "prompt", prompt);
+  checks::check_strided(kName, "prompt", prompt);
   if (prompt.scalar_type() != at::kLong || prompt.dim() != 2 || prompt.size(1) < 1) {
     fail(kName, "prompt", "int64 [B, L] with L of at least 1", describe(prompt));
   }

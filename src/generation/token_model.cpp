@@ -11,8 +11,8 @@ at::Tensor next_log_probabilities(const TokenModel& model, const at::Tensor& tok
                                   const at::Tensor& lengths) {
   constexpr auto kName = "generate";
   const auto logits = model.logits(tokens, lengths);
-  checks::is_strided(kName, "logits", logits);
-  checks::is_floating(kName, "logits", logits);
+  checks::check_strided(kName, "logits", logits);
+  checks::check_floating(kName, "logits", logits);
   if (logits.dim() != 2 || logits.size(0) != tokens.size(0) || logits.size(1) < 1) {
     checks::fail(kName, "logits", c10::str("[", tokens.size(0), ", V]"), checks::describe(logits));
   }

@@ -46,7 +46,7 @@ nn::MultiHeadAttentionParams masks_of(const BertParams& params) {
 /// Fails unless the tensor has the shape of `ids` and is int64, or perhaps boolean.
 void check_like_ids(const char* argument, const torch::Tensor& tensor, const torch::Tensor& ids,
                     bool may_be_bool) {
-  checks::is_strided(kBert, argument, tensor);
+  checks::check_strided(kBert, argument, tensor);
   const bool has_dtype =
       tensor.scalar_type() == at::kLong || (may_be_bool && tensor.scalar_type() == at::kBool);
   if (!has_dtype || tensor.sizes() != ids.sizes()) {
@@ -103,7 +103,7 @@ void BertImpl::pretty_print(std::ostream& stream) const {
 
 /// Checks the arguments of `forward`, and embeds the tokens: [B, L, hidden_size].
 torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertParams& params) {
-  checks::is_strided(kBert, "ids", ids);
+  checks::check_strided(kBert, "ids", ids);
   const int64_t max_length = options.max_position_embeddings();
   if (ids.scalar_type() != at::kLong || ids.dim() != 2 || ids.size(1) > max_length) {
     fail(kBert, "ids", c10::str("int64 [B, L] with L of at most ", max_length), describe(ids));
@@ -143,8 +143,8 @@ torch::Tensor BertImpl::pooled(const torch::Tensor& hidden) {
 
 torch::Tensor pool(const torch::Tensor& hidden, const torch::Tensor& attention_mask, Pooling pooling) {
   constexpr auto kPool = "models::pool";
-  checks::is_strided(kPool, "hidden", hidden);
-  checks::is_strided(kPool, "attention_mask", attention_mask);
+  checks::check_strided(kPool, "hidden", hidden);
+  checks::check_strided(kPool, "attention_mask", attention_mask);
   if (hidden.dim() != 3 || attention_mask.sizes() != hidden.sizes().slice(0, 2)) {
     fail(kPool, "attention_mask", "[B, L] for hidden states [B, L, E]",
          c10::str(describe(attention_mask), " for ", describe(hidden)));

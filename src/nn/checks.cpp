@@ -18,7 +18,7 @@ bool is_cast(const at::Tensor& tensor) {
 
 void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
                  const FirstInput& first, const at::Tensor& parameter) {
-  checks::is_strided(module, argument, tensor);
+  checks::check_strided(module, argument, tensor);
   const int64_t dim = first.tensor.dim(), batch_dim = first.batch_first ? 0 : 1;
   const auto* const batched = first.batch_first ? "[B, L, " : "[L, B, ";
   const bool has_rank = (tensor.dim() == 2 || tensor.dim() == 3) && tensor.dim() == dim;
@@ -63,7 +63,7 @@ void check_query_key(const char* module, const at::Tensor& q, int64_t d_q, const
 
 void check_value(const char* module, const at::Tensor& v, const at::Tensor& q, const at::Tensor& k,
                  const at::Tensor& parameter) {
-  checks::is_strided(module, "v", v);
+  checks::check_strided(module, "v", v);
   check_input(module, "v", v, v.dim() == 0 ? 0 : v.size(-1), {"q", q}, parameter);
   if (v.size(-2) != k.size(-2)) {
     checks::fail(module, "v", c10::str("the length of k, ", k.size(-2)), checks::describe(v));

@@ -56,7 +56,7 @@ void hide_or_add(torch::Tensor mask, int64_t extra, Masks& masks) {
 
 void check_torch_mask(const char* argument, const torch::Tensor& mask, bool has_shape,
                       const std::string& shape) {
-  checks::is_strided(kMultiHeadAttention, argument, mask);
+  checks::check_strided(kMultiHeadAttention, argument, mask);
   if (!has_shape || !(mask.scalar_type() == at::kBool || mask.is_floating_point())) {
     checks::fail(kMultiHeadAttention, argument, c10::str("a boolean or floating tensor ", shape),
                  checks::describe(mask));

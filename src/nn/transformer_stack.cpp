@@ -224,7 +224,7 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
 
 TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory, int64_t capacity,
                                                     const torch::Tensor& memory_key_padding_mask) {
-  checks::is_strided(kDecoder, "memory", memory);
+  checks::check_strided(kDecoder, "memory", memory);
   if (memory.dim() != 2 && memory.dim() != 3) {
     fail(kDecoder, "memory",
          c10::str("[B, S, ", options.layer().d_model(), "] or [S, ", options.layer().d_model(), "]"),

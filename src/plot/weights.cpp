@@ -20,8 +20,8 @@ void check_labels(const char* function, const char* argument, const std::vector<
 
 at::Tensor weights_as_bytes(const char* function, const at::Tensor& weights, const PlotLabels& labels,
                             int64_t min_dim, int64_t max_dim) {
-  checks::is_strided(function, "weights", weights);
-  checks::is_floating(function, "weights", weights);
+  checks::check_strided(function, "weights", weights);
+  checks::check_floating(function, "weights", weights);
   if (weights.dim() < min_dim || weights.dim() > max_dim) {
     checks::fail(function, "weights", c10::str(min_dim, " to ", max_dim, " dimensions"),
                  checks::describe(weights));

@@ -6,7 +6,7 @@ namespace attend {
 
 void check(const MaskNode::Dense& mask, const char* function, const ScoreShape& shape, int64_t query_dim,
            at::Device device) {
-  checks::on_device(function, "mask", mask.allowed, device);
+  checks::check_device(function, "mask", mask.allowed, device);
   checks::broadcastable(function, "mask", mask.allowed, shape, query_dim);
 }
 
@@ -15,7 +15,7 @@ Mask::Mask(const at::Tensor& allowed) {
 }
 
 Mask dense(const at::Tensor& allowed) {
-  checks::is_strided("dense", "allowed", allowed);
+  checks::check_strided("dense", "allowed", allowed);
   if (allowed.scalar_type() != at::kBool) {
     checks::fail("dense", "allowed", "dtype bool, true = may attend (attend::bias adds to the scores)",
                  checks::describe(allowed));

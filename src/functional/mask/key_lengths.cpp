@@ -8,7 +8,7 @@ namespace {
 
 void check_lengths(const char* function, const char* argument, const at::Tensor& lengths,
                    const ScoreShape& shape, at::Device device) {
-  checks::has_data(function, argument, lengths, device);
+  checks::check_has_data(function, argument, lengths, device);
   if (lengths.size(0) != shape.batch) {
     checks::fail(function, argument, c10::str("one length per batch element, [", shape.batch, "]"),
                  checks::describe(lengths));
@@ -26,7 +26,7 @@ void check_lengths(const char* function, const char* argument, const at::Tensor&
 
 /// A copy of the lengths, int64 [B].
 at::Tensor checked_lengths(const char* function, const at::Tensor& lengths) {
-  checks::is_strided(function, "lengths", lengths);
+  checks::check_strided(function, "lengths", lengths);
   const bool is_integral = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
   if (!is_integral || lengths.dim() != 1) {
     checks::fail(function, "lengths", "int64 or int32 [B]", checks::describe(lengths));

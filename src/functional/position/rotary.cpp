@@ -102,8 +102,8 @@ at::Tensor rotated_pairs(const at::Tensor& x, const Angles& angles, RotaryLayout
 }
 
 void check_token_positions(const at::Tensor& x, const at::Tensor& positions) {
-  checks::is_strided("rotary", "positions", positions);
-  checks::on_device("rotary", "positions", positions, x.device());
+  checks::check_strided("rotary", "positions", positions);
+  checks::check_device("rotary", "positions", positions, x.device());
   const bool integral = positions.scalar_type() == at::kLong || positions.scalar_type() == at::kInt;
   const bool is_per_token = positions.dim() == 1 && positions.size(0) == x.size(-2);
   const bool is_per_batch = positions.dim() == 2 && x.dim() > 2 && positions.size(0) == x.size(0) &&
@@ -139,8 +139,8 @@ at::Tensor rotary_frequencies(int64_t dims, const RotaryParams& params) {
 }
 
 at::Tensor rotary(const at::Tensor& x, const RotaryParams& params, const at::Tensor& positions) {
-  checks::is_strided("rotary", "x", x);
-  checks::is_floating("rotary", "x", x);
+  checks::check_strided("rotary", "x", x);
+  checks::check_floating("rotary", "x", x);
   if (x.dim() < 2 || x.dim() > 4) fail("rotary", "x", "[B, H, L, D], [B, L, D] or [L, D]", describe(x));
   const int64_t dims = rotated_dims(x.size(-1), params);
   check_params("rotary", dims, params);

@@ -17,8 +17,8 @@ void check(const ScoreModNode::Alibi& alibi, const char* function, const ScoreSh
 }
 
 ScoreMod alibi(const at::Tensor& slopes) {
-  checks::is_strided("alibi", "slopes", slopes);
-  checks::is_floating("alibi", "slopes", slopes);
+  checks::check_strided("alibi", "slopes", slopes);
+  checks::check_floating("alibi", "slopes", slopes);
   if (slopes.dim() < 1 || slopes.dim() > 2) {
     checks::fail("alibi", "slopes", "[H] or [B, H]", checks::describe(slopes));
   }

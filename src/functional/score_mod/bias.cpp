@@ -11,8 +11,8 @@ void check(const ScoreModNode::Bias& bias, const char* function, const ScoreShap
 }
 
 ScoreMod bias(const at::Tensor& values) {
-  checks::is_strided("bias", "values", values);
-  checks::is_floating("bias", "values", values);
+  checks::check_strided("bias", "values", values);
+  checks::check_floating("bias", "values", values);
   return make_score_mod(ScoreModNode::Bias{values});
 }
 

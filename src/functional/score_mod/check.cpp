@@ -10,7 +10,7 @@ void check_score_mod(const char* function, const ScoreMod& score_mod, const Scor
 
 void check_beside_query(const char* function, const char* argument, const at::Tensor& tensor,
                         const at::Tensor& query) {
-  checks::on_device(function, argument, tensor, query.device());
+  checks::check_device(function, argument, tensor, query.device());
   if (tensor.scalar_type() != query.scalar_type() && tensor.scalar_type() != at::kFloat) {
     checks::fail(function, argument, "the query's dtype or float32", checks::describe(tensor));
   }

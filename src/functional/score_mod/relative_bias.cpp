@@ -18,8 +18,8 @@ void check(const ScoreModNode::RelativeBias& relative_bias, const char* function
 
 ScoreMod relative_bias(const at::Tensor& table, const RelativeBuckets& buckets) {
   check_buckets("relative_bias", buckets);
-  checks::is_strided("relative_bias", "table", table);
-  checks::is_floating("relative_bias", "table", table);
+  checks::check_strided("relative_bias", "table", table);
+  checks::check_floating("relative_bias", "table", table);
   if (table.dim() != 2 || table.size(0) != buckets.count) {
     checks::fail("relative_bias", "table", c10::str("[num_buckets, H], of ", buckets.count, " buckets"),
                  checks::describe(table));
