@@ -105,7 +105,7 @@ class ATTEND_API KVCache {
   KVCache(const KVCache&) = default;
 
   Lengths checked_lengths(int64_t tokens, const at::Tensor& lengths) const;
-  Lengths stored_beside(const Lengths& added) const;
+  Lengths num_kept(const Lengths& added) const;
   int64_t num_attended(int64_t stored, int64_t queries) const;
   Entries view(const at::Tensor& key, const at::Tensor& value, const Lengths& stored, int64_t queries) const;
 

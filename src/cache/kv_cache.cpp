@@ -105,22 +105,22 @@ void check_no_gradient(const char* argument, const at::Tensor& tensor) {
 /// anything has changed.
 class Writes {
  public:
-  void copy(const at::Tensor& source, const at::Tensor& destination) {
+  void record_copy(const at::Tensor& source, const at::Tensor& destination) {
     writes_.push_back({source, destination});
   }
 
-  void clear(const at::Tensor& destination) { writes_.push_back({{}, destination}); }
+  void record_clear(const at::Tensor& destination) { writes_.push_back({{}, destination}); }
 
   /// Records the move of `count` tokens of a sequence [Hkv, slots, D] from the slots [from_end - count,
   /// from_end) to [to_end - count, to_end).
-  void move(const at::Tensor& sequence, int64_t from_end, int64_t to_end, int64_t count) {
+  void record_move(const at::Tensor& sequence, int64_t from_end, int64_t to_end, int64_t count) {
     if (count == 0 || from_end == to_end) return;
     const auto source = sequence.slice(1, from_end - count, from_end);
     const bool overlaps = std::abs(from_end - to_end) < count;
-    copy(overlaps ? source.clone() : source, sequence.slice(1, to_end - count, to_end));
+    record_copy(overlaps ? source.clone() : source, sequence.slice(1, to_end - count, to_end));
   }
 
-  void make() const {
+  void apply() const {
     for (const auto& [source, destination] : writes_) {
       if (source.defined()) {
         destination.copy_(source);
@@ -143,12 +143,12 @@ class Writes {
 /// end at slot `from_end`, followed by the last lengths[b] of `added`, so that all sequences end at the same
 /// slot. The slots before a shorter sequence are zeroed: attention reads masked keys, too, and they could be
 /// NaN.
-void add_append(Writes& writes, const at::Tensor& from, const Lengths& stored, int64_t from_end,
-                const at::Tensor& added, const Lengths& lengths, const at::Tensor& to) {
+void record_append(Writes& writes, const at::Tensor& from, const Lengths& stored, int64_t from_end,
+                   const at::Tensor& added, const Lengths& lengths, const at::Tensor& to) {
   const int64_t tokens = added.size(2), end = largest(sums(stored, lengths));
   const bool is_in_place = from.is_same(to);
   if (is_in_place && from_end + tokens == end && all_equal(lengths)) {
-    writes.copy(added, to.slice(2, from_end, end));
+    writes.record_copy(added, to.slice(2, from_end, end));
     return;
   }
   for (size_t n = 0; n < lengths.size(); ++n) {
@@ -156,12 +156,13 @@ void add_append(Writes& writes, const at::Tensor& from, const Lengths& stored, i
     const auto sequence = to[b];
     const int64_t first_new = end - lengths[n], first = first_new - stored[n];
     if (is_in_place) {
-      writes.move(sequence, from_end, first_new, stored[n]);
+      writes.record_move(sequence, from_end, first_new, stored[n]);
     } else {
-      writes.copy(from[b].slice(1, from_end - stored[n], from_end), sequence.slice(1, first, first_new));
+      writes.record_copy(from[b].slice(1, from_end - stored[n], from_end),
+                         sequence.slice(1, first, first_new));
     }
-    writes.copy(added[b].slice(1, tokens - lengths[n]), sequence.slice(1, first_new, end));
-    writes.clear(sequence.slice(1, 0, first));
+    writes.record_copy(added[b].slice(1, tokens - lengths[n]), sequence.slice(1, first_new, end));
+    writes.record_clear(sequence.slice(1, 0, first));
   }
 }
 
@@ -216,30 +217,30 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
   const int64_t slots = key_.size(2), end = largest(stored_);
 
   const at::NoGradGuard no_grad;
-  const auto stored = stored_beside(added);
+  const auto stored = num_kept(added);
   auto stored_after = sums(stored, added);
   auto lengths_after = sums(lengths_, added);
   const int64_t end_after = largest(stored_after);
   // If there are more tokens than slots, they attend to one another outside of the cache, which keeps the
   // last ones.
-  const bool is_outside = end_after > slots;
+  const bool exceeds_slots = end_after > slots;
   Writes writes;
   const auto add_writes = [&](const at::Tensor& buffer, const at::Tensor& tensor) {
     auto joined = buffer;
-    if (is_outside) {
+    if (exceeds_slots) {
       joined = at::zeros({buffer.size(0), buffer.size(1), end_after, buffer.size(3)}, buffer.options());
     }
-    add_append(writes, buffer, stored, end, independent_of(buffer, tensor), added, joined);
-    if (is_outside) {
+    record_append(writes, buffer, stored, end, independent_of(buffer, tensor), added, joined);
+    if (exceeds_slots) {
       const int64_t capacity = options_.capacity();
-      writes.copy(joined.slice(2, end_after - capacity), buffer.slice(2, 0, capacity));
+      writes.record_copy(joined.slice(2, end_after - capacity), buffer.slice(2, 0, capacity));
     }
     return joined;
   };
   const auto joined_key = add_writes(key_, key), joined_value = add_writes(value_, value);
   auto entries = view(joined_key, joined_value, stored_after, tokens);
-  if (is_outside) stored_after = at_most(stored_after, options_.capacity());
-  writes.make();
+  if (exceeds_slots) stored_after = at_most(stored_after, options_.capacity());
+  writes.apply();
   lengths_ = std::move(lengths_after);
   stored_ = std::move(stored_after);
   return entries;
@@ -263,7 +264,7 @@ KVCache::Lengths KVCache::checked_lengths(int64_t tokens, const at::Tensor& leng
 
 /// How many of the stored tokens of each sequence remain when tokens are added: all, or at most the capacity
 /// if the slots of a windowed cache are used up.
-KVCache::Lengths KVCache::stored_beside(const Lengths& added) const {
+KVCache::Lengths KVCache::num_kept(const Lengths& added) const {
   const bool is_full = largest(sums(stored_, added)) > key_.size(2);
   return is_full ? at_most(stored_, options_.capacity()) : stored_;
 }
@@ -277,7 +278,7 @@ int64_t KVCache::num_attended(int64_t stored, int64_t queries) const {
 int64_t KVCache::num_keys(int64_t tokens, const at::Tensor& lengths) const {
   if (tokens == 0) return largest(stored_);
   const auto added = checked_lengths(tokens, lengths);
-  return num_attended(largest(sums(stored_beside(added), added)), tokens);
+  return num_attended(largest(sums(num_kept(added), added)), tokens);
 }
 
 /// What the last `queries` tokens attend to; with no queries, what queries of another sequence attend to.
@@ -321,11 +322,11 @@ void KVCache::truncate(const at::Tensor& lengths) {
     const int64_t from_end = end - (lengths_[n] - shorter[n]);
     for (const auto& buffer : {key_, value_}) {
       const auto sequence = buffer[static_cast<int64_t>(n)];
-      writes.move(sequence, from_end, new_end, stored[n]);
-      writes.clear(sequence.slice(1, 0, new_end - stored[n]));
+      writes.record_move(sequence, from_end, new_end, stored[n]);
+      writes.record_clear(sequence.slice(1, 0, new_end - stored[n]));
     }
   }
-  writes.make();
+  writes.apply();
   lengths_ = std::move(shorter);
   stored_ = std::move(stored);
 }
@@ -348,11 +349,11 @@ void KVCache::select(const at::Tensor& sequences) {
         batch == options_.batch()
             ? buffer
             : at::zeros({batch, buffer.size(1), buffer.size(2), buffer.size(3)}, buffer.options());
-    writes.copy(used, result.slice(2, 0, new_end));
+    writes.record_copy(used, result.slice(2, 0, new_end));
     return result;
   };
   auto key = selected(key_), value = selected(value_);
-  writes.make();
+  writes.apply();
   key_ = std::move(key);
   value_ = std::move(value);
   options_.batch(batch);

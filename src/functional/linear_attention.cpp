@@ -10,8 +10,8 @@
 #include "core/exact_dtype.h"
 #include "core/inputs.h"
 #include "functional/backend.h"
-#include "functional/traced_kernels.h"
 #include "functional/linear_attention_arguments.h"
+#include "functional/traced_kernels.h"
 #include "reference/random_features.h"
 
 namespace attend {

@@ -12,8 +12,8 @@ namespace attend::nn {
 namespace {
 
 constexpr double kMaxLogitScale = 4.605170185988092;  // ln 100, as in Liu 2021
-constexpr double kUnitEps =
-    1e-24;  // the square of the least length, 1e-12, as in torch.nn.functional.normalize
+/// The square of 1e-12, the least norm by which torch.nn.functional.normalize divides.
+constexpr double kMinSquaredNorm = 1e-24;
 
 /// A range of rows of in_proj_weight and in_proj_bias.
 struct Rows {
@@ -74,10 +74,10 @@ Heads project_all(const MultiHeadAttentionImpl& module, const torch::Tensor& que
 
 torch::Tensor scaled_unit_query(const MultiHeadAttentionImpl& module, const torch::Tensor& query) {
   const auto scale = module.logit_scale.clamp_max(kMaxLogitScale).exp().view({-1, 1, 1});
-  return l2_norm(query, kUnitEps) * scale.to(query.scalar_type());
+  return l2_norm(query, kMinSquaredNorm) * scale.to(query.scalar_type());
 }
 
-torch::Tensor unit_key(const torch::Tensor& key) { return l2_norm(key, kUnitEps); }
+torch::Tensor unit_key(const torch::Tensor& key) { return l2_norm(key, kMinSquaredNorm); }
 
 void append_extra_keys(const MultiHeadAttentionImpl& module, Heads& heads) {
   if (module.options.add_bias_kv()) {

@@ -14,8 +14,8 @@
 #include "core/held.h"
 #include "core/inputs.h"
 #include "core/torch_private.h"
-#include "functional/traced_kernels.h"
 #include "functional/linear_attention_arguments.h"
+#include "functional/traced_kernels.h"
 #include "ops/dispatch.h"
 
 namespace attend::ops {

@@ -85,7 +85,7 @@ at::Tensor sums_of_decays(const LinearAttentionCall& call, const at::Tensor& is_
   auto decays = at::amax(decay_per_step(log_decay, call), -1, /*keepdim=*/true);
   if (is_past.defined()) decays = decays.masked_fill(is_past, 0);
   const auto key_decays = at::amax(decays.reshape({batch, heads, heads_per_key(call), keys}), 2);
-  return at::constant_pad_nd(at::cumsum(at::clamp_min(key_decays, kStrongestDecay), 2), {1, 0}, 0);
+  return at::constant_pad_nd(at::cumsum(at::clamp_min(key_decays, kMinLogDecay), 2), {1, 0}, 0);
 }
 
 /// Returns the logarithm of the unit of the initial state, [B, Hkv, 1]: the logarithm of the largest

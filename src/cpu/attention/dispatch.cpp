@@ -1,6 +1,5 @@
-#include "cpu/runtime/instruction_set.h"
-
 #include "cpu/attention/kernel.h"
+#include "cpu/runtime/instruction_set.h"
 
 namespace attend::cpu {
 

@@ -1,6 +1,5 @@
-#include "cpu/runtime/instruction_set.h"
-
 #include "cpu/linear_attention/kernel.h"
+#include "cpu/runtime/instruction_set.h"
 
 namespace attend::cpu {
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
+#include "cpu/mask/make_tiles.h"
 
 namespace attend::cpu {
 namespace {

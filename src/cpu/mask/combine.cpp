@@ -2,8 +2,8 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
+#include "cpu/mask/make_tiles.h"
 
 namespace attend::cpu {
 namespace {
@@ -92,7 +92,8 @@ void append_operands(const Mask& mask, const ScoreShape& shape, int64_t query_di
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Both& mask, const ScoreShape& shape, int64_t query_dim) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Both& mask, const ScoreShape& shape,
+                                      int64_t query_dim) {
   std::vector<std::unique_ptr<MaskTiles>> operands;
   append_operands(mask.left, shape, query_dim, operands);
   append_operands(mask.right, shape, query_dim, operands);

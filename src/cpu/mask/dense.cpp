@@ -2,8 +2,8 @@
 #include <vector>
 
 #include "core/inputs.h"
-#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
+#include "cpu/mask/make_tiles.h"
 
 namespace attend::cpu {
 namespace {
@@ -40,7 +40,8 @@ class DenseTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Dense& mask, const ScoreShape& shape, int64_t query_dim) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Dense& mask, const ScoreShape& shape,
+                                      int64_t query_dim) {
   const auto allowed = checks::broadcastable("dense", "mask", mask.allowed, shape, query_dim);
   return std::make_unique<DenseTiles>(
       materialized(allowed).expand({shape.batch, shape.heads, shape.queries, shape.keys}));

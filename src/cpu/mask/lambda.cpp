@@ -1,7 +1,7 @@
 #include <utility>
 
-#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/kernels.h"
+#include "cpu/mask/make_tiles.h"
 #include "cpu/mask/positions.h"
 
 namespace attend::cpu {

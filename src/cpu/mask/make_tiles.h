@@ -14,13 +14,20 @@ namespace attend::cpu {
 std::unique_ptr<MaskTiles> make_mask_tiles(const Mask& mask, const ScoreShape& shape, int64_t query_dim);
 
 /// The tiles of each kind of mask.
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Causal& mask, const ScoreShape& shape, int64_t query_dim);
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Window& mask, const ScoreShape& shape, int64_t query_dim);
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::KeyLengths& mask, const ScoreShape& shape, int64_t query_dim);
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Prefix& mask, const ScoreShape& shape, int64_t query_dim);
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Documents& mask, const ScoreShape& shape, int64_t query_dim);
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Dense& mask, const ScoreShape& shape, int64_t query_dim);
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Lambda& mask, const ScoreShape& shape, int64_t query_dim);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Causal& mask, const ScoreShape& shape,
+                                      int64_t query_dim);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Window& mask, const ScoreShape& shape,
+                                      int64_t query_dim);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::KeyLengths& mask, const ScoreShape& shape,
+                                      int64_t query_dim);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Prefix& mask, const ScoreShape& shape,
+                                      int64_t query_dim);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Documents& mask, const ScoreShape& shape,
+                                      int64_t query_dim);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Dense& mask, const ScoreShape& shape,
+                                      int64_t query_dim);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Lambda& mask, const ScoreShape& shape,
+                                      int64_t query_dim);
 std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Both& mask, const ScoreShape& shape, int64_t query_dim);
 std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Not& mask, const ScoreShape& shape, int64_t query_dim);
 

@@ -3,15 +3,15 @@
 #include <utility>
 
 #include "core/inputs.h"
-#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/sum_in_order.h"
 
 namespace attend::cpu {
 namespace {
 
 /// score - slope |i + Lk - Lq - j|
-class AlibiTiles final : public ScoreTilesOf<AlibiTiles> {
+class AlibiTiles final : public ScoreTilesBase<AlibiTiles> {
  public:
   /// `original`: the caller's slopes; `slopes`: of the compute type, expanded to [B, H].
   AlibiTiles(at::Tensor original, at::Tensor slopes, const ScoreShape& shape)
@@ -59,8 +59,9 @@ class AlibiTiles final : public ScoreTilesOf<AlibiTiles> {
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Alibi& alibi, const ScoreShape& shape,
-                                               int64_t, at::ScalarType compute_type) {
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Alibi& alibi,
+                                                     const ScoreShape& shape, int64_t,
+                                                     at::ScalarType compute_type) {
   const auto slopes = materialized(alibi.slopes.detach()).to(compute_type).expand({shape.batch, shape.heads});
   return std::make_unique<AlibiTiles>(alibi.slopes, slopes, shape);
 }

@@ -1,15 +1,15 @@
 #include <ATen/ops/empty.h>
 
 #include "core/inputs.h"
-#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/sum_in_order.h"
 
 namespace attend::cpu {
 namespace {
 
 /// score + values[b, h, i, j]
-class BiasTiles final : public ScoreTilesOf<BiasTiles> {
+class BiasTiles final : public ScoreTilesBase<BiasTiles> {
  public:
   /// `original`: the caller's tensor; `values`: of the compute type, four dimensions.
   BiasTiles(const at::Tensor& original, const at::Tensor& values, const ScoreShape& shape)
@@ -103,7 +103,7 @@ class BiasTiles final : public ScoreTilesOf<BiasTiles> {
 }  // namespace
 
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Bias& bias, const ScoreShape& shape,
-                                               int64_t query_dim, at::ScalarType compute_type) {
+                                                     int64_t query_dim, at::ScalarType compute_type) {
   const auto values =
       checks::broadcastable("bias", "values", materialized(bias.values.detach()), shape, query_dim);
   return std::make_unique<BiasTiles>(bias.values, values.to(compute_type), shape);

@@ -7,7 +7,7 @@ namespace attend::cpu {
 namespace {
 
 /// Score modifications one after the other.
-class ComposedTiles final : public ScoreTilesOf<ComposedTiles> {
+class ComposedTiles final : public ScoreTilesBase<ComposedTiles> {
  public:
   struct Stage {
     std::unique_ptr<DifferentiableScoreTiles> tiles;
@@ -87,8 +87,8 @@ void append_stages(const ScoreMod& score_mod, const ScoreShape& shape, int64_t q
 }  // namespace
 
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Composed& composed,
-                                               const ScoreShape& shape, int64_t query_dim,
-                                               at::ScalarType compute_type) {
+                                                     const ScoreShape& shape, int64_t query_dim,
+                                                     at::ScalarType compute_type) {
   std::vector<ComposedTiles::Stage> stages;
   append_stages(composed.first, shape, query_dim, compute_type, stages);
   append_stages(composed.second, shape, query_dim, compute_type, stages);

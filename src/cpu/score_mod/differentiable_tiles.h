@@ -28,7 +28,7 @@ class DifferentiableScoreTiles : public ScoreTiles {
 ///   template <typename T> void differentiate(const Tile& tile, int64_t task, const T* scores, T* gradients,
 ///                                            int64_t stride) const;
 template <typename Derived>
-class ScoreTilesOf : public DifferentiableScoreTiles {
+class ScoreTilesBase : public DifferentiableScoreTiles {
  public:
   void forward(const Tile& tile, float* scores, int64_t stride) const final {
     derived().modify(tile, scores, stride);

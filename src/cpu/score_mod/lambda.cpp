@@ -7,7 +7,7 @@ namespace attend::cpu {
 namespace {
 
 /// A lambda on scores and positions; its loops are compiled where the lambda is written.
-class LambdaTiles final : public ScoreTilesOf<LambdaTiles> {
+class LambdaTiles final : public ScoreTilesBase<LambdaTiles> {
  public:
   LambdaTiles(std::shared_ptr<const detail::ScoreFunction> function, const ScoreShape& shape)
       : function_(std::move(function)), offset_(shape.keys - shape.queries) {}
@@ -31,8 +31,8 @@ class LambdaTiles final : public ScoreTilesOf<LambdaTiles> {
 
 }  // namespace
 
-std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Lambda& lambda, const ScoreShape& shape,
-                                               int64_t, at::ScalarType) {
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Lambda& lambda,
+                                                     const ScoreShape& shape, int64_t, at::ScalarType) {
   return std::make_unique<LambdaTiles>(lambda.function, shape);
 }
 

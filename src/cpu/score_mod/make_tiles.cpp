@@ -30,7 +30,7 @@ const ScoreKernels<double>& score_kernels<double>() {
 }
 
 std::unique_ptr<DifferentiableScoreTiles> make_score_tiles(const ScoreMod& score_mod, const ScoreShape& shape,
-                                                         int64_t query_dim, at::ScalarType compute_type) {
+                                                           int64_t query_dim, at::ScalarType compute_type) {
   if (!score_mod.defined()) return nullptr;
   return std::visit([&](const auto& kind) { return make_tiles(kind, shape, query_dim, compute_type); },
                     score_mod.node()->kind);

@@ -13,22 +13,25 @@ namespace attend::cpu {
 /// The tiles of a score modification that was checked against the call, for tensors on the CPU and scores of
 /// `compute_type`, float32 or float64; null for the default.
 std::unique_ptr<DifferentiableScoreTiles> make_score_tiles(const ScoreMod& score_mod, const ScoreShape& shape,
-                                                         int64_t query_dim, at::ScalarType compute_type);
+                                                           int64_t query_dim, at::ScalarType compute_type);
 
 /// The tiles of each kind of score modification.
-std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Alibi& alibi, const ScoreShape& shape,
-                                               int64_t query_dim, at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Alibi& alibi,
+                                                     const ScoreShape& shape, int64_t query_dim,
+                                                     at::ScalarType compute_type);
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Bias& bias, const ScoreShape& shape,
-                                               int64_t query_dim, at::ScalarType compute_type);
+                                                     int64_t query_dim, at::ScalarType compute_type);
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::RelativeBias& relative_bias,
-                                               const ScoreShape& shape, int64_t query_dim,
-                                               at::ScalarType compute_type);
-std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Softcap& softcap, const ScoreShape& shape,
-                                               int64_t query_dim, at::ScalarType compute_type);
-std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Lambda& lambda, const ScoreShape& shape,
-                                               int64_t query_dim, at::ScalarType compute_type);
+                                                     const ScoreShape& shape, int64_t query_dim,
+                                                     at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Softcap& softcap,
+                                                     const ScoreShape& shape, int64_t query_dim,
+                                                     at::ScalarType compute_type);
+std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Lambda& lambda,
+                                                     const ScoreShape& shape, int64_t query_dim,
+                                                     at::ScalarType compute_type);
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Composed& composed,
-                                               const ScoreShape& shape, int64_t query_dim,
-                                               at::ScalarType compute_type);
+                                                     const ScoreShape& shape, int64_t query_dim,
+                                                     at::ScalarType compute_type);
 
 }  // namespace attend::cpu

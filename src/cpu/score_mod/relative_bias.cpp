@@ -4,15 +4,15 @@
 #include <utility>
 
 #include "core/relative_buckets.h"
-#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
+#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/sum_in_order.h"
 
 namespace attend::cpu {
 namespace {
 
 /// score + table[bucket of the distance, head]
-class RelativeBiasTiles final : public ScoreTilesOf<RelativeBiasTiles> {
+class RelativeBiasTiles final : public ScoreTilesBase<RelativeBiasTiles> {
  public:
   /// `table`: the caller's; `values`: of the compute type, [H, Lq + Lk - 1], for the distances of `buckets`;
   /// see `buckets_by_distance`.
@@ -64,8 +64,8 @@ class RelativeBiasTiles final : public ScoreTilesOf<RelativeBiasTiles> {
 }  // namespace
 
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::RelativeBias& relative_bias,
-                                               const ScoreShape& shape, int64_t,
-                                               at::ScalarType compute_type) {
+                                                     const ScoreShape& shape, int64_t,
+                                                     at::ScalarType compute_type) {
   const auto buckets = buckets_by_distance(shape, relative_bias.buckets);
   const auto values = relative_bias.table.detach().to(compute_type).t().index_select(1, buckets);
   return std::make_unique<RelativeBiasTiles>(relative_bias.table, values.contiguous(), buckets, shape);

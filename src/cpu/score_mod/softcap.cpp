@@ -1,11 +1,11 @@
-#include "cpu/score_mod/make_tiles.h"
 #include "cpu/score_mod/kernels.h"
+#include "cpu/score_mod/make_tiles.h"
 
 namespace attend::cpu {
 namespace {
 
 /// cap tanh(score / cap)
-class SoftcapTiles final : public ScoreTilesOf<SoftcapTiles> {
+class SoftcapTiles final : public ScoreTilesBase<SoftcapTiles> {
  public:
   explicit SoftcapTiles(double cap) : cap_(cap) {}
 
@@ -28,7 +28,7 @@ class SoftcapTiles final : public ScoreTilesOf<SoftcapTiles> {
 }  // namespace
 
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Softcap& softcap, const ScoreShape&,
-                                               int64_t, at::ScalarType) {
+                                                     int64_t, at::ScalarType) {
   return std::make_unique<SoftcapTiles>(softcap.cap);
 }
 
