@@ -6,10 +6,10 @@
 namespace attend::cpu {
 namespace {
 
-/// Farther than any two positions are apart.
+/// A distance that is larger than that of any two positions.
 constexpr int64_t kUnbounded = int64_t{1} << 60;
 
-/// Query i may attend to the keys i + low <= j <= i + high.
+/// The mask by which query i may attend to the keys j with i + low <= j <= i + high.
 class BandTiles final : public MaskTiles {
  public:
   BandTiles(int64_t low, int64_t high, int64_t keys) : low_(low), high_(high), keys_(keys) {}

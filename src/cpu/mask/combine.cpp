@@ -11,7 +11,7 @@ namespace {
 /// The intersection of masks.
 class IntersectionTiles final : public MaskTiles {
  public:
-  /// `masks`: at least one.
+  /// `masks` must not be empty.
   explicit IntersectionTiles(std::vector<std::unique_ptr<MaskTiles>> masks) : masks_(std::move(masks)) {}
 
   int64_t key_end(int64_t batch) const override {
@@ -30,7 +30,8 @@ class IntersectionTiles final : public MaskTiles {
     return result;
   }
 
-  /// A few keys at a time, so that nested masks take little of the stack.
+  /// Fills the other masks for a few keys at a time, so that the buffers of nested masks take little stack
+  /// memory.
   void fill(const Tile& tile, uint8_t* allowed, int64_t stride) const override {
     constexpr int64_t kPartKeys = 16;
     uint8_t other[kPartKeys * kMaxTileQueries];
@@ -50,7 +51,7 @@ class IntersectionTiles final : public MaskTiles {
   std::vector<std::unique_ptr<MaskTiles>> masks_;
 };
 
-/// A mask negated.
+/// The negation of a mask.
 class NegatedTiles final : public MaskTiles {
  public:
   NegatedTiles(std::unique_ptr<MaskTiles> inner, int64_t keys) : inner_(std::move(inner)), keys_(keys) {}
@@ -79,7 +80,7 @@ class NegatedTiles final : public MaskTiles {
   int64_t keys_;
 };
 
-/// Appends the tiles of the masks whose intersection `mask` is.
+/// Appends the tiles of `mask`, or those of its operands if `mask` is an intersection.
 void append_operands(const Mask& mask, const ScoreShape& shape, int64_t query_dim,
                      std::vector<std::unique_ptr<MaskTiles>>& operands) {
   if (const auto* both = std::get_if<MaskNode::Both>(&mask.node()->kind)) {

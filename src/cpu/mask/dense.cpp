@@ -8,10 +8,10 @@
 namespace attend::cpu {
 namespace {
 
-/// A boolean tensor.
+/// The mask that a boolean tensor holds.
 class DenseTiles final : public MaskTiles {
  public:
-  /// `allowed`: expanded to [B, H, Lq, Lk].
+  /// `allowed` must be expanded to [B, H, Lq, Lk].
   explicit DenseTiles(at::Tensor allowed)
       : allowed_(std::move(allowed)), strides_(allowed_.strides().vec()), keys_(allowed_.size(3)) {}
 

@@ -6,10 +6,10 @@
 namespace attend::cpu {
 namespace {
 
-/// Queries may attend to the keys of their own document.
+/// The mask by which a query may attend to the keys of its own document.
 class DocumentTiles final : public MaskTiles {
  public:
-  /// `ids`: int64, expanded to [B, Lk].
+  /// `ids` must be int64, expanded to [B, Lk].
   DocumentTiles(at::Tensor ids, const ScoreShape& shape)
       : ids_(std::move(ids)), keys_(shape.keys), offset_(shape.keys - shape.queries) {}
 

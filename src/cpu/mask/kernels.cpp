@@ -1,5 +1,5 @@
-// Compiled once for each instruction set; ATTEND_KERNELS is the name of the function that returns its
-// kernels.
+// This file is compiled once for each instruction set; ATTEND_KERNELS is the name of the function that
+// returns the kernels.
 
 #include "cpu/mask/kernels.h"
 
@@ -16,7 +16,8 @@ inline void set(uint8_t* row, int64_t begin, int64_t end, uint8_t value) {
 
 void fill_band(const Tile& tile, int64_t low, int64_t high, uint8_t* allowed, int64_t stride) {
   for (int64_t j = 0; j < tile.keys; ++j) {
-    // `key` is relative to the tile's first query: its queries key - high ... key - low may attend to it.
+    // `key` is the position of the tile's key j relative to the tile's first query, so the queries key - high
+    // ... key - low of the tile may attend to it.
     const int64_t key = tile.key + j - tile.query;
     const int64_t begin = clamp(key - high, 0, tile.queries);
     const int64_t end = clamp(key - low + 1, begin, tile.queries);
@@ -37,7 +38,7 @@ struct IdRange {
   int64_t min, max;
 };
 
-/// Of at least one id.
+/// Returns the smallest and the largest of `count` >= 1 ids.
 inline IdRange id_range(const int64_t* ids, int64_t count) {
   IdRange range{ids[0], ids[0]};
   for (int64_t n = 1; n < count; ++n) {
@@ -67,7 +68,7 @@ void fill_documents(const Tile& tile, const int64_t* ids, int64_t offset, uint8_
   }
 }
 
-/// Whether any and all elements of a mask are true.
+/// Tracks whether any, and whether all, of the elements added so far are true.
 struct Truth {
   uint8_t any = 0, all = 1;
 
@@ -94,7 +95,8 @@ TileState dense_state(const Tile& tile, const DenseTile& dense) {
   return truth.state();
 }
 
-/// In squares, so that both matrices stay in the cache: neighbours in one are far apart in the other.
+/// Transposes in blocks of 16 keys, so that the cache lines of both matrices are reused: neighbours in one
+/// matrix are far apart in the other.
 void fill_dense(const Tile& tile, const DenseTile& dense, uint8_t* allowed, int64_t stride) {
   constexpr int64_t kSquare = 16;
   for (int64_t key = 0; key < tile.keys; key += kSquare) {

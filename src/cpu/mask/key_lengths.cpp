@@ -6,10 +6,10 @@
 namespace attend::cpu {
 namespace {
 
-/// The queries of a batch element may attend to the keys before its length.
+/// The mask by which the queries of batch element b may attend to the keys before position lengths[b].
 class LengthTiles final : public MaskTiles {
  public:
-  /// `reads_past`: whether keys past the length may be read.
+  /// `reads_past` states whether the kernels may read keys past the length.
   LengthTiles(const at::Tensor& lengths, int64_t keys, bool reads_past)
       : keys_(keys), reads_past_(reads_past) {
     const auto values = lengths.cpu().contiguous();

@@ -7,7 +7,7 @@
 namespace attend::cpu {
 namespace {
 
-/// A lambda on positions.
+/// The mask that a lambda computes from positions.
 class LambdaTiles final : public MaskTiles {
  public:
   LambdaTiles(std::shared_ptr<const detail::MaskFunction> function, const ScoreShape& shape)
@@ -15,7 +15,7 @@ class LambdaTiles final : public MaskTiles {
 
   int64_t key_end(int64_t) const override { return keys_; }
 
-  /// Evaluates one key at a time, until two scores differ.
+  /// Evaluates the lambda for one key at a time, until two elements of the mask differ.
   TileState state(const Tile& tile) const override {
     uint8_t allowed[kMaxTileQueries];
     auto column = positions_of(tile, offset_);

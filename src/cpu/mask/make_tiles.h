@@ -10,10 +10,11 @@
 
 namespace attend::cpu {
 
-/// The tiles of a mask that was checked against the call, for tensors on the CPU; null for the default mask.
+/// Makes the tiles of a mask that was checked against a call with tensors on the CPU; null for an undefined
+/// mask, which allows everything.
 std::unique_ptr<MaskTiles> make_mask_tiles(const Mask& mask, const ScoreShape& shape, int64_t query_dim);
 
-/// The tiles of each kind of mask.
+/// Make the tiles of each kind of mask.
 std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Causal& mask, const ScoreShape& shape,
                                       int64_t query_dim);
 std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Window& mask, const ScoreShape& shape,

@@ -6,7 +6,8 @@
 
 namespace attend::cpu {
 
-/// A tile as lambdas see it. `offset`: the position of query 0 among the keys, Lk - Lq.
+/// Returns the positions of a tile, as they are passed to lambdas. `offset` is the position of query 0 among
+/// the keys, Lk - Lq.
 inline detail::PositionTile positions_of(const Tile& tile, int64_t offset) {
   return {{static_cast<int>(tile.batch), static_cast<int>(tile.head), static_cast<int>(tile.query + offset),
            static_cast<int>(tile.key)},

@@ -6,25 +6,28 @@
 
 namespace attend::cpu {
 
-/// A rectangle of the scores of one head: queries query ... query + queries - 1, keys likewise.
+/// A rectangle of the scores of one head: the queries [query, query + queries) and the keys [key, key +
+/// keys).
 struct Tile {
   int64_t batch, head;
   int64_t query, queries;
   int64_t key, keys;
 };
 
-/// Upper bounds of the queries and keys of a tile, and of the distance (stride) between the keys' rows of
-/// scores, for scratch memory of a fixed size.
+/// Upper bounds of the number of queries and keys of a tile, for scratch memory of a fixed size.
+/// kMaxTileQueries also bounds the stride between the scores of consecutive keys.
 constexpr int64_t kMaxTileQueries = 96, kMaxTileKeys = 96;
 
-/// Whether the queries of a tile may attend to none, some or all of its keys; `partial` is always correct.
+/// Whether a mask allows none, some or all of the pairs of a query and a key in a tile. A mask may return
+/// `partial` for every tile, which is then evaluated element by element.
 enum class TileState { empty, partial, full };
 
-/// A mask of one call.
+/// The mask of one call, evaluated tile by tile.
 class MaskTiles {
  public:
   virtual ~MaskTiles() = default;
-  /// Keys from here on are hidden from every query of the batch element, and are not read.
+  /// Returns the end of the keys that are read: no query of the batch element may attend to this key or a
+  /// later one.
   virtual int64_t key_end(int64_t batch) const = 0;
   virtual TileState state(const Tile& tile) const = 0;
   /// Sets allowed[(j - tile.key) * stride + i - tile.query] to 1 where query i may attend to key j, else to

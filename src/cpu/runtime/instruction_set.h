@@ -14,7 +14,7 @@
 
 namespace attend::cpu {
 
-/// Each instruction set includes those before it.
+/// The instruction sets with kernels of their own. Each includes the previous ones.
 enum class InstructionSet { baseline, avx2, avx512, avx512_bf16 };
 
 #ifdef ATTEND_X86
@@ -23,8 +23,8 @@ constexpr bool kHasX86Kernels = true;
 constexpr bool kHasX86Kernels = false;
 #endif
 
-/// The instruction set that `at::get_cpu_capability()` calls `name`, on x86; nullopt for a name that is not
-/// known here.
+/// Returns the instruction set that `at::get_cpu_capability()` calls `name` on x86; nullopt for an unknown
+/// name.
 inline std::optional<InstructionSet> instruction_set_named(std::string_view name) {
   if (name == "AVX512") return InstructionSet::avx512;
   if (name == "AVX2") return InstructionSet::avx2;
@@ -32,8 +32,8 @@ inline std::optional<InstructionSet> instruction_set_named(std::string_view name
   return std::nullopt;
 }
 
-/// Whether the processor multiplies pairs of bfloat16 in AVX-512 vectors, and ATEN_CPU_CAPABILITY does not
-/// limit the instruction set to "avx512", which means AVX-512 without these products.
+/// Whether products of bfloat16 pairs (AVX512_BF16) may be used: the processor has them, and
+/// ATEN_CPU_CAPABILITY is not "avx512", which selects AVX-512 without them.
 inline bool has_bfloat16_products() {
 #ifdef ATTEND_X86
   const char* requested = std::getenv("ATEN_CPU_CAPABILITY");
@@ -44,8 +44,8 @@ inline bool has_bfloat16_products() {
 #endif
 }
 
-/// The instruction set that ATen detected or that ATEN_CPU_CAPABILITY requests. Warns of a name that is not
-/// known: the baseline kernels give correct results, but slowly.
+/// Returns the instruction set that ATen detected or that ATEN_CPU_CAPABILITY requests. For an unknown name
+/// it warns and returns `baseline`, whose kernels are correct but slow.
 inline InstructionSet detect_instruction_set() {
   if (!kHasX86Kernels) return InstructionSet::baseline;
   const std::string name = at::get_cpu_capability();
@@ -59,14 +59,15 @@ inline InstructionSet detect_instruction_set() {
   return is_avx512 && has_bfloat16_products() ? InstructionSet::avx512_bf16 : instruction_set;
 }
 
-/// Detected once per process.
+/// Returns the instruction set of this process, which the first call detects.
 inline InstructionSet instruction_set() {
   static const InstructionSet detected = detect_instruction_set();
   return detected;
 }
 
-/// The table of kernels for this process's instruction set: the result of one of the functions, which return
-/// such a table. Without x86 only the first is called, and the others need no definition.
+/// Returns the table of kernels for the instruction set of this process, by calling the corresponding one of
+/// the four functions. On other processors than x86 only `baseline` is called, and the others need no
+/// definition.
 template <auto baseline, auto avx2, auto avx512, auto avx512_bf16 = avx512>
 auto select_kernels() {
   if constexpr (kHasX86Kernels) {

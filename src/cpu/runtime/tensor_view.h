@@ -1,6 +1,6 @@
 #pragma once
 
-// at::Tensor to the plain structures that kernels read.
+// Conversion of at::Tensor to the plain structures that kernels read.
 
 #include <ATen/core/Tensor.h>
 
@@ -23,15 +23,15 @@ inline ElementType element_type(const at::Tensor& tensor) {
   }
 }
 
-/// The tensor, or a copy where its last dimension is not contiguous.
+/// Returns the tensor, or a contiguous copy if its last dimension is not contiguous.
 inline at::Tensor with_contiguous_rows(const at::Tensor& tensor) {
   return tensor.stride(-1) == 1 || tensor.size(-1) <= 1 ? tensor : tensor.contiguous();
 }
 
-/// The address of the first element; null for an undefined tensor.
+/// Returns the address of the first element; null for an undefined tensor.
 inline void* data_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 
-/// A view of a tensor of four dimensions.
+/// Returns a view of a tensor of four dimensions.
 inline StridedTensor strided_tensor(const at::Tensor& tensor) {
   return {tensor.data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
 }
