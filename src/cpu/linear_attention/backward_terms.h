@@ -1,8 +1,8 @@
 #pragma once
 
-// The backward of each term of a chunk's forward: of the state update S' = diag(decay) S + (K decayed to the
-// end)^T V, of what queries read from the state, read = (Q decayed from the start) S, and of the products
-// within the chunk, read += A V (Yang 2023). chunk_backward.h assembles them.
+// The backward of each term of the forward of a chunk (Yang 2023): of the state update S' = diag(decay) S +
+// (K decayed to the end)^T V, of the product with the state, read = (Q decayed from the start) S, and of the
+// products within the chunk, read += A V. chunk_backward.h combines these terms.
 
 #include "cpu/linear_attention/chunk_forward.h"
 
@@ -12,7 +12,7 @@ namespace {
 template <typename T>
 struct GradientScratch {
   OutputScratch<T> forward;
-  T *start_factors, *end_factors;  ///< [kMaxChunk, padded decay width]: decays from the start, to the end
+  T *start_factors, *end_factors;  ///< [kMaxChunk, padded decay width]: decays from the start, and to the end
   LogDecayTerms<T> terms;          ///< likewise
   T* grad_log;                     ///< likewise
   T* grad_beta;                    ///< [kMaxChunk]
@@ -42,7 +42,7 @@ struct GradientScratch {
   }
 };
 
-/// The sum over n of a_n b_n, with one partial sum per lane.
+/// Returns the sum over n of a_n b_n, with one partial sum per lane.
 template <typename T>
 T dot_unpadded(const T* a, const T* b, int64_t size) {
   Vec<T> sums = {};
@@ -52,8 +52,8 @@ T dot_unpadded(const T* a, const T* b, int64_t size) {
   return sum<T>(sums);
 }
 
-/// The gradient of read_t, where o_t = scale read_t / n_t: scale do_t / n_t for the values and -(do_t . o_t)
-/// / n_t for the normaliser; 0 where n_t is 0.
+/// Returns the gradient of read_t, where o_t = scale read_t / n_t: scale do_t / n_t for the columns of the
+/// values, and -(do_t . o_t) / n_t for the column of the normaliser; 0 where n_t is 0.
 template <typename Element>
 Rows<const Compute<Element>> grad_read_rows(const LinearBackwardArgs& args, const Chunk& chunk,
                                             Compute<Element>* to) {
@@ -75,7 +75,7 @@ Rows<const Compute<Element>> grad_read_rows(const LinearBackwardArgs& args, cons
   return {to, width};
 }
 
-/// Stores (Q decayed from the start)^T dread in the gradient of the state at the chunk's start.
+/// Stores (Q decayed from the start)^T dread in place of the gradient of the state at the start of the chunk.
 template <typename T>
 void begin_grad_state(const LinearBackwardArgs& args, const Chunk& chunk, const LogDecays<T>& log,
                       Rows<const T> query, Rows<const T> grad_read, const T* start_factors, T* copy) {
@@ -97,8 +97,9 @@ void add_to_grad_state(const LinearBackwardArgs& args, int64_t task, void* memor
   });
 }
 
-/// Where the gradients of a chunk's rows are accumulated: in their contiguous tensor if each step has a row
-/// of whole vectors in it, else in `copy`.
+/// Returns the memory in which the gradients of the rows of a chunk are accumulated: the rows of the
+/// contiguous tensor itself if each step of the chunk has a row there and these are whole vectors, otherwise
+/// `copy`.
 template <typename T>
 T* gradient_rows(const StridedTensor& tensor, const Chunk& chunk, Range valid, int64_t first_step,
                  int64_t width, T* copy) {
@@ -106,7 +107,7 @@ T* gradient_rows(const StridedTensor& tensor, const Chunk& chunk, Range valid, i
   return is_whole ? row_at<T>(tensor, chunk.head, chunk, 0, first_step) : copy;
 }
 
-/// Writes rows of gradients; zeros for rows outside of `valid`: keys past the length.
+/// Writes rows of gradients. Rows outside of `valid`, those of keys past the key length, become zeros.
 template <typename T>
 void write_rows(const StridedTensor& tensor, const Chunk& chunk, Range rows, Range valid, int64_t first_step,
                 const T* from, int64_t from_stride, int64_t columns) {
@@ -134,8 +135,8 @@ void feature_map_backward(const LinearArgs& args, int64_t steps, Rows<const T> f
   }
 }
 
-/// The rows of a chunk that its gradients are computed from, and where the gradients are accumulated: in
-/// their tensor or in scratch memory.
+/// The rows of a chunk from which its gradients are computed, and the memory in which the gradients are
+/// accumulated: their tensor or scratch memory.
 template <typename T>
 struct ChunkRows {
   LogDecays<T> log;
@@ -144,7 +145,7 @@ struct ChunkRows {
   T* grad_value;             ///< [kMaxChunk, padded state width]
 };
 
-/// Loads the rows of a chunk, clears the accumulators of logarithms, and computes A in
+/// Loads the rows of a chunk, sets the accumulators of the gradients of log decays to zero, and computes A in
 /// scratch.forward.products.
 template <typename Element>
 ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chunk& chunk,
@@ -175,7 +176,7 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
   return rows;
 }
 
-/// The backward of read += A V, the products within the chunk.
+/// The backward of the products within the chunk, read += A V.
 template <typename T>
 void intra_chunk_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows,
                           const GradientScratch<T>& scratch) {
@@ -194,8 +195,8 @@ void intra_chunk_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>&
                                rows.grad_key, scratch.grad_log);
 }
 
-/// The gradient of the logarithm of the chunk's decay: to_d = decay_d sum_w S_dw dS'_dw, summed over d if the
-/// channels share the decay.
+/// Computes the gradient of the logarithm of the decay of the chunk: to_d = decay_d sum_w S_dw dS'_dw, summed
+/// over d if all channels have the same decay.
 template <typename T>
 void chunk_decay_backward(const LinearArgs& args, int64_t n, const LogDecays<T>& log, const T* state,
                           const T* grad_state, T* to) {
@@ -213,8 +214,9 @@ void chunk_decay_backward(const LinearArgs& args, int64_t n, const LogDecays<T>&
   if (!log.is_per_channel()) to[0] *= sum<T>(shared.value());
 }
 
-/// d(decayed rows) = grads S^T with the transposed state in state_t: sets or adds to the gradient of the
-/// rows, and adds to the `terms` of their decays.
+/// The backward of a product of decayed rows and the state: with d(decayed rows) = grads S^T, writes
+/// (Update::set) or adds the gradient of the rows, and adds to the `terms` of the gradients of log decays.
+/// scratch.state_t must hold the transposed state.
 template <typename T, Update update>
 void state_product_backward(const LinearArgs& args, int64_t n, const LogDecays<T>& log, Rows<const T> grads,
                             Rows<const T> rows, const T* factors, const GradientScratch<T>& scratch,
@@ -247,8 +249,7 @@ void state_update_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>
     chunk_decay_backward<T>(args, n, rows.log, state, grad_state, scratch.terms.common);
 }
 
-/// The backward of read += (Q decayed from the start) S, what the queries read from the state at the chunk's
-/// start.
+/// The backward of read = (Q decayed from the start) S, with the state at the start of the chunk.
 template <typename T>
 void state_read_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows, const T* state,
                          const GradientScratch<T>& scratch) {
@@ -259,7 +260,7 @@ void state_read_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& 
                                          scratch, rows.grad_query, scratch.terms.up_to);
 }
 
-/// A view of a contiguous tensor [B, H, Lk, width].
+/// Returns a view of a contiguous tensor [B, H, Lk, width].
 inline StridedTensor contiguous_key_tensor(const LinearArgs& args, void* data, int64_t width) {
   const int64_t head = args.keys * width;
   return {data, args.heads * head, head, width};

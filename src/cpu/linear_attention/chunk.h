@@ -1,7 +1,7 @@
 #pragma once
 
-// A chunk of steps of one head, and its rows as the products read them: queries and keys after the feature
-// map, values with a column of ones for the normaliser.
+// A chunk of steps of one head, and its rows in the form in which matrix products read them: queries and keys
+// after the feature map, values with a column of ones for the normaliser.
 
 #include "cpu/linear_attention/kernel.h"
 #include "cpu/simd/exp.h"
@@ -14,19 +14,20 @@ namespace {
 
 struct Chunk {
   int64_t batch, head, kv_head;
-  int64_t slot;         ///< the index of the head among the resident heads
-  int64_t index;        ///< the index among the resident chunks of the head
-  int64_t step, steps;  ///< the first step, and their number
-  Range keys, queries;  ///< the steps of the chunk that have a key, a query
+  int64_t slot;         ///< the index of the head, counted from the first resident head
+  int64_t index;        ///< the index of the chunk, counted from the first resident chunk
+  int64_t step, steps;  ///< the first step, and the number of steps
+  Range keys, queries;  ///< the steps of the chunk that have a key, or a query
 };
 
-/// The steps first ... last - 1 of the sequence that are in the chunk, counted from its start.
+/// Returns the part of the steps [first, last) of the sequence that lies in the chunk, relative to the first
+/// step of the chunk.
 inline Range steps_of(int64_t first, int64_t last, const Chunk& chunk) {
   const int64_t begin = first - chunk.step, end = last - chunk.step;
   return {begin < 0 ? 0 : begin, smaller(end, chunk.steps)};
 }
 
-/// The chunk of a task of the parallel schedule.
+/// Returns the chunk of a task of the parallel schedule.
 inline Chunk chunk_at(const LinearArgs& args, int64_t task) {
   Chunk chunk{};
   chunk.slot = task / args.resident_chunks;
@@ -52,7 +53,8 @@ void run_chunk_task(const Args& args, int64_t task, void* memory, Action action)
   action(chunk_at(args, task), scratch);
 }
 
-/// The row of a tensor at a step of the chunk.
+/// Returns the row of a tensor at a step of the chunk. Row 0 of the tensor belongs to step `first_step` of
+/// the sequence.
 template <typename Element>
 Element* row_at(const StridedTensor& tensor, int64_t head, const Chunk& chunk, int64_t step,
                 int64_t first_step) {
@@ -62,14 +64,14 @@ Element* row_at(const StridedTensor& tensor, int64_t head, const Chunk& chunk, i
 inline int64_t first_key_step(const LinearArgs& args) { return args.steps() - args.keys; }
 inline int64_t first_query_step(const LinearArgs& args) { return args.steps() - args.queries; }
 
-/// The state at the start of chunk `chunk` of a resident head.
+/// Returns the state at the start of resident chunk `chunk` of the resident head `slot`.
 template <typename T>
 T* state_at(const LinearArgs& args, const States& states, int64_t slot, int64_t chunk) {
   return static_cast<T*>(states.data) +
          (slot * (args.resident_chunks + 1) + chunk) * args.d * padded<T>(args.state_width());
 }
 
-/// The decay of all steps of a chunk, [padded decay width].
+/// Returns the product of the decays of all steps of a chunk, [padded decay width].
 template <typename T>
 T* chunk_decay_at(const LinearArgs& args, const Chunk& chunk) {
   return static_cast<T*>(args.chunk_decays) +
@@ -95,8 +97,8 @@ void fill(T* to, int64_t count, T value) {
   for (int64_t n = 0; n < count; ++n) to[n] = value;
 }
 
-/// Copies rows of a chunk in the type of the computation; zeros for steps without a row and for columns from
-/// `columns` on.
+/// Copies rows of a chunk, converted to the compute type. Steps outside of `range`, which have no row, and
+/// columns from `columns` on become zeros.
 template <typename Element>
 void copy_rows(const StridedTensor& tensor, int64_t head, const Chunk& chunk, Range range, int64_t first_step,
                int64_t columns, Compute<Element>* copy, int64_t width) {
@@ -108,7 +110,7 @@ void copy_rows(const StridedTensor& tensor, int64_t head, const Chunk& chunk, Ra
   fill(copy + range.end * width, (chunk.steps - range.end) * width, T{0});
 }
 
-/// As copy_rows, but in place where possible.
+/// Returns the rows of a chunk as `copy_rows` does, but without a copy where none is needed.
 template <typename Element>
 Rows<const Compute<Element>> chunk_rows(const StridedTensor& tensor, int64_t head, const Chunk& chunk,
                                         Range range, int64_t first_step, int64_t columns,
@@ -122,14 +124,14 @@ Rows<const Compute<Element>> chunk_rows(const StridedTensor& tensor, int64_t hea
   return {copy, padded<T>(columns)};
 }
 
-/// relu(x), or elu(x) + 1.
+/// Returns relu(x), or elu(x) + 1.
 template <typename T>
 Vec<T> apply_feature_map(KernelFeatureMap map, Vec<T> x) {
   if (map == KernelFeatureMap::relu) return x > 0 ? x : Vec<T>{};
   return x > 0 ? x + 1 : exp(x);
 }
 
-/// The derivative of the feature map at x, where phi is the feature of x.
+/// Returns the derivative of the feature map at x, given phi, the feature of x.
 template <typename T>
 Vec<T> feature_map_derivative(KernelFeatureMap map, Vec<T> phi) {
   if (map == KernelFeatureMap::identity) return broadcast(T{1});
@@ -137,7 +139,7 @@ Vec<T> feature_map_derivative(KernelFeatureMap map, Vec<T> phi) {
   return phi > 1 ? broadcast(T{1}) : phi;
 }
 
-/// Rows of queries or keys after the feature map.
+/// Returns the rows of queries or keys of a chunk after the feature map.
 template <typename Element>
 Rows<const Compute<Element>> feature_rows(const LinearArgs& args, const StridedTensor& tensor, int64_t head,
                                           const Chunk& chunk, Range range, int64_t first_step,
@@ -167,7 +169,7 @@ Rows<const Compute<Element>> query_rows(const LinearArgs& args, const Chunk& chu
                                copy);
 }
 
-/// The values, with a one after each if there is a normaliser.
+/// Returns the values of a chunk, followed by a column of ones if there is a normaliser.
 template <typename Element>
 Rows<const Compute<Element>> value_rows(const LinearArgs& args, const Chunk& chunk, Compute<Element>* copy) {
   using T = Compute<Element>;
@@ -182,7 +184,8 @@ Rows<const Compute<Element>> value_rows(const LinearArgs& args, const Chunk& chu
   return {copy, width};
 }
 
-/// to [columns, to_stride] = the transpose of rows [rows, columns], with zeros up to a whole vector of rows.
+/// Transposes `from` [rows, columns] into `to` [columns, to_stride]. Each row of `to` is filled with zeros up
+/// to a whole vector.
 template <typename T>
 void transpose(Rows<const T> from, int64_t rows, int64_t columns, T* to, int64_t to_stride) {
   transpose_rows(from.data, from.stride, rows, columns, T{1}, to, to_stride);

@@ -8,8 +8,8 @@
 namespace attend::cpu {
 namespace {
 
-/// The gradients of a chunk from its rows and products, the state at its start and the gradient of the state
-/// at its end.
+/// Computes the gradients of a chunk from its rows, the products of its rows, the state at its start and the
+/// gradient of the state at its end.
 template <typename T>
 void chunk_gradients(const LinearBackwardArgs& args, const Chunk& chunk, const ChunkRows<T>& rows,
                      const GradientScratch<T>& scratch) {
@@ -25,7 +25,7 @@ void chunk_gradients(const LinearBackwardArgs& args, const Chunk& chunk, const C
   if (!rows.log.is_none()) add_log_gradients<T>(rows.log, scratch.terms, n, scratch.grad_log);
 }
 
-/// Writes the gradients that were accumulated in scratch memory.
+/// Copies the gradients that were accumulated in scratch memory to their tensors.
 template <typename T>
 void write_gradients(const LinearBackwardArgs& args, const Chunk& chunk, const ChunkRows<T>& rows,
                      const GradientScratch<T>& scratch) {

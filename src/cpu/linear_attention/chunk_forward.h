@@ -1,10 +1,11 @@
 #pragma once
 
-// The outputs of a chunk from the state S at its start and its own keys and values (Yang 2023, section 4):
+// Computes the outputs of a chunk from the state S at its start and from its keys and values (Yang 2023,
+// section 4):
 //
 //     read = (Q decayed from the start) S + A V,   o_t = scale read_t / n_t
 //
-// A_ts = q_t (decay of the steps s + 1 ... t) k_s for s <= t.
+// where A_ts = q_t (decay of the steps s + 1 ... t) k_s for s <= t.
 
 #include <limits>
 
@@ -38,7 +39,8 @@ int64_t forward_scratch_bytes(const LinearArgs& args) {
   return outputs > delta ? outputs : delta;
 }
 
-/// The values that are written with the keys: V, or with the delta rule U.
+/// Returns the values V of the chunk, or with the delta rule the values U that its steps write to the state;
+/// see delta.h.
 template <typename Element>
 Rows<const Compute<Element>> written_or_value_rows(const LinearArgs& args, const Chunk& chunk,
                                                    Compute<Element>* beta, Compute<Element>* copy) {
@@ -46,14 +48,15 @@ Rows<const Compute<Element>> written_or_value_rows(const LinearArgs& args, const
   return written_rows(args, chunk, load_beta(args, chunk, beta), copy);
 }
 
-/// 0 for a normaliser so small that its terms may have underflowed and gradients divided by it overflow.
+/// Returns the normaliser, or 0 if it is so small that its terms may have underflowed and that gradients
+/// divided by it would overflow.
 template <typename T>
 T normaliser_or_zero(T normaliser) {
   constexpr T kSmallest = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
   return normaliser > -kSmallest && normaliser < kSmallest ? T{0} : normaliser;
 }
 
-/// Writes o_t = scale read_t / n_t, and what the backward reads.
+/// Writes o_t = scale read_t / n_t, and the normaliser and the unrounded output for the backward.
 template <typename Element>
 void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<Element>* read) {
   using T = Compute<Element>;
@@ -78,7 +81,7 @@ void write_outputs(const LinearForwardArgs& args, const Chunk& chunk, Compute<El
   }
 }
 
-/// The rows that the outputs of a chunk and its contribution to the state are computed from.
+/// The rows of a chunk from which its outputs and its contribution to the state are computed.
 template <typename T>
 struct ForwardRows {
   LogDecays<T> log;
@@ -103,10 +106,10 @@ void chunk_outputs(const LinearForwardArgs& args, const Chunk& chunk,
   const int64_t n = chunk.steps, width = padded<T>(args.state_width());
   const auto query = query_rows<Element>(args, chunk, scratch.query);
   prefetch_some(args);
-  // A_ts = q_t (decay of the steps after s up to t) k_s
+  // A_ts = q_t (decay of the steps s + 1 ... t) k_s
   if (!chunk.keys.is_empty())
     decayed_products<T>(log, n, args.d, query, key, scratch.product, {scratch.products, kMaxChunk});
-  // read = (decay from the start) Q S + A V
+  // read = (Q decayed from the start) S + A V
   if (!log.is_none()) decays_from_start<T>(log, n, scratch.state.factors);
   const auto decayed_query =
       decayed<T>(query, log, scratch.state.factors, n, padded<T>(args.d), scratch.state.decayed);

@@ -1,17 +1,17 @@
 #pragma once
 
 // Decays within a chunk (Sun 2023, Yang 2023). The decay of consecutive steps r ... t is a_r ... a_t =
-// exp(g_r + ... + g_t). Each such sum is accumulated from its own terms, which have one sign, never as a
-// difference of longer sums, which would lose small terms beside large ones. No factor is above 1, and there
-// is no division by a decay.
+// exp(g_r + ... + g_t). Each of these sums is accumulated from its own terms, which are all <= 0. It is never
+// the difference of two longer sums, in which small terms would be lost beside large ones. No factor is above
+// 1, and nothing is divided by a decay.
 
 #include "cpu/linear_attention/chunk.h"
 
 namespace attend::cpu {
 namespace {
 
-/// The logarithms of a chunk's decays, [steps, width]. Rows are padded to whole vectors unless width is 1.
-/// Steps without a key have logarithm 0.
+/// The logarithms of the decays of a chunk, [steps, width]. Rows are padded to whole vectors unless width is
+/// 1. Steps without a key have logarithm 0.
 template <typename T>
 struct LogDecays {
   const T* data;
@@ -22,7 +22,7 @@ struct LogDecays {
   const T* row(int64_t t) const { return data + t * stride; }
 };
 
-/// Replaces -inf, the logarithm of a decay of 0, for which the compensated sum would be NaN.
+/// The value that stands for -inf, the logarithm of a decay of 0: a compensated sum with -inf would be NaN.
 template <typename T>
 constexpr T kLogZero = static_cast<T>(-1e30);
 
@@ -37,8 +37,8 @@ LogDecays<T> log_decays(const LinearArgs& args, const Chunk& chunk, T* copy) {
   return {copy, args.decay_width, width};
 }
 
-/// A sum and the accumulated rounding errors of its additions (Knuth's two-sum). With the same decay at each
-/// step, rounding errors have the same sign and would otherwise accumulate.
+/// A sum and the accumulated rounding errors of its additions (Knuth's two-sum). If all steps have the same
+/// decay, the rounding errors have the same sign, and would add up in a plain sum.
 template <typename T, typename V = Vec<T>>
 struct CompensatedSum {
   V high = {}, low = {};
@@ -51,8 +51,8 @@ struct CompensatedSum {
   V value() const { return high + low; }
 };
 
-/// Calls action.operator()<V>(column) for each vector of columns, V = Vec<T>, or with V = T if there is one
-/// column.
+/// Calls action.operator()<V>(column) for each vector of columns with V = Vec<T>, or once with V = T if there
+/// is only one column.
 template <typename T, typename Action>
 void for_columns(const LogDecays<T>& log, Action action) {
   if (log.width == 1) return action.template operator()<T>(0);
@@ -60,13 +60,13 @@ void for_columns(const LogDecays<T>& log, Action action) {
     action.template operator()<Vec<T>>(column);
 }
 
-/// Replaces x by exp(x), for `count` elements rounded up to whole vectors.
+/// Replaces each element x by exp(x). `count` is rounded up to whole vectors.
 template <typename T>
 void exp_in_place(T* values, int64_t count) {
   for (int64_t n = 0; n < count; n += kLanes<T>) store(values + n, exp(load(values + n)));
 }
 
-/// Row t of `to` [steps, stride] = the decay of the steps 0 ... t.
+/// Sets row t of `to` [steps, stride] to the decay of the steps 0 ... t.
 template <typename T>
 void decays_from_start(const LogDecays<T>& log, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {
@@ -79,7 +79,7 @@ void decays_from_start(const LogDecays<T>& log, int64_t steps, T* to) {
   exp_in_place(to, steps * log.stride);
 }
 
-/// Row s of `to` [steps, stride] = the decay of the steps s + 1 ... steps - 1.
+/// Sets row s of `to` [steps, stride] to the decay of the steps s + 1 ... steps - 1.
 template <typename T>
 void decays_to_end(const LogDecays<T>& log, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {
@@ -92,7 +92,7 @@ void decays_to_end(const LogDecays<T>& log, int64_t steps, T* to) {
   exp_in_place(to, steps * log.stride);
 }
 
-/// to [padded width] = the decay of all steps of the chunk.
+/// Sets `to` [padded width] to the decay of all steps of the chunk.
 template <typename T>
 void chunk_decay(const LogDecays<T>& log, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {
@@ -103,8 +103,8 @@ void chunk_decay(const LogDecays<T>& log, int64_t steps, T* to) {
   exp_in_place(to, log.width);
 }
 
-/// Row t of `rows` times row t of `factors`, one factor per step or per channel. Without decays, `rows`
-/// itself.
+/// Returns the rows, each multiplied by its factor per step or by its factors per channel. Without decays,
+/// returns `rows`.
 template <typename T>
 Rows<const T> decayed(Rows<const T> rows, const LogDecays<T>& log, const T* factors, int64_t steps,
                       int64_t width, T* copy) {
@@ -119,16 +119,16 @@ Rows<const T> decayed(Rows<const T> rows, const LogDecays<T>& log, const T* fact
   return {copy, width};
 }
 
-/// Accumulators of the gradient of the logarithm g_r. Row t of up_to [steps, stride] contributes to all r <=
-/// t, row s of after [steps, stride] to all r > s, common [stride] to all r. There are only sums, no
-/// differences, so nothing cancels.
+/// Accumulators of the gradients of the log decays g_r. Row t of `up_to` [steps, stride] is a term of the
+/// gradient of every g_r with r <= t, row s of `after` [steps, stride] of every g_r with r > s, and `common`
+/// [stride] of every g_r. The terms are only added, never subtracted, so that nothing cancels.
 template <typename T>
 struct LogDecayTerms {
   T *up_to, *after, *common;
 };
 
-/// The backward of `decayed`, if there are decays: sets or adds to the gradient of the rows, and adds to
-/// `terms`, which are up_to or after.
+/// The backward of `decayed` for a call with decays: writes (Update::set) or adds the gradient of the rows,
+/// and adds to `terms`, which is LogDecayTerms::up_to or LogDecayTerms::after.
 template <typename T, Update update>
 void decayed_backward(Rows<const T> rows, Rows<const T> grad_decayed, const LogDecays<T>& log,
                       const T* factors, int64_t steps, int64_t width, T* grad_rows, T* terms) {
@@ -148,8 +148,8 @@ void decayed_backward(Rows<const T> rows, Rows<const T> grad_decayed, const LogD
   }
 }
 
-/// to_r += common + sum_{t >= r} up_to_t + sum_{s < r} after_s. The running sums are compensated, since a
-/// rounding error would be part of all later sums.
+/// Computes to_r += common + sum_{t >= r} up_to_t + sum_{s < r} after_s. The running sums are compensated,
+/// since a rounding error would remain in all later sums.
 template <typename T>
 void add_log_gradients(const LogDecays<T>& log, const LogDecayTerms<T>& terms, int64_t steps, T* to) {
   for_columns(log, [&]<typename V>(int64_t column) {

@@ -1,15 +1,17 @@
 #pragma once
 
 // The delta rule in chunks (WY form: Yang 2024, section 3.2; with decays: Yang & Kautz 2024, Kimi Team 2025).
-// Within a chunk, step s writes the value u_s = beta_s z_s; the rest is linear attention with the values u.
-// z_t is the difference between the value and the value that the state holds for the key:
+// Within a chunk, step s writes the value u_s = beta_s z_s to the state; the rest is linear attention with
+// the values u. z_t is the difference between the value v_t and the value that the state returns for the key
+// k_t:
 //
 //     z_t = v_t - S_0^T (k_t decayed from the start) - sum over s < t of B_ts beta_s z_s
 //     B_ts = k_t (decay of the steps after s up to t) k_s
 //
 //     Z = (I + B diag(beta))^-1 (V - (K decayed) S_0),   B strictly lower triangular
 //
-// The normaliser is the sum of keys without the delta rule: in its column of ones, u = 1.
+// The delta rule does not apply to the normaliser, which is the sum of the decayed keys: in its column, u =
+// 1.
 
 #include "cpu/linear_attention/inter_chunk.h"
 #include "cpu/linear_attention/intra_chunk.h"
@@ -17,7 +19,7 @@
 namespace attend::cpu {
 namespace {
 
-/// The block size of the solution of a triangular system.
+/// The number of rows of a block in the solution of a triangular system.
 constexpr int64_t kSolveBlock = 16;
 
 template <typename T>
@@ -37,14 +39,14 @@ struct DeltaScratch {
   }
 };
 
-/// The rows, of `width`, of a chunk in a buffer of `DeltaChunks`.
+/// Returns the rows of a chunk, of `width` elements each, in a buffer of `DeltaChunks`.
 template <typename T>
 Rows<T> delta_rows(const LinearArgs& args, void* buffer, const Chunk& chunk, int64_t width) {
   return {static_cast<T*>(buffer) + (chunk.slot * args.resident_chunks + chunk.index) * kMaxChunk * width,
           width};
 }
 
-/// Buffers of the sequential schedule: for one chunk, but `written` for `chunks` chunks.
+/// Allocates the buffers of the sequential schedule: `written` for `chunks` chunks, the others for one chunk.
 template <typename T>
 DeltaChunks take_delta(ScratchAllocator& allocator, const LinearArgs& args, int64_t chunks) {
   DeltaChunks delta{};
@@ -62,7 +64,7 @@ Rows<const T> read_only(Rows<T> rows) {
   return {rows.data, rows.stride};
 }
 
-/// beta of the chunk's steps, [kMaxChunk].
+/// Returns beta of each step of the chunk, [kMaxChunk].
 template <typename T>
 const T* load_beta(const LinearArgs& args, const Chunk& chunk, T* copy) {
   copy_rows<T>(args.beta, chunk.head, chunk, chunk.keys, first_key_step(args), 1, copy, 1);
@@ -117,9 +119,9 @@ void solve_lower_transposed(int64_t n, int64_t columns, Rows<const T> system, Ro
   }
 }
 
-/// Prepares the system I + B diag(beta), or for the backward I + diag(beta) B, for its solution; `system` may
-/// be the memory of B. Vectors reach past the diagonal, but not out of the diagonal block, which the
-/// inversion overwrites.
+/// Prepares the system I + B diag(beta), or for the backward I + diag(beta) B, for `solve_lower`. `system`
+/// may be the memory of B. Stored vectors may reach beyond the diagonal, but not beyond the diagonal block,
+/// which the inversion overwrites.
 template <typename T>
 void prepare_system(int64_t n, bool for_backward, const T* beta, Rows<const T> b, Rows<T> system) {
   static_assert(kSolveBlock % kLanes<T> == 0);
@@ -141,26 +143,27 @@ void copy_matrix(Rows<const T> from, int64_t rows, int64_t width, Rows<T> to) {
   }
 }
 
-/// The keys of a chunk, decayed from its start and to its end.
+/// The keys of a chunk, decayed from its start and decayed to its end.
 template <typename T>
 struct DecayedKeys {
   Rows<const T> from_start, to_end;
 };
 
-/// B of a chunk, stored for the backward.
+/// Returns the matrix B of a chunk, which is stored for the backward.
 template <typename T>
 Rows<T> key_products(const LinearArgs& args, const Chunk& chunk) {
   return delta_rows<T>(args, args.delta.products, chunk, kMaxChunk);
 }
 
-/// The stored decayed keys of a chunk.
+/// Returns the decayed keys of a chunk that `prepare_delta` stored.
 template <typename T>
 DecayedKeys<T> decayed_keys(const LinearArgs& args, const Chunk& chunk) {
   return {read_only(delta_rows<T>(args, args.delta.from_start, chunk, padded<T>(args.d))),
           read_only(delta_rows<T>(args, args.delta.to_end, chunk, padded<T>(args.d)))};
 }
 
-/// Decays the keys by these factors and stores them; without decays, the keys themselves.
+/// Multiplies the keys by the factors, stores the products in `DeltaChunks` and returns them. Without decays,
+/// returns the keys.
 template <typename T>
 DecayedKeys<T> decay_keys(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log,
                           Rows<const T> key, const T* start_factors, const T* end_factors) {
@@ -170,8 +173,9 @@ DecayedKeys<T> decay_keys(const LinearArgs& args, const Chunk& chunk, const LogD
           decayed<T>(key, log, end_factors, n, features, stored(args.delta.to_end))};
 }
 
-/// Computes what does not depend on the state at the chunk's start: the decayed keys, the system, and the
-/// values, which are stored in the place of Z.
+/// Computes the part of a chunk that does not depend on the state at its start: the decayed keys, the
+/// triangular system, and a copy of the values in the buffer `written`, where `solve_chunk` replaces them by
+/// Z.
 template <typename Element>
 DecayedKeys<Compute<Element>> prepare_delta(const LinearArgs& args, const Chunk& chunk,
                                             const DeltaScratch<Compute<Element>>& scratch) {
@@ -195,8 +199,8 @@ DecayedKeys<Compute<Element>> prepare_delta(const LinearArgs& args, const Chunk&
   return decay_keys<T>(args, chunk, log, key, scratch.state.factors, scratch.end_factors);
 }
 
-/// As a task of the parallel schedule: without decays, the keys are also stored in the place of the decayed
-/// ones.
+/// The same as a task of the parallel schedule. Without decays, the keys are stored in place of the decayed
+/// keys.
 template <typename Element>
 void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
@@ -210,8 +214,8 @@ void prepare_delta(const LinearArgs& args, int64_t task, void* memory) {
                                   });
 }
 
-/// to [steps, stride] = beta_t rows_t, for the columns column ... column + width - 1 of the state; the column
-/// of ones, if it is among them, is multiplied by `ones` instead.
+/// Sets row t of `to` [steps, stride] to beta_t rows_t, for the columns [column, column + width) of the
+/// state. The column of the normaliser, if it is one of these, is multiplied by `ones` instead of beta_t.
 template <typename T>
 void scale_by_beta(const LinearArgs& args, const T* beta, Rows<const T> rows, int64_t steps, int64_t column,
                    int64_t width, T ones, Rows<T> to) {
@@ -226,7 +230,7 @@ void scale_by_beta(const LinearArgs& args, const T* beta, Rows<const T> rows, in
   }
 }
 
-/// U of a chunk whose Z is computed.
+/// Returns U of a chunk whose Z has been computed.
 template <typename T>
 Rows<const T> written_rows(const LinearArgs& args, const Chunk& chunk, const T* beta, T* copy) {
   const int64_t width = padded<T>(args.state_width());
@@ -235,7 +239,7 @@ Rows<const T> written_rows(const LinearArgs& args, const Chunk& chunk, const T* 
   return {copy, width};
 }
 
-/// Columns of the states of a task of the scan: columns are independent of each other.
+/// The number of columns of the states in a task of the scan. Columns are independent of each other.
 template <typename T>
 constexpr int64_t kColumnBlock = 2 * kLanes<T>;
 
@@ -251,7 +255,7 @@ StateBlock columns_at(const LinearArgs& args, int64_t task) {
   return {task / column_blocks<T>(args), 0, args.d, column, width};
 }
 
-/// Computes Z for a block of columns of a chunk, in the place of the values.
+/// Computes Z for a block of columns of a chunk, in place of the values in the buffer `written`.
 template <typename T>
 void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& block, Rows<const T> key,
                  const T* state, const DeltaScratch<T>& scratch) {
@@ -277,7 +281,7 @@ void solve_chunk(const LinearArgs& args, const Chunk& chunk, const StateBlock& b
   }
 }
 
-/// Computes a block of the state at the end of a chunk from that at its start.
+/// Computes a block of the state at the end of a chunk from the state at its start.
 template <typename T>
 void advance_delta(const LinearArgs& args, const Chunk& chunk, const StateBlock& block,
                    const DecayedKeys<T>& keys, const DeltaScratch<T>& scratch) {

@@ -10,7 +10,8 @@
 namespace attend::cpu {
 namespace {
 
-/// dU = A^T dread, and the system of which Y is the solution, in the place of the forward's.
+/// Computes dU = A^T dread, and overwrites the triangular system of the forward with the one whose solution
+/// is Y.
 template <typename T>
 void begin_grad_written(const LinearBackwardArgs& args, const Chunk& chunk, const T* beta, const T* a,
                         Rows<const T> grad_read) {
@@ -21,8 +22,8 @@ void begin_grad_written(const LinearBackwardArgs& args, const Chunk& chunk, cons
                     delta_rows<T>(args, args.delta.system, chunk, kMaxChunk));
 }
 
-/// Computes what does not depend on the gradient of the state at the chunk's end: the contributions of its
-/// outputs to the gradients of the state at its start and of U.
+/// Computes the part of a chunk that does not depend on the gradient of the state at its end: the
+/// contributions of its outputs to the gradient of the state at its start and to dU.
 template <typename Element>
 void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memory) {
   using T = Compute<Element>;
@@ -41,7 +42,7 @@ void prepare_grad_delta(const LinearBackwardArgs& args, int64_t task, void* memo
   });
 }
 
-/// Computes Y for a block of columns of a chunk, in the place of dU.
+/// Computes Y for a block of columns of a chunk, in place of dU.
 template <typename T>
 void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block,
                       Rows<T> grad_written, const DeltaScratch<T>& scratch) {
@@ -56,7 +57,8 @@ void solve_grad_chunk(const LinearBackwardArgs& args, const Chunk& chunk, const 
   copy_matrix<T>({scratch.values, block.width}, chunk.steps, block.width, grad_written);
 }
 
-/// Computes a block of the gradient of the state at the start of a chunk from that at its end.
+/// Computes a block of the gradient of the state at the start of a chunk from the gradient of the state at
+/// its end.
 template <typename T>
 void advance_grad_delta(const LinearBackwardArgs& args, const Chunk& chunk, const StateBlock& block,
                         const DecayedKeys<T>& keys, const DeltaScratch<T>& scratch) {
@@ -92,8 +94,8 @@ void scan_delta_grad_states(const LinearBackwardArgs& args, int64_t task, void* 
   store_final_state<T>(args, args.grad_states, block);
 }
 
-/// The gradients of values, keys, logarithms and beta of a chunk from Z and Y. Expects the transposed state
-/// at the chunk's start in state_t and the transposed U in value_t.
+/// Computes the gradients of values, keys, log decays and beta of a chunk from Z and Y. scratch.state_t must
+/// hold the transposed state at the start of the chunk, and scratch.value_t the transposed U.
 template <typename T>
 void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const ChunkRows<T>& rows,
                     const GradientScratch<T>& scratch) {

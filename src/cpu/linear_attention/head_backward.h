@@ -1,16 +1,16 @@
 #pragma once
 
-// The sequential backward of a head, in one task: recomputes the states at the chunks' starts from the first
-// chunk to the last, then computes the gradients from the last chunk to the first. States, B and Z of every
-// chunk are stored in between; the rest stays in the first-level caches. The results have the same bits as
-// those of the parallel schedule.
+// The sequential backward of a head, as one task. It recomputes the state at the start of each chunk, from
+// the first chunk to the last, and then computes the gradients from the last chunk to the first. Between the
+// two passes it stores the states, B and Z of every chunk; everything else is of one chunk and stays in the
+// first-level caches. The results have the same bits as those of the parallel schedule.
 
 #include "cpu/linear_attention/chunk_backward.h"
 
 namespace attend::cpu {
 namespace {
 
-/// Scratch memory for one chunk, and what is stored of all chunks.
+/// Scratch memory for one chunk, and the values that are stored for all chunks.
 template <typename T>
 struct HeadGradientScratch {
   GradientScratch<T> gradients;
@@ -18,7 +18,7 @@ struct HeadGradientScratch {
   T* states;           ///< [chunks + 1, d, padded state width]
   T* grad_states;      ///< [2, d, padded state width]: at the chunk's start and end
   T* chunk_decays;     ///< [chunks, padded decay width]
-  DeltaChunks chunks;  ///< products and written: of all chunks; the rest: of one
+  DeltaChunks chunks;  ///< `products` and `written` for all chunks, the others for one
 
   HeadGradientScratch(ScratchAllocator& allocator, const LinearArgs& args)
       : gradients(allocator, args), delta(allocator, args) {
@@ -33,7 +33,7 @@ struct HeadGradientScratch {
   }
 };
 
-/// The arguments with one resident chunk.
+/// Returns the arguments with `chunk` as the only resident chunk.
 template <typename T>
 LinearBackwardArgs with_resident_chunk(LinearBackwardArgs args, int64_t chunk,
                                        const HeadGradientScratch<T>& head_scratch) {
@@ -50,7 +50,7 @@ LinearBackwardArgs with_resident_chunk(LinearBackwardArgs args, int64_t chunk,
   return args;
 }
 
-/// Recomputes the state at the chunk's end from that at its start.
+/// Recomputes the state at the end of the resident chunk from the state at its start.
 template <typename Element>
 void recompute_state(const LinearArgs& args, const HeadGradientScratch<Compute<Element>>& head_scratch) {
   using T = Compute<Element>;
@@ -64,8 +64,8 @@ void recompute_state(const LinearArgs& args, const HeadGradientScratch<Compute<E
   add_decayed_state<T>(args, args.states, whole, 0);
 }
 
-/// Computes the gradient of the state at the chunk's start from that at its end, and the gradients of the
-/// chunk's rows.
+/// Computes the gradient of the state at the start of the resident chunk from the gradient of the state at
+/// its end, and the gradients of the rows of the chunk.
 template <typename Element>
 void run_chunk_backward(const LinearBackwardArgs& args,
                         const HeadGradientScratch<Compute<Element>>& head_scratch) {

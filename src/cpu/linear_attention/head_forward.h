@@ -1,10 +1,11 @@
 #pragma once
 
-// The sequential forward of a head: from chunk to chunk, with the state in the first-level caches. Columns of
-// the values are independent, so that a head can be several tasks.
+// The sequential forward of a head: it goes from chunk to chunk with the state in the first-level caches.
+// Columns of the values are independent of each other, so that a head can be divided into several tasks.
 //
-// The chunks are short, and rounding the state after each would lose digits over a long sequence. Therefore a
-// base state is rounded after every kMaxChunk steps, and the states between are computed from it:
+// The chunks are short. If the state were rounded after each chunk, a long sequence would accumulate rounding
+// errors. Therefore a base state is stored every kMaxChunk steps, and the states in between are computed from
+// it:
 //
 //     S = diag(decay since the base) base + added
 
@@ -17,9 +18,9 @@ namespace {
 template <typename T>
 struct HeadState {
   T *now, *base, *added;  ///< [d, padded state width]
-  T *log_high, *log_low;  ///< log decay since the base, a CompensatedSum; [padded decay width]
+  T *log_high, *log_low;  ///< the log decay since the base, as a CompensatedSum; [padded decay width]
   T *decay, *factors;     ///< the decay since the base, [padded decay width]; one factor per row, [d]
-  int64_t chunks = 0;     ///< the number since the base
+  int64_t chunks = 0;     ///< the number of chunks since the base
 
   HeadState(ScratchAllocator& allocator, const LinearArgs& args) {
     const int64_t size = args.d * padded<T>(args.state_width()), decays = padded<T>(args.decay_width);
@@ -51,7 +52,7 @@ int64_t head_forward_scratch_bytes(const LinearArgs& args) {
   return scratch_bytes<HeadScratch<Compute<Element>>>(args) + forward_scratch_bytes<Element>(args);
 }
 
-/// The arguments restricted to some columns of the values.
+/// Returns the arguments restricted to some columns of the values.
 template <typename Element>
 LinearForwardArgs restrict_to_columns(LinearForwardArgs args, const ValueColumns& columns) {
   const auto move = [&](StridedTensor& tensor, int64_t size) {
@@ -65,7 +66,7 @@ LinearForwardArgs restrict_to_columns(LinearForwardArgs args, const ValueColumns
   return args;
 }
 
-/// to [d, padded width of the columns' state] = these columns of the initial state, and its normaliser.
+/// Copies some columns of the initial state, and its normaliser, to `to` [d, padded width of these columns].
 template <typename T>
 void load_initial(const LinearArgs& all_columns, int64_t head, const ValueColumns& columns, T* to) {
   const int64_t stride = all_columns.state_width(),
@@ -79,7 +80,7 @@ void load_initial(const LinearArgs& all_columns, int64_t head, const ValueColumn
   }
 }
 
-/// Stores these columns of the final state, and its normaliser with the first columns.
+/// Stores some columns of the final state. The task of the first columns also stores the normaliser.
 template <typename T>
 void store_final(const LinearArgs& all_columns, int64_t head, const ValueColumns& columns, const T* from) {
   const int64_t stride = all_columns.state_width(),
@@ -92,7 +93,7 @@ void store_final(const LinearArgs& all_columns, int64_t head, const ValueColumns
   }
 }
 
-/// Computes Z of the resident chunk from the state at its start.
+/// Computes Z of the resident chunk from the state at the start of the chunk.
 template <typename Element>
 void write_chunk(const LinearArgs& args, const Compute<Element>* state, void* memory) {
   using T = Compute<Element>;
@@ -103,7 +104,7 @@ void write_chunk(const LinearArgs& args, const Compute<Element>* state, void* me
   solve_chunk(args, chunk, whole_state<T>(args), keys.from_start, state, scratch);
 }
 
-/// The keys of a chunk, decayed to its end; also computes the decay of the chunk.
+/// Returns the keys of a chunk, decayed to its end. Also computes the decay of the chunk.
 template <typename T>
 Rows<const T> keys_to_end(const LinearArgs& args, const Chunk& chunk, const ForwardRows<T>& rows,
                           const OutputScratch<T>& scratch) {
@@ -115,13 +116,13 @@ Rows<const T> keys_to_end(const LinearArgs& args, const Chunk& chunk, const Forw
                  scratch.state.decayed);
 }
 
-/// The decay of each row of the state, [d].
+/// Computes the decay of each row of the state, [d].
 template <typename T>
 void fill_row_decays(const LinearArgs& args, const T* decay, T* factors) {
   for (int64_t d = 0; d < args.d; ++d) factors[d] = row_decay(args, decay, d);
 }
 
-/// added = diag(decay of the chunk) added + (K decayed to the end)^T V
+/// Computes added = diag(decay of the chunk) added + (K decayed to the end)^T V.
 template <typename T>
 void add_chunk(const LinearArgs& args, const Chunk& chunk, Rows<const T> key, Rows<const T> value,
                const T* chunk_decay, const HeadState<T>& state) {
@@ -137,7 +138,7 @@ void add_chunk(const LinearArgs& args, const Chunk& chunk, Rows<const T> key, Ro
   }
 }
 
-/// factors = the decay since the base, including this chunk.
+/// Sets state.factors to the decay since the base, including the current chunk.
 template <typename T>
 void decay_base(const LinearArgs& args, const LogDecays<T>& log, int64_t steps, const HeadState<T>& state) {
   if (log.is_none()) return fill(state.factors, args.d, T{1});
@@ -153,7 +154,7 @@ void decay_base(const LinearArgs& args, const LogDecays<T>& log, int64_t steps, 
   fill_row_decays(args, state.decay, state.factors);
 }
 
-/// Computes the state at the chunk's end from that at its start.
+/// Computes the state at the end of a chunk from the state at its start.
 template <typename T>
 void advance_state(const LinearArgs& args, const Chunk& chunk, const LogDecays<T>& log, Rows<const T> key,
                    Rows<const T> value, const T* chunk_decay, HeadState<T>& state) {
@@ -173,7 +174,7 @@ void advance_state(const LinearArgs& args, const Chunk& chunk, const LogDecays<T
   state.chunks = (state.chunks + 1) % (kMaxChunk / kSequentialChunk);
 }
 
-/// The rows of a chunk in a tensor, to be prefetched.
+/// Returns the rows of a tensor that belong to a chunk, as an entry of the prefetch queue.
 template <typename Element>
 PrefetchQueue::Part rows_to_prefetch(const StridedTensor& tensor, int64_t head, const Chunk& chunk,
                                      Range steps, int64_t first_step, int64_t columns) {
@@ -183,7 +184,8 @@ PrefetchQueue::Part rows_to_prefetch(const StridedTensor& tensor, int64_t head, 
           tensor.row_stride * kSize, columns * kSize, steps.end - steps.begin};
 }
 
-/// The rows of this chunk's outputs, and of the queries, keys and values of the next chunk.
+/// Returns the rows to be prefetched during a chunk: its outputs, and the queries, keys and values of the
+/// next chunk.
 template <typename Element>
 PrefetchQueue prefetch_queue(const LinearForwardArgs& args) {
   const auto chunk = chunk_at(args, 0);
@@ -203,7 +205,7 @@ PrefetchQueue prefetch_queue(const LinearForwardArgs& args) {
   return prefetch;
 }
 
-/// Computes the outputs of the resident chunk and the state at its end.
+/// Computes the outputs of the resident chunk, and the state at the end of the chunk.
 template <typename Element>
 void run_chunk(const LinearForwardArgs& args, HeadScratch<Compute<Element>>& head, void* memory) {
   using T = Compute<Element>;

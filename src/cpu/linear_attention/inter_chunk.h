@@ -27,14 +27,14 @@ struct StateScratch {
   }
 };
 
-/// to [d, state width] = rows^T values
+/// Computes to [d, state width] = rows^T values.
 template <typename T>
 void outer_products(const LinearArgs& args, int64_t steps, Rows<const T> rows, Rows<const T> values, T* to) {
   const int64_t width = padded<T>(args.state_width());
   gemm_dots<T>(args.d, width, steps, {rows.data, 1, rows.stride}, values, {to, width});
 }
 
-/// Stores (K decayed to the end)^T V in the state after the chunk.
+/// Stores (K decayed to the end)^T V in place of the state at the end of the chunk.
 template <typename Element>
 void add_to_state(const LinearArgs& args, const Chunk& chunk, const StateScratch<Compute<Element>>& scratch) {
   using T = Compute<Element>;
@@ -64,26 +64,26 @@ struct StateBlock {
   int64_t column, width;  ///< whole vectors
 };
 
-/// The whole state of the only resident head.
+/// Returns the block that is the whole state of the only resident head.
 template <typename T>
 StateBlock whole_state(const LinearArgs& args) {
   return {0, 0, args.d, 0, padded<T>(args.state_width())};
 }
 
-/// State n of the scan; with `from_end` the scan runs from the last chunk to the first.
+/// Returns a block of state n of the scan; with `from_end` the scan runs from the last chunk to the first.
 template <typename T>
 T* block_at(const LinearArgs& args, const States& states, const StateBlock& block, int64_t n) {
   return state_at<T>(args, states, block.slot, states.from_end ? args.resident_chunks - n : n) +
          block.row * padded<T>(args.state_width()) + block.column;
 }
 
-/// The block within a tensor [B, H, d, state width].
+/// Returns the first element of the block in a tensor [B, H, d, state width].
 template <typename T>
 T* rows_of_state(const LinearArgs& args, T* tensor, const StateBlock& block) {
   return tensor + ((args.first_head + block.slot) * args.d + block.row) * args.state_width() + block.column;
 }
 
-/// Loads a block of a tensor [B, H, d, state width]; zeros if that is null.
+/// Copies a block of a tensor [B, H, d, state width] to `to`; zeros if `tensor` is null.
 template <typename T>
 void load_block(const LinearArgs& args, const void* tensor, const StateBlock& block, T* to) {
   const int64_t columns = tensor == nullptr ? 0 : smaller(block.width, args.state_width() - block.column);
@@ -116,7 +116,7 @@ void store_final_state(const LinearArgs& args, const States& states, const State
   store_block<T>(args, block_at<T>(args, states, block, args.resident_chunks), block, states.final);
 }
 
-/// The decay of a row of the state from the decays of a chunk: 1 without decays.
+/// Returns the decay of a row of the state, given the decay of a chunk; 1 without decays.
 template <typename T>
 T row_decay(const LinearArgs& args, const T* decay, int64_t row) {
   return args.decay_width == 0 ? T{1} : args.decay_width == 1 ? decay[0] : decay[row];
@@ -140,7 +140,7 @@ void add_decayed_state(const LinearArgs& args, const States& states, const State
   }
 }
 
-/// The rows of a task of scan_states.
+/// The number of rows of the states in a task of `scan_states`.
 constexpr int64_t kRowBlock = 16;
 
 inline int64_t row_blocks(const LinearArgs& args) { return divide_up(args.d, kRowBlock); }

@@ -4,18 +4,19 @@
 //
 //     A_ts = sum_d row_td column_sd exp(g_{s+1,d} + ... + g_td),   s <= t,
 //
-// where g are the logarithms of the decays, and their gradients.
+// where g_t are the log decays of step t, and the gradients of these products.
 
 #include "cpu/linear_attention/decay.h"
 
 namespace attend::cpu {
 namespace {
 
-/// Rows of a triangle that are multiplied in one product, up to the diagonal element of the last row. With
-/// fewer rows, less is computed above the diagonal.
+/// The number of rows of a triangular matrix that one product computes, for the columns up to the diagonal of
+/// its last row. With fewer rows, fewer entries above the diagonal are computed in vain.
 constexpr int64_t kTriangleRows = kTileRows == 12 ? 8 : 12;
 
-/// The lower triangle of C [n, n] = A [n, depth] B [depth, n]; entries above the diagonal are unspecified.
+/// Computes the lower triangle of C [n, n] = A [n, depth] B [depth, n]; entries of C above the diagonal are
+/// unspecified.
 template <typename T>
 void lower_dots(int64_t n, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<T> c) {
   for (int64_t row = 0; row < n; row += kTriangleRows) {
@@ -25,7 +26,7 @@ void lower_dots(int64_t n, int64_t depth, Rows<const T> a, Rows<const T> b, Rows
   }
 }
 
-/// C [n, columns] (+)= A B for lower triangular A [n, n].
+/// Sets C [n, columns] to A B (or adds A B to C, by `update`), for lower triangular A [n, n].
 template <typename T, Update update>
 void lower_times(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, Rows<T> c) {
   for (int64_t row = 0; row < n; row += kTriangleRows) {
@@ -35,7 +36,7 @@ void lower_times(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, R
   }
 }
 
-/// C [n, columns] (+)= A^T B for lower triangular A [n, n].
+/// Sets C [n, columns] to A^T B (or adds A^T B to C, by `update`), for lower triangular A [n, n].
 template <typename T, Update update>
 void lower_transposed_times(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, Rows<T> c) {
   for (int64_t row = 0; row < n; row += kTriangleRows) {
@@ -53,7 +54,7 @@ void clear_above(int64_t n, Rows<T> a) {
 
 // ---- one decay per step
 
-/// A_ts *= exp(g_{s+1} + ... + g_t), s <= t.
+/// Multiplies A_ts by exp(g_{s+1} + ... + g_t), for s <= t.
 template <typename T>
 void decay_lower(const LogDecays<T>& log, int64_t n, Rows<T> a) {
   CompensatedSum<T> sums[kMaxChunk / kLanes<T>];  // at s: g_{s+1} + ... + g_t
@@ -72,7 +73,7 @@ void decay_lower(const LogDecays<T>& log, int64_t n, Rows<T> a) {
   }
 }
 
-/// The gradients of the logarithms: to_r += sum over s < r <= t of the gradient of A_ts times A_ts.
+/// Adds the gradients of the log decays g_r: to_r += sum over s < r <= t of dA_ts A_ts.
 template <typename T>
 void decay_lower_backward(const LogDecays<T>& log, int64_t n, Rows<const T> a, Rows<const T> grad_a, T* to) {
   CompensatedSum<T> below[kMaxChunk / kLanes<T>];  // at s: the sum over t >= r of dA_ts A_ts
@@ -95,8 +96,9 @@ void decay_lower_backward(const LogDecays<T>& log, int64_t n, Rows<const T> a, R
 // the second half and columns in the first half are a matrix product: with rows and columns scaled by the
 // decays between them and the midpoint of the block, no factor is above 1.
 
-/// factors [steps, stride]: for a row t of a second half, the decay of the steps midpoint ... t; for a column
-/// s of a first half, the decay of the steps s + 1 ... midpoint - 1.
+/// Computes `factors` [steps, stride] for blocks of 2 `half` steps. For a row t in the second half of its
+/// block, the factor is the decay of the steps midpoint ... t; for a column s in the first half, it is the
+/// decay of the steps s + 1 ... midpoint - 1.
 template <typename T>
 void decays_to_block_midpoint(const LogDecays<T>& log, int64_t n, int64_t half, T* factors) {
   for (int64_t midpoint = half; midpoint < n; midpoint += 2 * half) {
@@ -114,7 +116,8 @@ void decays_to_block_midpoint(const LogDecays<T>& log, int64_t n, int64_t half, 
   }
 }
 
-/// to = the rows of second halves and the columns of first halves, each times its factor.
+/// Sets `to` to the rows in second halves of blocks and the columns in first halves, each multiplied by its
+/// factors.
 template <typename T>
 void scale_to_block_midpoint(Rows<const T> rows, Rows<const T> columns, int64_t n, int64_t half,
                              int64_t width, const T* factors, T* to) {
@@ -126,7 +129,7 @@ void scale_to_block_midpoint(Rows<const T> rows, Rows<const T> columns, int64_t 
   }
 }
 
-/// The dot product of two padded rows.
+/// Returns the dot product of two padded rows.
 template <typename T>
 T dot(const T* a, const T* b, int64_t width) {
   Vec<T> products = {};
@@ -148,7 +151,8 @@ struct ProductScratch {
   }
 };
 
-/// The entries of A with rows in the second half of a block and columns in the first.
+/// Computes the entries of A whose rows are in the second half of a block and whose columns are in the first
+/// half.
 template <typename T>
 void block_products(int64_t midpoint, int64_t half, int64_t n, int64_t d, const ProductScratch<T>& scratch,
                     Rows<T> a) {
@@ -166,7 +170,7 @@ void block_products(int64_t midpoint, int64_t half, int64_t n, int64_t d, const 
   }
 }
 
-/// A with one decay per channel.
+/// Computes A for one decay per channel; entries above the diagonal are unspecified.
 template <typename T>
 void channel_products(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const T> rows,
                       Rows<const T> columns, const ProductScratch<T>& scratch, Rows<T> a) {
@@ -183,7 +187,7 @@ void channel_products(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const 
   }
 }
 
-/// The gradients of the scaled rows and columns of a block.
+/// Computes the gradients of the scaled rows and columns of a block.
 template <typename T>
 void block_products_backward(int64_t midpoint, int64_t half, int64_t n, int64_t width, Rows<const T> grad_a,
                              const ProductScratch<T>& scratch) {
@@ -195,8 +199,9 @@ void block_products_backward(int64_t midpoint, int64_t half, int64_t n, int64_t 
                {scratch.grads + first * width, width});
 }
 
-/// From the gradients of the scaled rows and columns of a block to those of the rows and columns, and of the
-/// logarithms: that of step r is part of the factors of the rows t >= r and of the columns s < r in its half.
+/// The backward of `scale_to_block_midpoint` for one block: adds to the gradients of the rows, of the columns
+/// and of the log decays. The log decay of step r is a term of the factors of the rows t >= r and of the
+/// columns s < r in the same half of the block.
 template <typename T>
 void scale_to_block_midpoint_backward(int64_t midpoint, int64_t half, int64_t n, int64_t width,
                                       const ProductScratch<T>& scratch, T* grad_rows, T* grad_columns,
@@ -247,7 +252,7 @@ void channel_products_backward(const LogDecays<T>& log, int64_t n, int64_t d, Ro
 
 // ---- with or without decays
 
-/// A [n, kMaxChunk], with zeros above the diagonal.
+/// Computes A [n, kMaxChunk], with zeros above the diagonal.
 template <typename T>
 void decayed_products(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const T> rows,
                       Rows<const T> columns, const ProductScratch<T>& scratch, Rows<T> a) {
@@ -261,8 +266,8 @@ void decayed_products(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const 
   clear_above<T>(n, a);
 }
 
-/// Adds to the gradients of the rows and columns [n, padded d] and of the logarithms. Overwrites `grad_a`,
-/// whose entries above the diagonal must be 0.
+/// The backward of `decayed_products`: adds to the gradients of the rows and columns [n, padded d] and of the
+/// log decays. Overwrites `grad_a`, whose entries above the diagonal must be 0.
 template <typename T>
 void decayed_products_backward(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const T> rows,
                                Rows<const T> columns, Rows<const T> a, Rows<T> grad_a,

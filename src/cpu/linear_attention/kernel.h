@@ -1,20 +1,21 @@
 #pragma once
 
 // The interface of the linear attention kernels: arguments as plain structures, and a table of functions for
-// each instruction set. They compute, for each head (Katharopoulos 2020; decays: Sun 2023, Yang 2023; delta
-// rule: Yang 2024),
+// each instruction set. The kernels compute, for each head (Katharopoulos 2020; decays: Sun 2023, Yang 2023;
+// delta rule: Yang 2024),
 //
 //     S_t = diag(a_t) S_{t-1} + k_t u_t^T,   o_t = scale S_t^T q_t / n_t,
 //
 // u_t = v_t, or with the delta rule beta_t (v_t - (diag(a_t) S_{t-1})^T k_t); a_t = exp(log_decay_t). The
 // normaliser n_t is one more column of the state, in which all values are 1; without it, n_t = 1.
 //
-// A sequence is cut into chunks. There are two schedules. Sequential: one task per head, which goes from
-// chunk to chunk with its state in the first-level caches; for many heads. Parallel: the contribution of each
-// chunk to the state, all chunks concurrently; a scan over the chunks, which gives the state at the start of
-// each; the outputs, all chunks concurrently (Yang 2023, section 4); for few heads. The backward has the same
-// two: it recomputes the states at the chunks' starts, then scans the gradients of the states from the last
-// chunk to the first.
+// A sequence is divided into chunks, which are computed in one of two schedules. The sequential schedule, for
+// many heads, has one task per head; the task goes from chunk to chunk with the state in the first-level
+// caches. The parallel schedule, for few heads, has three phases (Yang 2023, section 4): the contribution of
+// each chunk to the state, for all chunks concurrently; a scan over the chunks, which gives the state at the
+// start of each chunk; and the outputs, for all chunks concurrently. The backward has the same two schedules.
+// It recomputes the state at the start of each chunk, and then computes the gradients of the states from the
+// last chunk to the first.
 
 #include <cstdint>
 
@@ -27,52 +28,55 @@ namespace attend::cpu {
 /// The maximal number of steps of a chunk.
 constexpr int64_t kMaxChunk = 64;
 
-/// Steps of a chunk in the sequential forward: with the state in the caches, short chunks are cheaper than
-/// the products within longer ones.
+/// The number of steps of a chunk in the sequential forward. With the state in the caches, short chunks are
+/// faster than long ones, whose products within the chunk cost more.
 constexpr int64_t kSequentialChunk = 16;
 
 enum class KernelFeatureMap { elu_plus_one, relu, identity };
 
-/// The states at the starts of the resident chunks of the resident heads, and after the last chunk: [resident
-/// heads, resident chunks + 1, d, state width], rows padded to whole vectors.
+/// The states at the start of each resident chunk, and at the end of the last one: [resident heads, resident
+/// chunks + 1, d, state width], with rows padded to whole vectors. Heads and chunks are resident if they are
+/// computed together and their states are in these buffers.
 struct States {
   void* data;
-  const void* initial;  ///< [B, H, d, state width]; null: zeros
-  void* final;          ///< the same shape, or null; may be the memory of `initial`
-  bool from_end;        ///< whether `initial` is the state after the last chunk, as for gradients
+  const void* initial;  ///< [B, H, d, state width]; null means zeros
+  void* final;          ///< the shape of `initial`; may be null or the same memory as `initial`
+  bool from_end;        ///< whether `initial` is the state at the end of the last chunk, as for gradients
 };
 
-/// Intermediate results of the delta rule, of the same chunks; of T, [resident heads, resident chunks, ...],
-/// rows padded to whole vectors. See delta.h.
+/// Intermediate results of the delta rule for the resident chunks; see delta.h. Each buffer holds elements of
+/// type T, [resident heads, resident chunks, ...], with rows padded to whole vectors.
 struct DeltaChunks {
-  /// [kMaxChunk, d]: the decayed keys. Without decays both are one buffer, which the sequential schedule does
-  /// not use.
+  /// [kMaxChunk, d]: the keys decayed from the chunk's start, and to its end. Without decays both pointers
+  /// are equal; the sequential schedule then does not use the buffer.
   void *from_start, *to_end;
-  void* products;  ///< [kMaxChunk, kMaxChunk]: B; backward only
+  void* products;  ///< [kMaxChunk, kMaxChunk]: the matrix B; backward only
   void* system;    ///< [kMaxChunk, kMaxChunk]: the prepared triangular system of the forward, then of the
                    ///< backward
   void *written, *grad_written;  ///< [kMaxChunk, state width]
 };
 
-/// Rows to be prefetched, a few at a time between products, so that memory latency overlaps with computation.
+/// Rows to be prefetched. A few are prefetched between matrix products, so that memory latency overlaps with
+/// computation.
 struct PrefetchQueue {
   struct Part {
     const char* data;
-    int64_t stride, bytes;  ///< of a row
+    int64_t stride, bytes;  ///< of a row, in bytes
     int64_t rows;
   };
   Part parts[4];
-  int64_t row;  ///< the next to be prefetched
+  int64_t row;  ///< the next row to be prefetched, in every part
 };
 
-/// Queries and keys are aligned at their ends: step t of max(Lq, Lk) has key t + Lk - steps() and query t +
-/// Lq - steps(), if these are not negative. T is float, or double for float64.
+/// The arguments of a call. The last query is aligned with the last key: step t of steps() = max(Lq, Lk) has
+/// key t + Lk - steps() and query t + Lq - steps(), unless this index is negative. T is float, or double for
+/// float64.
 struct LinearArgs {
   StridedTensor query, key, value;
-  StridedTensor log_decay;     ///< of T, [B, H, Lk, decay_width]
-  int64_t decay_width;         ///< 0: no decay; 1: one per step; d: one per channel
+  StridedTensor log_decay;     ///< elements of type T, [B, H, Lk, decay_width]
+  int64_t decay_width;         ///< 0: no decay; 1: one decay per step; d: one decay per channel
   bool has_beta;               ///< false: no delta rule
-  StridedTensor beta;          ///< of T, [B, H, Lk, 1]
+  StridedTensor beta;          ///< elements of type T, [B, H, Lk, 1]
   const int64_t* key_lengths;  ///< [B] or null
   int64_t batch, heads, kv_heads, queries, keys, d, d_v;
   KernelFeatureMap feature_map;
@@ -80,10 +84,11 @@ struct LinearArgs {
   double scale;
 
   int64_t chunk_steps;                   ///< up to kMaxChunk
-  int64_t first_head;                    ///< the first resident head, of B * H
+  int64_t first_head;                    ///< the index of the first resident head, in 0 ... B * H - 1
   int64_t first_chunk, resident_chunks;  ///< the resident chunks of these heads
   States states;                         ///< data is null in the arguments of head_forward and head_backward
-  /// Of T, [resident heads, resident chunks, decay_width], rows padded: the decay of all steps of a chunk.
+  /// The product of the decays of all steps of each chunk: elements of type T, [resident heads, resident
+  /// chunks, decay_width], with padded rows.
   void* chunk_decays;
   DeltaChunks delta;
   PrefetchQueue* prefetch;  ///< or null
@@ -96,8 +101,8 @@ struct LinearArgs {
 
 struct LinearForwardArgs : LinearArgs {
   StridedTensor output;
-  void* normaliser;         ///< of T, [B, H, Lq], or null
-  StridedTensor unrounded;  ///< of T: the output before rounding to its dtype; or null
+  void* normaliser;         ///< elements of type T, [B, H, Lq]; or null
+  StridedTensor unrounded;  ///< the output before rounding to its dtype, elements of type T; or null
 };
 
 /// A range of the columns of the values of a head.
@@ -110,47 +115,52 @@ struct LinearBackwardArgs : LinearArgs {
   StridedTensor unrounded;  ///< results of the forward; null unless normalize
   const void* normaliser;
   States grad_states;
-  StridedTensor grad_query, grad_key, grad_value;  ///< of T, [B, H, L, ...]: of each query head
-  void* grad_log_decay;                            ///< of T, [B, H, Lk, decay_width]
-  void* grad_beta;                                 ///< of T, [B, H, Lk]
+  /// The gradients for each query head: elements of type T, [B, H, L, ...].
+  StridedTensor grad_query, grad_key, grad_value;
+  void* grad_log_decay;  ///< elements of type T, [B, H, Lk, decay_width]
+  void* grad_beta;       ///< elements of type T, [B, H, Lk]
 };
 
 /// The kernels for one element type. Each task can run on any thread, with its own scratch memory, aligned to
 /// 64 bytes; the result depends neither on the order of the tasks nor on the threads.
 struct LinearAttentionKernels {
-  int64_t lanes;  ///< of a vector of T
+  int64_t lanes;  ///< the number of elements of a vector
 
-  // ---- the parallel schedule. A task is a resident head and chunk, unless noted.
+  // ---- the parallel schedule. A task is one resident chunk of one resident head, unless stated otherwise.
   int64_t (*forward_scratch_bytes)(const LinearArgs&);
   int64_t (*backward_scratch_bytes)(const LinearArgs&);
-  /// Without the delta rule: the contribution of a chunk to the state, or to the gradient of the state,
-  /// stored in the place of the state after the chunk (before it, for gradients).
+  /// Without the delta rule: compute the contribution of a chunk to the state, or to the gradient of the
+  /// state. The contribution is stored in place of the state at the end of the chunk, or of the gradient of
+  /// the state at its start.
   void (*add_to_state)(const LinearArgs&, int64_t task, void* scratch);
   void (*add_to_grad_state)(const LinearBackwardArgs&, int64_t task, void* scratch);
-  /// With the delta rule: the part of a chunk's computation that does not depend on the state.
+  /// With the delta rule: compute the part of a chunk that does not depend on the state.
   void (*prepare_delta)(const LinearArgs&, int64_t task, void* scratch);
   void (*prepare_grad_delta)(const LinearBackwardArgs&, int64_t task, void* scratch);
-  /// With the delta rule: the scan over the chunks. A task is a resident head and a block of columns.
+  /// With the delta rule: scan the states over the chunks. A task is a block of columns of the states of a
+  /// resident head.
   int64_t (*column_blocks)(const LinearArgs&);
   void (*scan_delta_states)(const LinearArgs&, int64_t task, void* scratch);
   void (*scan_delta_grad_states)(const LinearBackwardArgs&, int64_t task, void* scratch);
-  /// Without the delta rule: the scan over the chunks. A task is a resident head and a block of rows.
+  /// Without the delta rule: scan the states over the chunks. A task is a block of rows of the states of a
+  /// resident head.
   int64_t (*row_blocks)(const LinearArgs&);
   void (*scan_states)(const LinearArgs&, const States&, int64_t task);
-  /// The outputs and the gradients of a chunk from the states.
+  /// Compute the outputs, and the gradients, of a chunk from the states.
   void (*chunk_forward)(const LinearForwardArgs&, int64_t task, void* scratch);
   void (*chunk_backward)(const LinearBackwardArgs&, int64_t task, void* scratch);
 
   // ---- the sequential schedule. A task is one of B * H heads.
-  /// Outputs and final state of some columns of a head's values; the bits do not depend on how columns are
-  /// grouped.
+  /// Computes the outputs and the final state for some columns of the values of a head. The bits of the
+  /// result do not depend on how columns are grouped.
   int64_t (*head_forward_scratch_bytes)(const LinearArgs&);
   void (*head_forward)(const LinearForwardArgs&, int64_t head, const ValueColumns&, void* scratch);
-  /// Gradients of a head: the same bits as those of the parallel schedule.
+  /// Computes the gradients of a head, with the same bits as the parallel schedule.
   int64_t (*head_backward_scratch_bytes)(const LinearArgs&);
   void (*head_backward)(const LinearBackwardArgs&, int64_t head, void* scratch);
 
-  // ---- a single token. A task is one of B * H heads. Updates the states [B, H, d, state width] in place.
+  // ---- a single token. A task is one of B * H heads. The states [B, H, d, state width] are updated in
+  // place.
   int64_t (*step_scratch_bytes)(const LinearArgs&);
   void (*step)(const LinearForwardArgs&, int64_t head, void* scratch);
 };

@@ -15,18 +15,19 @@
 namespace attend::cpu {
 namespace {
 
-/// The size of the resident chunks' buffers is limited to this, so that they stay in the caches, unless that
-/// leaves threads without work.
+/// The limit of the size of the buffers of the resident chunks, so that the buffers stay in the caches. It is
+/// exceeded where threads would otherwise have no work.
 constexpr int64_t kCacheBytes = int64_t{2} << 20;
 
-/// The number of resident chunks of a head in the parallel forward, unless that leaves threads without work.
+/// The number of resident chunks of a head in the parallel forward. It is larger where threads would
+/// otherwise have no work.
 constexpr int64_t kParallelChunks = 32;
 
-/// From this number of heads on the forward is sequential. It does not depend on the number of threads, since
-/// the results of the two schedules differ in rounding.
+/// The number of heads from which on the forward is sequential. The choice does not depend on the number of
+/// threads, since the results of the two schedules differ in rounding.
 constexpr int64_t kMinSequentialHeads = 8;
 
-/// With fewer elements in the states of all heads, a step is faster on one thread.
+/// If the states of all heads have fewer elements than this, a step is faster on one thread.
 constexpr int64_t kMaxSerialState = int64_t{1} << 16;
 
 KernelFeatureMap kernel_feature_map(FeatureMap map) {
@@ -40,7 +41,7 @@ KernelFeatureMap kernel_feature_map(FeatureMap map) {
   }
 }
 
-/// The log decay as [B, H, Lk, 1 or D] with contiguous rows; undefined without decays.
+/// Returns the log decay as [B, H, Lk, 1 or D] with contiguous rows; undefined without decays.
 at::Tensor contiguous_decay(const LinearAttentionCall& call) {
   const auto decay = decay_per_step(call.log_decay, call);
   return decay.defined() ? with_contiguous_rows(decay) : decay;
@@ -49,7 +50,7 @@ at::Tensor contiguous_decay(const LinearAttentionCall& call) {
 /// The tensors of a call with contiguous rows, and the kernels for its element type.
 struct KernelInputs {
   at::Tensor query, key, value, log_decay, beta, initial_state, lengths;
-  at::TensorOptions options;  ///< of accumulators and states
+  at::TensorOptions options;  ///< the options of accumulators and states
   const LinearAttentionKernels& kernels;
 
   explicit KernelInputs(const LinearAttentionCall& call)
@@ -86,14 +87,14 @@ struct KernelInputs {
   }
 };
 
-/// The buffers of the resident chunks of the resident heads.
+/// The buffers for the resident chunks of the resident heads.
 struct ResidentChunks {
   const KernelInputs& inputs;
   const LinearArgs& args;
   int64_t heads;
   at::Tensor states, grad_states, chunk_decays;
-  at::Tensor from_start, to_end, products, system, written,
-      grad_written;  ///< undefined without the delta rule
+  /// Undefined without the delta rule.
+  at::Tensor from_start, to_end, products, system, written, grad_written;
 
   ResidentChunks(const KernelInputs& inputs_, const LinearArgs& args_, bool for_backward)
       : inputs(inputs_), args(args_), heads(resident_heads(for_backward)) {
@@ -124,7 +125,7 @@ struct ResidentChunks {
     return at::empty({heads, count, rows, round_up(columns, inputs.kernels.lanes)}, inputs.options);
   }
 
-  /// The result does not depend on how heads are grouped.
+  /// Returns the number of heads in a group. The results of a call do not depend on it.
   int64_t resident_heads(bool for_backward) const {
     const int64_t width = round_up(args.state_width(), inputs.kernels.lanes);
     int64_t chunk_elements = args.d * width * (for_backward ? 2 : 1);
@@ -136,8 +137,8 @@ struct ResidentChunks {
     const int64_t at_least = std::max(kCacheBytes / std::max<int64_t>(head_bytes, 1), heads_for_threads);
     return std::max<int64_t>(1, std::min(at_least, args.batch * args.heads));
   }
-  /// The number of tasks of the scan of one head, at least 1: values without columns have no blocks of
-  /// columns.
+  /// Returns the number of tasks in the scan of one head; at least 1, though values of zero columns have no
+  /// blocks.
   int64_t tasks_per_head() const {
     const auto& kernels = inputs.kernels;
     return std::max<int64_t>(1,
@@ -145,7 +146,7 @@ struct ResidentChunks {
   }
 };
 
-/// Calls action(n) for each group of n resident heads.
+/// Calls action(n) for each group of n resident heads, with args.first_head set.
 template <typename Action>
 void for_each_head_group(LinearArgs& args, int64_t group_size, Action action) {
   const int64_t heads = args.batch * args.heads;
@@ -155,7 +156,7 @@ void for_each_head_group(LinearArgs& args, int64_t group_size, Action action) {
 }
 
 /// Calls action() for each group of resident chunks. The initial states of a group are the final states of
-/// the group before it.
+/// the previous group.
 template <typename Action>
 void for_each_chunk_group(LinearArgs& args, int64_t group_size, Action action) {
   const void* const initial = args.states.initial;
@@ -200,7 +201,7 @@ void compute_grad_states(const LinearAttentionKernels& kernels, const LinearBack
             [&](int64_t task, void*) { kernels.scan_states(args, args.grad_states, task); });
 }
 
-/// Sums the gradients of the query heads that share a key/value head.
+/// Sums the gradients over the query heads that share a key/value head.
 at::Tensor sum_over_groups(const at::Tensor& per_head, const at::Tensor& like) {
   const int64_t heads = per_head.size(1), kv_heads = like.size(1);
   if (heads == kv_heads) return per_head.to(like.scalar_type());
@@ -208,26 +209,26 @@ at::Tensor sum_over_groups(const at::Tensor& per_head, const at::Tensor& like) {
   return grouped.sum(2).to(like.scalar_type());
 }
 
-/// Sums [B, H, Lk, 1] to [H]. ATen splits a single sum among the threads, which changes its bits, but not
-/// two: so a single head is expanded to two.
+/// Sums [B, H, Lk, 1] to [H]. ATen divides a single sum among the threads, which changes its bits, but does
+/// not divide two or more sums. Therefore a single head is expanded to two.
 at::Tensor sum_per_head(const at::Tensor& per_step) {
   const auto rows = per_step.transpose(0, 1).flatten(1);
   return rows.size(0) == 1 ? rows.expand({2, -1}).sum(1).narrow(0, 0, 1) : rows.sum(1);
 }
 
-/// Gradients [B, H, Lk, 1 or D] in the shape in which the decay was given.
+/// Returns the gradients [B, H, Lk, 1 or D] in the shape in which the decay was given.
 at::Tensor reshape_decay_gradient(const at::Tensor& per_step, const at::Tensor& decay) {
   return decay.dim() == 1 ? sum_per_head(per_step) : per_step.view(decay.sizes());
 }
 
-/// Whether this number of tasks of equal duration leaves no thread idle for long.
+/// Whether `tasks` tasks of equal duration leave no thread idle for long.
 bool keeps_threads_busy(int64_t tasks) {
   const int64_t threads = at::get_num_threads();
   return tasks % threads == 0 || tasks >= 4 * threads;
 }
 
-/// The number of columns of a head's values in a task: all, or as many whole vectors as keep the threads
-/// busy.
+/// Returns the number of columns of the values in a task: all columns, or the largest number of whole vectors
+/// that keeps the threads busy.
 int64_t columns_per_task(const LinearArgs& args, int64_t lanes) {
   const int64_t heads = args.batch * args.heads, all_columns = std::max(round_up(args.d_v, lanes), lanes);
   int64_t columns = all_columns;
@@ -235,7 +236,7 @@ int64_t columns_per_task(const LinearArgs& args, int64_t lanes) {
   return columns;
 }
 
-/// The sequential schedule: tasks are heads, or some columns of the values of a head.
+/// Runs the sequential schedule. A task is a head, or some columns of the values of a head.
 void forward_sequential(const KernelInputs& inputs, LinearForwardArgs& args) {
   const auto& kernels = inputs.kernels;
   args.chunk_steps = kSequentialChunk;
@@ -249,7 +250,7 @@ void forward_sequential(const KernelInputs& inputs, LinearForwardArgs& args) {
             });
 }
 
-/// The parallel schedule: tasks are chunks.
+/// Runs the parallel schedule. A task is a chunk.
 void forward_parallel(const KernelInputs& inputs, LinearForwardArgs& args) {
   const auto& kernels = inputs.kernels;
   const int64_t for_threads = int64_t{4} * at::get_num_threads() / (args.batch * args.heads);
@@ -269,8 +270,8 @@ void forward_parallel(const KernelInputs& inputs, LinearForwardArgs& args) {
   });
 }
 
-/// Whether the backward is sequential, which gives the same bits as the parallel one: if that keeps the
-/// threads busy, and its scratch memory beyond the caches is not larger than the gradients.
+/// Whether the backward is sequential. Both schedules give the same bits. The sequential one is chosen if it
+/// keeps the threads busy, and its scratch memory beyond the caches is not larger than the gradients.
 bool is_backward_sequential(const KernelInputs& inputs, const LinearArgs& args) {
   const int64_t heads = args.batch * args.heads, threads = at::get_num_threads();
   const int64_t gradients = heads * (args.queries * args.d + args.keys * (args.d + args.d_v)) *
@@ -279,14 +280,14 @@ bool is_backward_sequential(const KernelInputs& inputs, const LinearArgs& args) 
   return threads == 1 || (keeps_threads_busy(heads) && threads * beyond_caches <= gradients);
 }
 
-/// The sequential schedule: tasks are heads.
+/// Runs the sequential schedule. A task is a head.
 void backward_sequential(const KernelInputs& inputs, const LinearBackwardArgs& args) {
   const auto& kernels = inputs.kernels;
   run_tasks(args.batch * args.heads, kernels.head_backward_scratch_bytes(args),
             [&](int64_t head, void* scratch) { kernels.head_backward(args, head, scratch); });
 }
 
-/// The parallel schedule, with all chunks of a head resident.
+/// Runs the parallel schedule, with all chunks of a head resident.
 void backward_parallel(const KernelInputs& inputs, LinearBackwardArgs& args) {
   const auto& kernels = inputs.kernels;
   args.resident_chunks = args.chunks();

@@ -4,27 +4,28 @@
 
 namespace attend::cpu {
 
-/// The results of a call.
+/// The results of `linear_attention`.
 struct LinearAttentionOutputs {
   at::Tensor output, final_state;
-  /// For the backward, undefined unless normalize: the normaliser [B, H, Lq], and the output before rounding
-  /// to its dtype.
+  /// Values for the backward: the normaliser [B, H, Lq], and the output before rounding to its dtype.
+  /// Undefined unless `for_backward` is true and the call is normalised.
   at::Tensor normaliser, unrounded;
 };
 
-/// Fused linear attention in chunks.
+/// Computes linear attention in chunks with the fused kernels.
 LinearAttentionOutputs linear_attention(const LinearAttentionCall& call, bool for_backward);
 
-/// The output of a call of one token, [B, H, 1, Dv]. Updates the state in place, which is contiguous and has
-/// the type of the computation.
+/// Computes a call of one token. Returns the output [B, H, 1, Dv], and updates `state` in place, which must
+/// be contiguous and of compute type.
 at::Tensor linear_attention_step(const LinearAttentionCall& call, const at::Tensor& state);
 
-/// The gradients of the call's inputs; undefined for undefined inputs.
+/// The gradients of the inputs of a call; undefined for undefined inputs.
 struct LinearAttentionGradients {
   at::Tensor query, key, value, log_decay, beta, initial_state;
 };
 
-/// Gradients of a call from those of its output and of its final state, either of which may be undefined.
+/// Computes the gradients of the inputs of a call, given the gradients of its output and of its final state,
+/// either of which may be undefined.
 LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& call,
                                                    const LinearAttentionOutputs& outputs,
                                                    const at::Tensor& grad_output,

@@ -1,6 +1,7 @@
 #pragma once
 
-// One token: the recurrence, on a state that is updated in place (Katharopoulos 2020; delta rule: Yang 2024).
+// The kernel of a single token: one step of the recurrence, which updates the state in place (Katharopoulos
+// 2020; delta rule: Yang 2024).
 //
 //     S = diag(a) S + k u^T,   o = scale S^T q / n,   u = v, or beta (v - (diag(a) S)^T k)
 
@@ -26,8 +27,8 @@ struct StepScratch {
   }
 };
 
-/// Updates kCount columns (V = T) or vectors of columns (V = Vec<T>) of the state, and computes their read =
-/// S^T q. `beta` is null without the delta rule.
+/// Updates kCount columns (V = T) or kCount vectors of columns (V = Vec<T>) of the state, and computes these
+/// columns of read = S^T q. `beta` is null without the delta rule.
 template <typename T, typename V, int kCount>
 void step_columns(const LinearArgs& args, const StepScratch<T>& scratch, const T* beta, int64_t column,
                   T* state) {
@@ -75,7 +76,7 @@ void load_step(const LinearArgs& args, const Chunk& token, const StepScratch<Com
   }
 }
 
-/// The step of one head.
+/// Computes the step of one head.
 template <typename Element>
 void step(const LinearForwardArgs& args, int64_t head, void* memory) {
   using T = Compute<Element>;
