@@ -20,11 +20,11 @@
 namespace attend::cpu {
 namespace {
 
-/// The number of tasks that is sufficient for a large machine. It is not the number of threads, on which
-/// results must not depend.
+/// The number of tasks to aim for, sufficient for a large machine. It does not depend on the number of
+/// threads, since the results must not.
 constexpr int64_t kTargetTasks = 16;
-/// Limits of the splits of a backward, each of which stores gradients of all queries: their number, and their
-/// elements.
+/// Limits of the number of splits in a backward, and of the total number of elements that the splits store:
+/// each split stores gradients of all queries.
 constexpr int64_t kMaxBackwardSplits = 8, kMaxSplitElements = int64_t{1} << 27;
 
 KernelWeighting kernel_weighting(Weighting weighting) {
@@ -39,7 +39,7 @@ KernelWeighting kernel_weighting(Weighting weighting) {
   return KernelWeighting::softmax;
 }
 
-/// The tensors of a call with contiguous rows, and its mask and score modification in tiles.
+/// The tensors of a call with contiguous rows, and the tiles of its mask and score modification.
 struct KernelInputs {
   at::Tensor query, key, value;
   std::unique_ptr<MaskTiles> mask;
@@ -74,7 +74,7 @@ struct KernelInputs {
   }
 };
 
-/// The number of ranges of whole tiles into which the keys are split to get kTargetTasks tasks, at most
+/// Returns the number of splits, ranges of whole tiles of keys, that give kTargetTasks tasks; at most
 /// `max_splits`.
 int64_t splits_for(int64_t tasks, int64_t keys, int64_t tile_keys, int64_t max_splits) {
   if (tasks == 0) return 1;
@@ -82,7 +82,8 @@ int64_t splits_for(int64_t tasks, int64_t keys, int64_t tile_keys, int64_t max_s
   return std::max<int64_t>(1, std::min({wanted, keys / (2 * tile_keys), max_splits}));
 }
 
-/// The largest group of blocks that leaves several tasks for each thread. The results do not depend on it.
+/// Returns the largest number of blocks per task that leaves several tasks for each thread. The results do
+/// not depend on it.
 int64_t blocks_per_task_for(int64_t blocks) {
   return std::clamp<int64_t>(blocks / 4 / at::get_num_threads(), 1, kMaxBlocksPerTask);
 }
@@ -90,7 +91,7 @@ int64_t blocks_per_task_for(int64_t blocks) {
 /// Whether there are no scores.
 bool is_empty(const AttentionCall& call) { return call.query.numel() == 0 || call.key.numel() == 0; }
 
-/// Uninitialised results.
+/// Allocates the results without initialising them.
 AttentionResult allocate(const AttentionCall& call) {
   const auto& query = call.query;
   AttentionResult result{
@@ -105,7 +106,7 @@ AttentionResult allocate(const AttentionCall& call) {
   return result;
 }
 
-/// The result where every row is fully masked.
+/// Fills the results with those of fully masked rows.
 AttentionResult fully_masked_result(AttentionResult result) {
   result.output.zero_();
   if (result.logsumexp.defined()) {
@@ -115,8 +116,8 @@ AttentionResult fully_masked_result(AttentionResult result) {
   return result;
 }
 
-/// The sum over the first dimension, in its order. The result does not keep `partial` alive if there are
-/// several splits.
+/// Returns the sum over the first dimension, in order. If there are several splits, the result does not share
+/// memory with `partial`.
 at::Tensor sum_splits(const at::Tensor& partial) {
   if (partial.size(0) == 1) return partial[0];
   auto total = partial[0].clone();
@@ -124,13 +125,13 @@ at::Tensor sum_splits(const at::Tensor& partial) {
   return total;
 }
 
-/// Gradients without the padding of their rows, in the dtype of `like`.
+/// Returns the gradients without the padding of their rows, in the dtype of `like`.
 at::Tensor trimmed(const at::Tensor& padded, const at::Tensor& like) {
   return padded.slice(-1, 0, like.size(-1)).to(like.scalar_type()).contiguous();
 }
 
-/// The number of batch elements and of key/value heads that run concurrently in the backward. Those that add
-/// to the same gradients of a score modification run one after another.
+/// The number of batch elements and of key/value heads that the backward computes concurrently. Batch
+/// elements or heads that add to the same gradients of a score modification are computed one after another.
 struct ConcurrentHeads {
   int64_t batches, heads;
 

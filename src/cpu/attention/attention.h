@@ -6,22 +6,22 @@ namespace attend::cpu {
 
 struct AttentionResult {
   at::Tensor output;
-  /// [B, H, Lq], undefined unless the weighting is softmax; logsumexp_low is the low-order word, for the
-  /// backward.
+  /// [B, H, Lq], undefined unless the weighting is softmax. logsumexp + logsumexp_low is the logsumexp to
+  /// twice the precision, which the backward needs.
   at::Tensor logsumexp, logsumexp_low;
 };
 
-/// Fused attention: computes tiles of scores and never stores all scores.
+/// Computes attention tile by tile, so that the scores are never all in memory.
 AttentionResult attention(const AttentionCall& call);
 
 struct AttentionGradients {
   at::Tensor query, key, value;
-  std::vector<at::Tensor>
-      score_mod;  ///< of each tensor of the score modification; undefined where not requested
+  /// The gradient of each tensor of the score modification; undefined where it is not wanted.
+  std::vector<at::Tensor> score_mod;
 };
 
-/// Gradients of a call from the gradients of its output and, if defined, of its logsumexp. wanted[i]: whether
-/// the gradient of tensor i of the score modification is requested.
+/// Computes the gradients of a call, given the gradients of its output and, if defined, of its logsumexp.
+/// wanted[i] states whether the gradient of tensor i of the score modification is needed.
 AttentionGradients attention_backward(const AttentionCall& call, const AttentionResult& result,
                                       const at::Tensor& grad_output, const at::Tensor& grad_logsumexp,
                                       at::ArrayRef<bool> wanted);

@@ -4,7 +4,7 @@
 //
 //     dV = P^T dO    dP = dO V^T    dS = P (dP - delta)    dQ = scale dS K    dK = scale dS^T Q
 //
-// delta_i = dO_i . O_i - dlogsumexp_i. With dropout, P and dP are multiplied by its factors.
+// with delta_i = dO_i . O_i - dlogsumexp_i. With dropout, P and dP are multiplied by the dropout factors.
 
 #include "cpu/attention/dropout.h"
 #include "cpu/attention/tile.h"
@@ -18,7 +18,7 @@ template <typename Element>
 struct BackwardBlock {
   Block block;
   Operand<Element>*query_t, *grad_t, *query_copy, *grad_copy;
-  Rows<const Operand<Element>> query, grad;  ///< for products that sum over queries
+  Rows<const Operand<Element>> query, grad;  ///< right factors of products that sum over queries
   Compute<Element>*logsumexp, *logsumexp_low, *delta, *grad_query;
   bool has_grad_query;  ///< false before the first tile that is not empty
 };
@@ -32,10 +32,10 @@ template <typename Element>
 struct BackwardScratch {
   using T = Compute<Element>;
   BackwardBlock<Element> blocks[kMaxBlocksPerTask];
-  T *scores, *raw_scores, *grad_scores, *kept;            // the tile, [keys, kBlockQueries]
-  Operand<Element>*key, *value, *key_over, *tile_factor;  // copies as the products read them
+  T *scores, *raw_scores, *grad_scores, *kept;            // of the tile, [keys, kBlockQueries]
+  Operand<Element>*key, *value, *key_over, *tile_factor;  // copies in the layout that matrix products read
   uint8_t* allowed;
-  int64_t bytes;  ///< of all arrays
+  int64_t bytes;  ///< the total size of the arrays
 
   BackwardScratch(const BackwardArgs& args, void* buffer) {
     ScratchAllocator allocator(buffer);
@@ -67,8 +67,8 @@ struct BackwardScratch {
   }
 };
 
-/// The block's rows of a tensor, for products that sum over queries: values in place if the block is within
-/// one head.
+/// Returns the rows of a tensor that belong to the block, for products that sum over queries. The rows are
+/// read in place if the block lies within one head and they need no conversion.
 template <typename Element>
 Rows<const Operand<Element>> block_rows(const AttentionArgs& args, const Block& block,
                                         const StridedTensor& tensor, int64_t columns,
@@ -92,7 +92,8 @@ Rows<const Operand<Element>> block_rows(const AttentionArgs& args, const Block& 
   return rows;
 }
 
-/// Operand `index` of a row of `columns` elements, which may end within a pair.
+/// Returns operand `index` of a row of `columns` elements; the second element of the last pair may be
+/// missing.
 template <typename Element>
 Operand<Element> operand_at(const Element* row, int64_t index, [[maybe_unused]] int64_t columns) {
   if constexpr (kInPairs<Element>) {
@@ -102,9 +103,9 @@ Operand<Element> operand_at(const Element* row, int64_t index, [[maybe_unused]] 
   }
 }
 
-/// Loads the logsumexp and computes delta. dO_i . O_i is summed in the order of the product V dO^T: where one
-/// key has all the weight, dP - delta is exactly 0. The logsumexp of a fully masked row is replaced by 0: its
-/// weights exp(-inf) are 0 anyway, and no infinities are subtracted.
+/// Loads the logsumexp and computes delta. dO_i . O_i is summed in the same order as the product V dO^T, so
+/// that dP - delta is exactly 0 where one key has all the weight. The logsumexp of a fully masked row is
+/// replaced by 0, so that no infinities are subtracted; the weights exp(-inf) of such a row are 0.
 template <typename Element>
 void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& query_block) {
   using T = Compute<Element>;
@@ -144,7 +145,7 @@ void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& que
   }
 }
 
-/// The statistics of a vector of queries.
+/// The logsumexp and delta of a vector of queries.
 template <typename T>
 struct Statistics {
   Vec<T> logsumexp, logsumexp_low, delta;
@@ -172,7 +173,7 @@ inline WeightGradient<T> differentiate_weight(Vec<T> score, Vec<T> grad_weight,
   return {score > 0 ? score : Vec<T>{}, score > 0 ? grad_weight : Vec<T>{}};
 }
 
-/// A weight or its gradient times the dropout factor.
+/// Multiplies a weight or its gradient by the dropout factor.
 template <bool drops, typename T>
 inline Vec<T> dropped(Vec<T> value, [[maybe_unused]] const T* factor) {
   if constexpr (drops) return value * load(factor);
@@ -213,7 +214,8 @@ void differentiate_tile(KernelWeighting weighting, const BackwardScratch<Element
   }
 }
 
-/// The backward of the score modification and of the scale.
+/// The backward of the score modification and of the scale: turns gradients of modified scores into gradients
+/// of Q K^T.
 template <typename T>
 void score_mod_backward(const AttentionArgs& args, const Block& block, int64_t task, int64_t key,
                         int64_t keys, const T* raw_scores, T* grads) {
@@ -227,7 +229,7 @@ void score_mod_backward(const AttentionArgs& args, const Block& block, int64_t t
   }
 }
 
-/// scores = dropout(P)^T and grad_scores = scale dS^T of a tile.
+/// Computes scratch.scores = dropout(P)^T and scratch.grad_scores = scale dS^T of a tile.
 template <typename Element>
 void backward_scores(const BackwardArgs& args, const BackwardBlock<Element>& query_block, int64_t task,
                      TileState state, const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
@@ -330,7 +332,7 @@ KeyTile<Element> load_tile(const BackwardArgs& args, const Block& block, int64_t
   return tile;
 }
 
-/// A group of blocks of queries against the keys of a range.
+/// Computes the gradients of a group of blocks of queries and a range of keys.
 template <typename Element>
 void backward_blocks(const BackwardArgs& args, const Block* blocks, int64_t count, int64_t task, Range range,
                      BackwardScratch<Element>& scratch) {
@@ -355,7 +357,7 @@ int64_t backward_scratch_bytes(const BackwardArgs& args) {
   return BackwardScratch<Element>(args, nullptr).bytes;
 }
 
-/// All blocks of queries of a key/value head against the keys of a split.
+/// Computes a task: all blocks of queries of a key/value head and the keys of one split.
 template <typename Element>
 void backward(const BackwardArgs& args, int64_t task, void* buffer) {
   BackwardScratch<Element> scratch(args, buffer);

@@ -1,7 +1,7 @@
 #pragma once
 
-// Dropout by Philox4x32-7 (Salmon 2011), for a vector of queries; the same bits as core/philox.h. A weight is
-// kept if its 16 random bits are at least the threshold.
+// Dropout by Philox4x32-7 (Salmon 2011) for vectors of queries, with the same bits as core/philox.h. A weight
+// is kept if its 16 random bits, as an integer, are at least the threshold.
 
 #include "cpu/attention/tile.h"
 
@@ -12,7 +12,7 @@ namespace {
 typedef uint64_t Words __attribute__((vector_size(kVectorBytes)));
 constexpr int64_t kWordLanes = kVectorBytes / 8;
 
-/// The 64-bit products of the low halves.
+/// Returns the 64-bit products of the low halves of the lanes and `factor`.
 inline Words multiply_low(Words a, uint32_t factor) {
   const Words b = Words{} + factor;
 #if defined(__AVX512F__)
@@ -38,8 +38,8 @@ inline void philox(uint64_t seed, Words words[4]) {
   }
 }
 
-/// Words as wide as the lanes of T: for double one vector of words, for float the low halves of two vectors,
-/// the first for the even lanes and the second for the odd lanes.
+/// Returns words of the width of the lanes of T. For double these are one vector of words; for float, the low
+/// halves of the first vector become the even lanes, and those of the second vector the odd lanes.
 template <typename T>
 inline VecBits<T> interleaved_words(const Words* even_and_odd) {
   if constexpr (sizeof(T) == 8) {
@@ -49,11 +49,11 @@ inline VecBits<T> interleaved_words(const Words* even_and_odd) {
   }
 }
 
-/// The number of vectors of words for a vector of T.
+/// The number of vectors of words that belong to a vector of T.
 template <typename T>
 constexpr int64_t kWordVectors = 8 / sizeof(T);
 
-/// The head and the query of each row of a block, as counters of Philox.
+/// The head and the query of each row of a block, as words of the Philox counter.
 template <typename T>
 struct RowCounters {
   Words heads[kBlockQueries / kLanes<T>][kWordVectors<T>],
@@ -71,8 +71,8 @@ struct RowCounters {
   }
 };
 
-/// Calls action(place, is_kept) for each vector of the tile's weights; the first key is a multiple of 8, the
-/// number of keys that share a counter.
+/// Calls action(index, is_kept) for each vector of weights in the tile, where `index` is that of its first
+/// weight. `key` must be a multiple of 8, the number of keys that share a Philox counter.
 template <typename T, typename Action>
 void for_each_drop(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, Action action) {
   static_assert(kTileKeys % 8 == 0);
@@ -105,7 +105,7 @@ void drop(const AttentionArgs& args, const Block& block, int64_t key, int64_t ke
   });
 }
 
-/// The factors of the weights of a tile: 0 or 1 / (1 - p).
+/// Computes the dropout factors of the weights of a tile, 0 or 1 / (1 - p).
 template <typename T>
 void dropout_factors(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys, T* factors) {
   const auto kept = broadcast(static_cast<T>(args.dropout_scale));

@@ -21,7 +21,7 @@ struct ForwardBlock {
   Block block;
   Operand<Element>* query;
   Compute<Element>*sums, *maximum, *denominator;
-  bool has_sums;  ///< false before the first tile that is not empty
+  bool has_sums;  ///< whether the sums were initialised, by the first tile that is not empty
 };
 
 template <typename Element>
@@ -29,9 +29,9 @@ struct ForwardScratch {
   using T = Compute<Element>;
   ForwardBlock<Element> blocks[kMaxBlocksPerTask];
   T *scores, *factor;
-  Operand<Element>*key, *value, *weights;  // copies as the products read them
+  Operand<Element>*key, *value, *weights;  // copies in the layout that matrix products read
   uint8_t* allowed;
-  int64_t bytes;  ///< of all arrays
+  int64_t bytes;  ///< the total size of the arrays
 
   ForwardScratch(const ForwardArgs& args, void* buffer) {
     ScratchAllocator allocator(buffer);
@@ -51,7 +51,7 @@ struct ForwardScratch {
   }
 };
 
-/// The maxima over `keys` vectors of scores.
+/// Returns the maximum of `keys` vectors of scores, lane by lane.
 template <typename T>
 Vec<T> largest_score(const T* scores, int64_t keys) {
   Vec<T> most[4] = {broadcast(-kInfinity<T>), broadcast(-kInfinity<T>), broadcast(-kInfinity<T>),
@@ -64,7 +64,7 @@ Vec<T> largest_score(const T* scores, int64_t keys) {
   return larger<T>(larger<T>(most[0], most[1]), larger<T>(most[2], most[3]));
 }
 
-/// Replaces `keys` vectors of scores by exp(score - maximum); returns their sum.
+/// Replaces `keys` vectors of scores by exp(score - maximum), and returns the sum of the new vectors.
 template <typename T>
 Vec<T> exponentiate(T* scores, int64_t keys, Vec<T> maximum) {
   Vec<T> sums[2] = {};
@@ -85,13 +85,13 @@ Vec<T> exponentiate(T* scores, int64_t keys, Vec<T> maximum) {
   return sums[0] + sums[1];
 }
 
-/// m' = max(m, max_j s_j), l' = exp(m - m') l + sum_j exp(s_j - m'); factor = exp(m - m').
+/// Computes m' = max(m, max_j s_j), l' = exp(m - m') l + sum_j exp(s_j - m') and factor = exp(m - m').
 template <typename T>
 void online_softmax(T* scores, int64_t rows, int64_t keys, T* maximum, T* denominator, T* factor) {
   for (int64_t i = 0; i < rows; i += kLanes<T>) {
     const auto before = load(maximum + i);
     const auto now = larger<T>(largest_score(scores + i, keys), before);
-    const auto finite = now == -kInfinity<T> ? Vec<T>{} : now;  // no key was visible so far
+    const auto finite = now == -kInfinity<T> ? Vec<T>{} : now;  // -inf: all keys so far are masked
     const auto shrink = exp_without_overflow(before - finite);
     const auto sum = exponentiate(scores + i, keys, finite);
     store(maximum + i, now);
@@ -150,7 +150,7 @@ void forward_tile(const ForwardArgs& args, ForwardBlock<Element>& query_block, T
   query_block.has_sums = true;
 }
 
-/// Output and logsumexp of a row from its sums.
+/// Computes the output and the logsumexp of a row from its sums.
 template <typename Element>
 void write_row(const ForwardArgs& args, int64_t b, int64_t h, int64_t i, const Compute<Element>* sums,
                Compute<Element> maximum, Compute<Element> denominator) {
@@ -168,7 +168,7 @@ void write_row(const ForwardArgs& args, int64_t b, int64_t h, int64_t i, const C
   static_cast<T*>(args.logsumexp_low)[place] = denominator == 0 ? 0 : (maximum - logsumexp) + logarithm;
 }
 
-/// Writes the rows of a block: the results, or the accumulators of a split.
+/// Writes the results of a block, or its accumulators if the keys are split.
 template <typename Element>
 void write_block(const ForwardArgs& args, const ForwardBlock<Element>& query_block, int64_t split) {
   using T = Compute<Element>;
@@ -211,7 +211,8 @@ void begin_block(const ForwardArgs& args, const Block& block, ForwardBlock<Eleme
   }
 }
 
-/// Prefetches part n of `parts` of the next tile's rows while the blocks are computed on this tile.
+/// Prefetches part n of `parts` of the rows of the next tile. It is called between the blocks of the current
+/// tile.
 template <typename Element>
 [[gnu::always_inline]] inline void prefetch_part(const ForwardArgs& args, const Block& block, Range next,
                                                  int64_t n, int64_t parts) {
@@ -223,13 +224,13 @@ template <typename Element>
   }
 }
 
-/// A group of blocks of queries against the keys of a split.
+/// Computes a task: a group of blocks of queries and the keys of one split.
 template <typename Element>
 void forward(const ForwardArgs& args, int64_t task, void* buffer) {
   ForwardScratch<Element> scratch(args, buffer);
   const int64_t split = task % args.splits, groups = groups_of_blocks(args);
   const int64_t head = task / args.splits / groups, batch = head / args.kv_heads;
-  // The last blocks come first: under a causal mask they have the most keys.
+  // The last blocks are computed first, since they have the most keys under a causal mask.
   const int64_t group = groups - 1 - task / args.splits % groups;
   Block blocks[kMaxBlocksPerTask];
   const int64_t count = blocks_at(args, batch, head % args.kv_heads, group, blocks);
@@ -252,7 +253,8 @@ void forward(const ForwardArgs& args, int64_t task, void* buffer) {
   for (int64_t n = 0; n < count; ++n) write_block<Element>(args, scratch.blocks[n], split);
 }
 
-/// Merges the splits of a row, in their order, into the first.
+/// Merges the partial sums of a row into those of the first split, in the order of the splits, and writes its
+/// result.
 template <typename Element>
 void merge_splits(const ForwardArgs& args, int64_t row) {
   using T = Compute<Element>;

@@ -1,5 +1,5 @@
-// Compiled once for each instruction set; ATTEND_KERNELS is the name of the function that returns its
-// kernels.
+// This file is compiled once for each instruction set; ATTEND_KERNELS is the name of the function that
+// returns the kernels.
 
 #include "cpu/attention/table.h"
 

@@ -1,5 +1,5 @@
-// The kernels for bfloat16 of processors that multiply it in pairs; ATTEND_KERNELS is the name of the
-// function that returns them.
+// The bfloat16 kernels for processors that multiply bfloat16 in pairs; ATTEND_KERNELS is the name of the
+// function that returns the kernels.
 
 #include "cpu/attention/table.h"
 

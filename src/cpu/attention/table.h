@@ -6,7 +6,7 @@
 namespace attend::cpu {
 namespace {
 
-/// The kernels for an element type, for the instruction set of the file that includes this.
+/// Returns the kernels for an element type, for the instruction set that the including file is compiled for.
 template <typename Element>
 AttentionKernels attention_table() {
   return {.tile_keys = kTileKeys,

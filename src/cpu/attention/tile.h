@@ -1,10 +1,10 @@
 #pragma once
 
-// A block of queries against a tile of keys, for forward and backward: S = scale Q K^T, score modification,
-// mask (Dao 2022, 2023; tiles as in Dong 2024).
+// The scores of a block of queries and a tile of keys, for forward and backward: S = scale Q K^T, score
+// modification, mask (Dao 2022, 2023; tiles as in Dong 2024).
 //
-// Scores are stored transposed, S^T [keys, queries]: neighbouring lanes are neighbouring queries, so that no
-// step of the softmax works across lanes, and keys and values are read without a transposition.
+// Scores are stored transposed, S^T [keys, queries]: the lanes of a vector are consecutive queries, so that
+// the softmax needs no operation across lanes, and keys and values are read without transposing them.
 
 #include "cpu/attention/kernel.h"
 #include "cpu/simd/exp.h"
@@ -15,22 +15,22 @@
 namespace attend::cpu {
 namespace {
 
-/// Queries of a block: a multiple of two vectors and of the register tile's rows.
+/// The number of queries of a block: a multiple of two vectors and of the rows of a register tile.
 constexpr int64_t kBlockQueries = kVectorBytes == 64 ? 96 : 48;
-/// Keys of a tile.
+/// The number of keys of a tile.
 constexpr int64_t kTileKeys = 96;
 static_assert(kBlockQueries <= kMaxTileQueries && kTileKeys <= kMaxTileKeys);
 
 /// A range of the query rows of a key/value head: the rows of all heads of its group, one head after another.
 struct Block {
   int64_t batch, kv_head;
-  int64_t row, rows;  ///< the first of group * Lq rows, and their number
+  int64_t row, rows;  ///< the first row, in 0 ... group * Lq - 1, and the number of rows
 };
 
 /// The rows of a block that belong to one head.
 struct Segment {
   int64_t head, query, queries;
-  int64_t offset;  ///< of the first row in the block
+  int64_t offset;  ///< the index of the segment's first row within the block
 };
 
 /// Calls action(segment) for each head of which the block has rows.
@@ -46,7 +46,7 @@ void for_each_segment(const AttentionArgs& args, const Block& block, Action acti
   }
 }
 
-/// The keys of a split: whole tiles, up to the last key that the mask may allow.
+/// Returns the keys of a split: whole tiles, up to the last key that the mask may allow.
 inline Range split_range(const AttentionArgs& args, int64_t batch, int64_t split) {
   const int64_t tiles = divide_up(args.keys, kTileKeys);
   const int64_t end = args.mask == nullptr ? args.keys : args.mask->key_end(batch);
@@ -54,7 +54,7 @@ inline Range split_range(const AttentionArgs& args, int64_t batch, int64_t split
           smaller(tiles * (split + 1) / args.splits * kTileKeys, end)};
 }
 
-/// The number of blocks of queries of one key/value head.
+/// Returns the number of blocks of queries of one key/value head.
 inline int64_t blocks_of(const AttentionArgs& args) {
   return divide_up(args.group() * args.queries, kBlockQueries);
 }
@@ -64,7 +64,7 @@ inline Block block_at(const AttentionArgs& args, int64_t batch, int64_t kv_head,
   return {batch, kv_head, row, smaller(kBlockQueries, args.group() * args.queries - row)};
 }
 
-/// The mask state of the keys [key, key + keys) for all rows of the block.
+/// Returns the mask state of the keys [key, key + keys) for all rows of the block.
 inline TileState block_state(const AttentionArgs& args, const Block& block, int64_t key, int64_t keys) {
   if (args.mask == nullptr) return TileState::full;
   bool any_empty = false, any_other = false, all_full = true;
@@ -78,14 +78,15 @@ inline TileState block_state(const AttentionArgs& args, const Block& block, int6
   return !any_other ? TileState::empty : all_full ? TileState::full : TileState::partial;
 }
 
-/// Whether a block has so few queries that vectors are taken along the rows of keys, not across queries.
+/// Whether a block has so few queries that the lanes of vectors are elements of a key rather than queries.
 template <typename T>
 bool is_narrow(const Block& block) {
   return kLanes<T> >= kMaxSmallRows && block.rows <= kMaxSmallRows;
 }
 
-/// Writes the block's rows of a tensor as columns of `to` [operands(columns), kBlockQueries], with zeros up
-/// to a whole vector of rows. Values are multiplied by `factor`, pairs are not.
+/// Writes the rows of a tensor that belong to the block as columns of `to` [operands(columns),
+/// kBlockQueries], with zeros up to a whole vector of rows. Elements are multiplied by `factor`, except for
+/// pairs of bfloat16.
 template <typename Element>
 void transpose_block(const AttentionArgs& args, const Block& block, const StridedTensor& tensor,
                      int64_t columns, [[maybe_unused]] Compute<Element> factor, Operand<Element>* to) {
@@ -104,8 +105,8 @@ void transpose_block(const AttentionArgs& args, const Block& block, const Stride
   }
 }
 
-/// The rows of a narrow block, with zeros up to kMaxSmallRows. Values are multiplied by `factor`, pairs are
-/// not.
+/// Copies the rows of a narrow block, with zeros up to kMaxSmallRows rows. Elements are multiplied by
+/// `factor`, except for pairs of bfloat16.
 template <typename Element>
 void load_narrow_queries(const AttentionArgs& args, const Block& block,
                          [[maybe_unused]] Compute<Element> factor, Operand<Element>* to) {
@@ -123,9 +124,9 @@ void load_narrow_queries(const AttentionArgs& args, const Block& block,
   for (int64_t n = block.rows * width; n < kMaxSmallRows * width; ++n) to[n] = {};
 }
 
-/// The block's query rows as `score_block` reads them: as columns, or as kMaxSmallRows rows of a narrow
-/// block. Values are multiplied by the scale here; in pairs of bfloat16 the product would be rounded, so
-/// scores are multiplied instead.
+/// Loads the query rows of the block in the layout that `score_block` reads: as columns, or for a narrow
+/// block as kMaxSmallRows rows. The elements are multiplied by the scale here, except for pairs of bfloat16,
+/// whose products would be rounded; there the scores are multiplied.
 template <typename Element>
 void load_queries(const AttentionArgs& args, const Block& block, Operand<Element>* to) {
   const auto scale = static_cast<Compute<Element>>(args.scale);
@@ -133,13 +134,13 @@ void load_queries(const AttentionArgs& args, const Block& block, Operand<Element
   transpose_block<Element>(args, block, args.query, args.d, scale, to);
 }
 
-/// The number of operands that `load_queries` writes.
+/// Returns the number of operands that `load_queries` writes.
 template <typename Element>
 constexpr int64_t query_size(int64_t d) {
   return row_operands<Element>(d) * kBlockQueries;
 }
 
-/// A tile of keys and values as the products read them.
+/// A tile of keys and values in the layouts that matrix products read.
 template <typename Element>
 struct KeyTile {
   using Factor = Rows<const Operand<Element>>;
@@ -163,8 +164,8 @@ Rows<const Operand<Element>> load_over(const Block& block, const StridedTensor& 
                    columns, copy, !is_narrow<Compute<Element>>(block));
 }
 
-/// Prefetches a row. Always inlined, as its callers must be: GCC removes calls of functions whose only effect
-/// is to prefetch.
+/// Prefetches a row. This function and its callers must be inlined, since GCC removes calls of functions
+/// whose only effect is to prefetch.
 template <typename T>
 [[gnu::always_inline]] inline void prefetch_row(const T* row, int64_t columns) {
   constexpr int64_t kLine = 64 / sizeof(T);
@@ -180,7 +181,8 @@ void scale_scores(T scale, int64_t rows, int64_t keys, T* scores) {
   }
 }
 
-/// S^T = K Q^T of a narrow block; prefetches the values of this tile and the keys of the next.
+/// Computes S^T = K Q^T of a narrow block, and prefetches the values of this tile and the keys of the next
+/// tile.
 template <typename Element>
 void narrow_scores(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
                    const Operand<Element>* query, Compute<Element>* scores) {
@@ -195,7 +197,7 @@ void narrow_scores(const AttentionArgs& args, const Block& block, const KeyTile<
                          {scores, kBlockQueries}, prefetch);
 }
 
-/// S^T = scale K Q^T
+/// Computes S^T = scale K Q^T.
 template <typename Element>
 void score_block(const AttentionArgs& args, const Block& block, const KeyTile<Element>& tile,
                  const Operand<Element>* query, Compute<Element>* scores) {
@@ -212,7 +214,7 @@ void score_block(const AttentionArgs& args, const Block& block, const KeyTile<El
     scale_scores(static_cast<T>(args.scale), padded<T>(block.rows), tile.keys, scores);
 }
 
-/// A tile of weights, or of gradients, as the left factor of a product that sums over the keys.
+/// Returns a tile of weights or of gradients as the left factor of a product that sums over the keys.
 template <typename Element>
 Strided<Operand<Element>> along_keys(const Compute<Element>* tile, [[maybe_unused]] int64_t rows,
                                      [[maybe_unused]] int64_t keys, [[maybe_unused]] Operand<Element>* copy) {
@@ -231,7 +233,8 @@ Strided<Operand<Element>> along_keys(const Compute<Element>* tile, [[maybe_unuse
   }
 }
 
-/// A tile as the left factor of a product that sums over the queries of the block.
+/// Returns a tile of weights or of gradients as the left factor of a product that sums over the queries of
+/// the block.
 template <typename Element>
 Strided<Operand<Element>> along_queries(const Compute<Element>* tile, [[maybe_unused]] int64_t rows,
                                         [[maybe_unused]] int64_t keys,
@@ -245,7 +248,7 @@ Strided<Operand<Element>> along_queries(const Compute<Element>* tile, [[maybe_un
         store(copy + (j * kBlockQueries + i) / 2, round_to_pairs(load(first), load(first + kLanes<T>)));
       }
       if (rows % 2 != 0)
-        copy[(j * kBlockQueries + rows) / 2].second = {};  // belongs to no query and could be NaN
+        copy[(j * kBlockQueries + rows) / 2].second = {};  // the element of no query, which could be NaN
     }
     return {copy, kBlockQueries / 2, 1};
   } else {
@@ -253,16 +256,16 @@ Strided<Operand<Element>> along_queries(const Compute<Element>* tile, [[maybe_un
   }
 }
 
-/// The number of operands that along_keys and along_queries copy.
+/// Returns the number of operands that `along_keys` and `along_queries` copy.
 template <typename Element>
 constexpr int64_t kTileCopy = kInPairs<Element> ? kTileKeys * kBlockQueries / 2 : 0;
 
-/// The number of groups of blocks_per_task blocks of one key/value head.
+/// Returns the number of groups of blocks_per_task blocks of one key/value head.
 inline int64_t groups_of_blocks(const AttentionArgs& args) {
   return divide_up(blocks_of(args), args.blocks_per_task);
 }
 
-/// Writes the blocks of a group; returns their number.
+/// Sets `blocks` to the blocks of a group, and returns the number of blocks.
 inline int64_t blocks_at(const AttentionArgs& args, int64_t batch, int64_t kv_head, int64_t group,
                          Block* blocks) {
   const int64_t first = group * args.blocks_per_task;
@@ -271,7 +274,7 @@ inline int64_t blocks_at(const AttentionArgs& args, int64_t batch, int64_t kv_he
   return count;
 }
 
-/// Writes the mask state of each block; returns whether any is not empty.
+/// Sets `states` to the mask state of each block, and returns whether any state is not empty.
 inline bool block_states(const AttentionArgs& args, const Block* blocks, int64_t count, int64_t key,
                          int64_t keys, TileState* states) {
   bool any = false;

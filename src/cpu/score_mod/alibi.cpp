@@ -10,17 +10,17 @@
 namespace attend::cpu {
 namespace {
 
-/// score - slope |i + Lk - Lq - j|
+/// Computes score - slope |i + Lk - Lq - j|.
 class AlibiTiles final : public ScoreTilesBase<AlibiTiles> {
  public:
-  /// `original`: the caller's slopes; `slopes`: of the compute type, expanded to [B, H].
+  /// `original` is the caller's tensor of slopes; `slopes` has compute type and is expanded to [B, H].
   AlibiTiles(at::Tensor original, at::Tensor slopes, const ScoreShape& shape)
       : original_(std::move(original)), slopes_(std::move(slopes)), offset_(shape.keys - shape.queries) {}
 
   bool reads_scores() const override { return false; }
   void want_gradients(at::ArrayRef<bool> wanted) override { is_wanted_ = wanted[0]; }
 
-  /// Each split of the keys has sums of its own.
+  /// Allocates separate sums for each split of the keys.
   void begin_backward(int64_t splits, bool) override {
     if (!is_wanted_) return;
     splits_ = splits;
@@ -49,7 +49,7 @@ class AlibiTiles final : public ScoreTilesBase<AlibiTiles> {
   }
 
  private:
-  /// The distance from the tile's first key to its first query.
+  /// Returns the position of the tile's first query minus that of its first key.
   int64_t first_distance(const Tile& tile) const { return tile.query + offset_ - tile.key; }
 
   at::Tensor original_, slopes_, gradients_;

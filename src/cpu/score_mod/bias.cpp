@@ -8,10 +8,10 @@
 namespace attend::cpu {
 namespace {
 
-/// score + values[b, h, i, j]
+/// Computes score + values[b, h, i, j].
 class BiasTiles final : public ScoreTilesBase<BiasTiles> {
  public:
-  /// `original`: the caller's tensor; `values`: of the compute type, four dimensions.
+  /// `original` is the caller's tensor; `values` has compute type and four dimensions.
   BiasTiles(const at::Tensor& original, const at::Tensor& values, const ScoreShape& shape)
       : original_(original),
         values_(values),
@@ -27,7 +27,7 @@ class BiasTiles final : public ScoreTilesBase<BiasTiles> {
     return is_wanted_ && values_.size(1) == 1 && shape_.heads > 1;
   }
 
-  /// Where the bias does not depend on the key, each split of the keys has sums of its own.
+  /// Allocates the sums; separate sums for each split of the keys if the bias does not depend on the key.
   void begin_backward(int64_t splits, bool visits_all) override {
     if (!is_wanted_) return;
     auto sizes = values_.sizes().vec();
@@ -79,7 +79,7 @@ class BiasTiles final : public ScoreTilesBase<BiasTiles> {
   }
 
  private:
-  /// The sum for the tile's first query and key.
+  /// Returns the address of the accumulated bias gradient for the tile's first query and key.
   template <typename T>
   T* sums_at(const Tile& tile, int64_t task) const {
     const auto strides = expanded_gradients_.strides();
@@ -88,8 +88,8 @@ class BiasTiles final : public ScoreTilesBase<BiasTiles> {
            tile.head * strides[2] + tile.query * strides[3] + tile.key * strides[4];
   }
 
-  /// Whether one element of the bias is added to the scores of several queries (keys). Its gradient is a long
-  /// sum, in float64.
+  /// Whether one element of the bias is added to the scores of several queries (keys). Its gradient is then a
+  /// long sum, which is accumulated in float64.
   bool sums_queries() const { return values_.size(2) == 1 && shape_.queries > 1; }
   bool sums_keys() const { return values_.size(3) == 1 && shape_.keys > 1; }
   bool is_float64_sum() const { return sums_queries() || sums_keys(); }

@@ -6,12 +6,12 @@
 namespace attend::cpu {
 namespace {
 
-/// Score modifications one after the other.
+/// Applies several score modifications, one after another.
 class ComposedTiles final : public ScoreTilesBase<ComposedTiles> {
  public:
   struct Stage {
     std::unique_ptr<DifferentiableScoreTiles> tiles;
-    size_t tensors;  ///< number of tensors that have gradients
+    size_t tensors;  ///< the number of tensors that have gradients
   };
 
   explicit ComposedTiles(std::vector<Stage> stages) : stages_(std::move(stages)) {}
@@ -49,7 +49,7 @@ class ComposedTiles final : public ScoreTilesBase<ComposedTiles> {
     for (const auto& stage : stages_) stage.tiles->forward(tile, scores, stride);
   }
 
-  /// From the last stage to the first; the scores that a stage was given are computed again.
+  /// Differentiates the stages from the last to the first. The input scores of each stage are recomputed.
   template <typename T>
   void differentiate(const Tile& tile, int64_t task, const T* scores, T* gradients, int64_t stride) const {
     T stage_scores[kMaxTileKeys * kMaxTileQueries];
@@ -72,7 +72,7 @@ class ComposedTiles final : public ScoreTilesBase<ComposedTiles> {
   std::vector<Stage> stages_;
 };
 
-/// Appends the stages that `score_mod` is composed of.
+/// Appends the score modifications of which `score_mod` is composed.
 void append_stages(const ScoreMod& score_mod, const ScoreShape& shape, int64_t query_dim,
                    at::ScalarType compute_type, std::vector<ComposedTiles::Stage>& stages) {
   if (const auto* composed = std::get_if<ScoreModNode::Composed>(&score_mod.node()->kind)) {

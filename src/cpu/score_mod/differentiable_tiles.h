@@ -8,22 +8,26 @@
 
 namespace attend::cpu {
 
-/// A score modification of one call, with the gradients of its tensors: those of `tensors_of`.
+/// A score modification of one call, and the gradients of its tensors, in the order of `tensors_of`.
 class DifferentiableScoreTiles : public ScoreTiles {
  public:
-  /// Sets for each tensor whether `backward` accumulates its gradient. Called before the other functions.
+  /// Sets for each tensor whether `backward` must accumulate its gradient. Must be called before the other
+  /// functions.
   virtual void want_gradients(at::ArrayRef<bool> /*wanted*/) {}
-  /// True where batch elements (heads) add to the same gradients, so that they must not run concurrently.
+  /// Whether all batch elements (heads) add to the same gradients, so that they must not be computed
+  /// concurrently.
   virtual bool shares_gradients_over_batch() const { return false; }
   virtual bool shares_gradients_over_heads() const { return false; }
-  /// Sets the gradients to zero. `splits`: the number of tasks that the keys of a head are split into;
-  /// `visits_all`: whether `backward` will be called for every score.
+  /// Sets the gradients to zero. `splits` is the number of tasks into which the keys of a head are split;
+  /// `visits_all` states whether `backward` will be called for every score.
   virtual void begin_backward(int64_t /*splits*/, bool /*visits_all*/) {}
-  /// For each tensor its gradient, in its shape and dtype; undefined where it is not wanted.
+  /// Returns the gradient of each tensor, in the shape and dtype of the tensor; undefined where the gradient
+  /// is not wanted.
   virtual std::vector<at::Tensor> gradients() const { return {}; }
 };
 
-/// Implements both precisions of `ScoreTiles` by two templates of the derived class:
+/// Implements the virtual functions of `ScoreTiles` for float and double by two templates of the derived
+/// class:
 ///   template <typename T> void modify(const Tile& tile, T* scores, int64_t stride) const;
 ///   template <typename T> void differentiate(const Tile& tile, int64_t task, const T* scores, T* gradients,
 ///                                            int64_t stride) const;

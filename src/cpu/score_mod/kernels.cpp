@@ -1,5 +1,5 @@
-// Compiled once for each instruction set; ATTEND_KERNELS is the name of the function that returns its
-// kernels.
+// This file is compiled once for each instruction set; ATTEND_KERNELS is the name of the function that
+// returns the kernels.
 
 #include "cpu/score_mod/kernels.h"
 
@@ -10,7 +10,7 @@
 namespace attend::cpu {
 namespace {
 
-/// The first `lanes` elements of a vector; the others are 0.
+/// Loads `lanes` elements into a vector; the other lanes are 0.
 template <typename T>
 inline Vec<T> load_lanes(const T* from, int64_t lanes) {
   if (lanes >= kLanes<T>) return load(from);
@@ -25,8 +25,8 @@ inline void store_lanes(T* to, Vec<T> value, int64_t lanes) {
   for (int64_t lane = 0; lane < lanes; ++lane) to[lane] = value[lane];
 }
 
-/// Calls action(i, j, lanes) for each vector of queries i ... i + lanes - 1 of each key j; the last vector of
-/// a row may have fewer than kLanes.
+/// Calls action(i, j, lanes) for each key j and each vector of queries [i, i + lanes). The last vector of a
+/// key may have fewer lanes than kLanes.
 template <typename T, typename Action>
 inline void for_each_vector(const Tile& tile, Action action) {
   for (int64_t j = 0; j < tile.keys; ++j) {
@@ -51,7 +51,7 @@ void softcap_backward(const Tile& tile, T cap, const T* scores, T* gradients, in
   });
 }
 
-/// |first|, |first + 1|, ...
+/// Returns the vector |first|, |first + 1|, ...
 template <typename T>
 inline Vec<T> distances(int64_t first) {
   Vec<T> signed_distances;
@@ -68,7 +68,7 @@ void alibi(const Tile& tile, T slope, int64_t distance, T* scores, int64_t strid
   });
 }
 
-/// Sums of up to 16 products in T, then sums of these in float64.
+/// Sums the products of up to 16 keys in T, and then adds these partial sums in float64.
 template <typename T>
 double alibi_backward(const Tile& tile, int64_t distance, const T* gradients, int64_t stride) {
   constexpr int64_t kPartKeys = 16;
@@ -86,7 +86,8 @@ double alibi_backward(const Tile& tile, int64_t distance, const T* gradients, in
   return total;
 }
 
-/// In squares, so that both matrices stay in the cache: neighbours in one are far apart in the other.
+/// Transposes in square blocks, so that the cache lines of both matrices are reused: neighbours in one matrix
+/// are far apart in the other.
 template <typename T>
 void add_strided_bias(const Tile& tile, const T* values, int64_t query_stride, int64_t key_stride, T* scores,
                       int64_t stride) {

@@ -1,12 +1,13 @@
 #pragma once
 
-// The inner loops of the built-in score modifications: a table of functions for each instruction set.
+// The inner loops of the built-in score modifications, as a table of functions for each instruction set.
 
 #include "cpu/score_mod/tiles.h"
 
 namespace attend::cpu {
 
-/// For scores and gradients of T = float or double, stored as `ScoreTiles` defines.
+/// The kernels for scores and gradients of type T, float or double, in the layout that `ScoreTiles` defines.
+/// In the comments, `a -> b` means that each element a is replaced by b.
 template <typename T>
 struct ScoreKernels {
   /// score -> cap tanh(score / cap)
@@ -16,7 +17,7 @@ struct ScoreKernels {
 
   /// score -> score - slope |distance + i - j| for the tile's query i and key j
   void (*alibi)(const Tile& tile, T slope, int64_t distance, T* scores, int64_t stride);
-  /// The sum of gradient |distance + i - j|
+  /// Returns the sum of gradient |distance + i - j| over the tile.
   double (*alibi_backward)(const Tile& tile, int64_t distance, const T* gradients, int64_t stride);
 
   /// score -> score + values[i * query_stride + j] for the tile's query i and key j
@@ -39,7 +40,7 @@ struct ScoreKernels {
 
   /// score -> score + values[i - j + keys - 1]
   void (*add_by_distance)(const Tile& tile, const T* values, T* scores, int64_t stride);
-  /// sums[buckets[i - j + keys - 1]] += gradient, summed over each diagonal of the tile first
+  /// sums[buckets[i - j + keys - 1]] += gradient; the gradients of each diagonal of the tile are summed first
   void (*sum_by_bucket)(const Tile& tile, const T* gradients, int64_t stride, const int64_t* buckets,
                         double* sums);
 };

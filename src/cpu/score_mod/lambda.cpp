@@ -6,7 +6,8 @@
 namespace attend::cpu {
 namespace {
 
-/// A lambda on scores and positions; its loops are compiled where the lambda is written.
+/// Applies a lambda to scores and positions. The loops over a tile are compiled in the source that defines
+/// the lambda.
 class LambdaTiles final : public ScoreTilesBase<LambdaTiles> {
  public:
   LambdaTiles(std::shared_ptr<const detail::ScoreFunction> function, const ScoreShape& shape)

@@ -10,12 +10,12 @@
 
 namespace attend::cpu {
 
-/// The tiles of a score modification that was checked against the call, for tensors on the CPU and scores of
-/// `compute_type`, float32 or float64; null for the default.
+/// Makes the tiles of a score modification that was checked against a call with tensors on the CPU, for
+/// scores of `compute_type`, float32 or float64; null for an undefined score modification.
 std::unique_ptr<DifferentiableScoreTiles> make_score_tiles(const ScoreMod& score_mod, const ScoreShape& shape,
                                                            int64_t query_dim, at::ScalarType compute_type);
 
-/// The tiles of each kind of score modification.
+/// Make the tiles of each kind of score modification.
 std::unique_ptr<DifferentiableScoreTiles> make_tiles(const ScoreModNode::Alibi& alibi,
                                                      const ScoreShape& shape, int64_t query_dim,
                                                      at::ScalarType compute_type);

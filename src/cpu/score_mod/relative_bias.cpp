@@ -11,18 +11,18 @@
 namespace attend::cpu {
 namespace {
 
-/// score + table[bucket of the distance, head]
+/// Computes score + table[bucket of the distance, head].
 class RelativeBiasTiles final : public ScoreTilesBase<RelativeBiasTiles> {
  public:
-  /// `table`: the caller's; `values`: of the compute type, [H, Lq + Lk - 1], for the distances of `buckets`;
-  /// see `buckets_by_distance`.
+  /// `table` is the caller's tensor; `values` [H, Lq + Lk - 1] has compute type and holds the bias of each
+  /// distance, in the order of `buckets`; see `buckets_by_distance`.
   RelativeBiasTiles(at::Tensor table, at::Tensor values, at::Tensor buckets, const ScoreShape& shape)
       : table_(std::move(table)), values_(std::move(values)), buckets_(std::move(buckets)), shape_(shape) {}
 
   bool reads_scores() const override { return false; }
   void want_gradients(at::ArrayRef<bool> wanted) override { is_wanted_ = wanted[0]; }
 
-  /// Each split of the keys has sums of its own.
+  /// Allocates separate sums for each split of the keys.
   void begin_backward(int64_t splits, bool) override {
     if (!is_wanted_) return;
     splits_ = splits;
@@ -50,7 +50,7 @@ class RelativeBiasTiles final : public ScoreTilesBase<RelativeBiasTiles> {
   }
 
  private:
-  /// The index of the distance between the tile's first query and last key.
+  /// Returns the index, in `buckets`, of the distance between the tile's first query and last key.
   int64_t first_distance(const Tile& tile) const {
     return tile.query - (tile.key + tile.keys - 1) + shape_.keys - 1;
   }

@@ -4,7 +4,7 @@
 namespace attend::cpu {
 namespace {
 
-/// cap tanh(score / cap)
+/// Computes cap tanh(score / cap).
 class SoftcapTiles final : public ScoreTilesBase<SoftcapTiles> {
  public:
   explicit SoftcapTiles(double cap) : cap_(cap) {}

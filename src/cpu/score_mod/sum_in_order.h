@@ -5,8 +5,8 @@
 
 namespace attend::cpu {
 
-/// Sums a contiguous float64 tensor over its first dimension, in order: the order of ATen's `sum` depends on
-/// the number of threads.
+/// Sums a contiguous float64 tensor over its first dimension, in order. ATen's `sum` is not used, since its
+/// order depends on the number of threads.
 inline at::Tensor sum_in_order(const at::Tensor& parts) {
   const auto total = at::zeros(parts.sizes().slice(1), parts.options());
   const auto* part = parts.const_data_ptr<double>();

@@ -1,6 +1,6 @@
 #pragma once
 
-// Sums of a tile of scores, stored as [keys, queries], and a matrix stored as [queries, keys].
+// Additions of a tile of scores, stored as [keys, queries], and a matrix stored as [queries, keys].
 
 #include "cpu/mask/tiles.h"
 #include "cpu/simd/transpose.h"
@@ -26,21 +26,21 @@ inline void for_each_square(const Tile& tile, OnSquare on_square, OnElement on_e
   }
 }
 
-/// A square of the transpose of `from`.
+/// Loads kLanes x kLanes elements of `from` and transposes them into `square`.
 template <typename T>
 inline void load_transposed(const T* from, int64_t stride, Vec<T>* square) {
   for (int64_t n = 0; n < kLanes<T>; ++n) square[n] = load(from + n * stride);
   transpose_square<T>(square);
 }
 
-/// Prefetches the rows of the square that is `columns` after this one: that of the next tile. The hardware
-/// does not prefetch rows that are far apart.
+/// Prefetches the rows of the next tile's square, which begins `columns` elements after this one. The
+/// hardware does not prefetch rows that are far apart.
 template <typename T>
 inline void prefetch_next(const T* square, int64_t stride, int64_t columns) {
   for (int64_t n = 0; n < kLanes<T>; ++n) __builtin_prefetch(square + n * stride + columns, 0, 2);
 }
 
-/// to = to + square, or, unless `adds`, to = square.
+/// Adds `square` to `to`, or, unless `adds`, copies it to `to`.
 template <typename T, bool adds = true>
 inline void store_square(T* to, int64_t stride, const Vec<T>* square) {
   for (int64_t n = 0; n < kLanes<T>; ++n) {
@@ -48,7 +48,7 @@ inline void store_square(T* to, int64_t stride, const Vec<T>* square) {
   }
 }
 
-/// scores += values^T
+/// Computes scores += values^T.
 template <typename T>
 void add_transposed(const Tile& tile, const T* values, int64_t row_stride, T* scores, int64_t stride) {
   for_each_square<T>(
@@ -62,7 +62,7 @@ void add_transposed(const Tile& tile, const T* values, int64_t row_stride, T* sc
       [=](int64_t i, int64_t j) { scores[j * stride + i] += values[i * row_stride + j]; });
 }
 
-/// sums += gradients^T, or, unless `adds`, sums = gradients^T
+/// Computes sums += gradients^T, or, unless `adds`, sums = gradients^T.
 template <typename T, bool adds>
 void sum_transposed(const Tile& tile, const T* gradients, int64_t stride, T* sums, int64_t row_stride) {
   for_each_square<T>(

@@ -1,7 +1,7 @@
 #pragma once
 
-// Pairs of bfloat16, for the instruction that multiplies two pairs element by element and adds both products
-// to a float32.
+// Pairs of bfloat16, for the instruction that multiplies the pairs of two vectors element by element and adds
+// both products of a pair to a float32.
 
 #if defined(__AVX512BF16__)
 
@@ -40,19 +40,20 @@ inline void add_product<BFloat16Pair>(Vec<float>& sum, PairVec a, PairVec b) {
   sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
 }
 
-/// Rounds first[0], first[1], ..., second[0], ... to the nearest bfloat16, in pairs.
+/// Rounds first[0], first[1], ..., second[0], ... to the nearest bfloat16; consecutive elements form the
+/// pairs.
 inline PairVec round_to_pairs(Vec<float> first, Vec<float> second) {
   return (PairVec)_mm512_cvtne2ps_pbh(second, first);
 }
 
-/// The pairs (first[n], second[n]), rounded to the nearest bfloat16.
+/// Returns the pairs (first[n], second[n]), rounded to the nearest bfloat16.
 inline PairVec round_to_pairs_across(Vec<float> first, Vec<float> second) {
   PairVec indices;  // two indices of 16 bits in each lane
   for (int32_t lane = 0; lane < kPairLanes; ++lane) indices[lane] = lane | (lane + 16) << 16;
   return (PairVec)_mm512_permutexvar_epi16((__m512i)indices, (__m512i)round_to_pairs(first, second));
 }
 
-/// The first pairs of a row of `columns` elements, with zeros after its last column.
+/// Loads a vector of pairs from a row with `columns` elements left; missing elements are zeros.
 inline PairVec load_pairs(const BFloat16* from, int64_t columns) {
   if (columns >= 2 * kPairLanes) return load(reinterpret_cast<const BFloat16Pair*>(from));
   BFloat16Pair pairs[kPairLanes] = {};
@@ -72,8 +73,8 @@ inline void copy_pairs(const BFloat16* from, int64_t from_stride, int64_t rows, 
   }
 }
 
-/// Writes rows 2 n and 2 n + 1 as row n of pairs, with zeros after the last column and row; row_at(row) is
-/// the address of a row.
+/// Writes rows 2 n and 2 n + 1 as row n of pairs, with zeros after the last column and the last row.
+/// row_at(row) returns the address of a row.
 template <typename RowAt>
 void interleave_rows(int64_t rows, int64_t columns, RowAt row_at, BFloat16Pair* to, int64_t to_stride) {
   for (int64_t row = 0; row < rows; row += 2, to += to_stride) {

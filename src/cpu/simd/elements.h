@@ -1,6 +1,6 @@
 #pragma once
 
-// The element types of tensors, and their conversion to and from the type of the computation.
+// The element types of tensors, and their conversion to and from the compute type.
 
 #include <cstdint>
 
@@ -22,7 +22,7 @@ template <>
 struct ComputeOf<double> {
   using type = double;
 };
-/// The type of the computation: float64 for float64, float32 for all others.
+/// The compute type of an element type: double for double, float for all others.
 template <typename Element>
 using Compute = typename ComputeOf<Element>::type;
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2 (range reduction by Cody and Waite 1980). A
-// result below the smallest normal number is 0; NaN stays NaN.
+// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2 (range reduction by Cody and Waite 1980). Results
+// below the smallest normal number are 0; the exponential of NaN is NaN.
 
 #include "cpu/simd/vec.h"
 
@@ -25,7 +25,7 @@ struct ExpConstants<double> {
   static constexpr int mantissa_bits = 52, exponent_bias = 1023;
 };
 
-/// 2^n value for n of -126 ... 127, and 0 where x < lowest, whatever n is; `shifted` is n + 1.5 * 2^23.
+/// Returns 2^n value for n in -126 ... 127, and 0 where x < lowest, for every n. `shifted` is n + 1.5 * 2^23.
 inline Vec<float> times_power_of_two(Vec<float> value, [[maybe_unused]] Vec<float> n,
                                      [[maybe_unused]] Vec<float> shifted, Vec<float> x, float lowest) {
 #if defined(__AVX512F__)
@@ -40,8 +40,8 @@ inline Vec<float> times_power_of_two(Vec<float> value, [[maybe_unused]] Vec<floa
 #endif
 }
 
-/// exp(x) for x <= 88, to about one unit in the last place: exp(r) by the polynomial of degree six with the
-/// smallest relative error, 3.1e-9.
+/// Returns exp(x) for x <= 88, to about one unit in the last place. exp(r) is the polynomial of degree six
+/// with the smallest relative error, 3.1e-9.
 inline Vec<float> exp_without_overflow(Vec<float> x) {
   using C = ExpConstants<float>;
   constexpr float kLowest = -87.336F;
@@ -58,14 +58,14 @@ inline Vec<float> exp_without_overflow(Vec<float> x) {
   return times_power_of_two(p, n, shifted, x, kLowest);
 }
 
-/// exp(x), infinite above 88.
+/// Returns exp(x); infinity above 88.
 inline Vec<float> exp(Vec<float> x) {
   constexpr float kHighest = 88.0F;
   const auto result = exp_without_overflow(x > kHighest ? broadcast(kHighest) : x);
   return x > kHighest ? broadcast(__builtin_inff()) : result;
 }
 
-/// exp(x), infinite above 709.43: exp(r) by its Taylor polynomial of degree thirteen.
+/// Returns exp(x); infinity above 709.43. exp(r) is its Taylor polynomial of degree thirteen.
 inline Vec<double> exp(Vec<double> x) {
   using C = ExpConstants<double>;
   constexpr double kLowest = -708.39, kHighest = 709.43;
@@ -91,7 +91,7 @@ inline Vec<double> exp(Vec<double> x) {
   return x < kLowest ? Vec<double>{} : x > kHighest ? broadcast(__builtin_inf()) : result;
 }
 
-/// exp(x) for x <= 709.
+/// Returns exp(x) for x <= 709.
 inline Vec<double> exp_without_overflow(Vec<double> x) { return exp(x); }
 
 }  // namespace

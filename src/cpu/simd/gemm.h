@@ -1,23 +1,25 @@
 #pragma once
 
-// C = A B for small matrices. A is read element by element with any strides, B and C by vectors along their
-// rows, which are padded to whole vectors. T is the type of the elements of A and B: values, or pairs of
-// values; the product of two pairs is the sum of the products of their elements.
+// Matrix products C = A B for small matrices. A is read element by element with any strides; B and C are
+// accessed by vectors along their rows, which are padded to whole vectors. T is the type of the elements of A
+// and B: numbers, or pairs of numbers, where the product of two pairs is the sum of the products of their
+// elements.
 
 #include "cpu/simd/vec.h"
 
 namespace attend::cpu {
 namespace {
 
-// The rows of a register tile: with two vectors in each, the sums, a row of B and an element of A fit into
-// the registers.
+// The number of rows of a register tile. With two vectors per row, the sums, a row of B and an element of A
+// fit into the registers.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows = 12;
 #else
 constexpr int kTileRows = 6;
 #endif
 
-/// With this few rows the product is bound by reading B, which is streamed in wide column strips.
+/// With at most this many rows, the time of a product is that of reading B, which is therefore read in wide
+/// column strips.
 constexpr int kMaxSmallRows = 4;
 
 /// A matrix whose element (row, column) is data[row * row_stride + column * column_stride].
@@ -43,7 +45,8 @@ enum class Update {
   scale_add,  ///< C = diag(factor) C + A B
 };
 
-/// A register tile of C. All loops but that over k are unrolled, so that the sums stay in registers.
+/// Computes a register tile of C. All loops except the one over k are unrolled, so that the sums stay in
+/// registers.
 template <typename T, Update update, int kRows, int kVectors>
 [[gnu::always_inline]] inline void gemm_tile(int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                                              const Sum<T>* factor) {
@@ -78,7 +81,7 @@ template <typename T, Update update, int kRows, int kVectors>
   }
 }
 
-/// The last rows, fewer than those of a register tile.
+/// Computes the last rows, which are fewer than those of a register tile.
 template <typename T, Update update, int kRows, int kVectors>
 inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                       const Sum<T>* factor) {
@@ -88,7 +91,7 @@ inline void gemm_rest(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b
   }
 }
 
-/// A column strip of kVectors.
+/// Computes a column strip of C that is kVectors vectors wide.
 template <typename T, Update update, int kVectors>
 inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                          const Sum<T>* factor) {
@@ -102,7 +105,8 @@ inline void gemm_columns(int64_t rows, int64_t depth, Strided<T> a, Rows<const T
                                                 update == Update::scale_add ? factor + row : nullptr);
 }
 
-/// Column strips of kVectors, for at most kMaxRows rows; returns the column after the last.
+/// Computes column strips of kVectors vectors for at most kMaxRows rows, and returns the first column that is
+/// not computed.
 template <typename T, Update update, int kMaxRows, int kVectors>
 inline int64_t gemm_strips(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
                            Rows<Sum<T>> c, const Sum<T>* factor) {
@@ -115,13 +119,13 @@ inline int64_t gemm_strips(int64_t rows, int64_t columns, int64_t depth, Strided
   return column;
 }
 
-/// C [rows, columns] = A [rows, depth] B [depth, columns]; columns is a multiple of the vector length. Each
-/// element is summed in the order of k, whatever the sizes.
+/// Computes C [rows, columns] = A [rows, depth] B [depth, columns]; `columns` must be a multiple of the
+/// vector length. Each element is summed in the order of k, for all sizes.
 template <typename T, Update update>
 inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b, Rows<Sum<T>> c,
                  const Sum<T>* factor = nullptr) {
   constexpr int64_t W = kLanes<T>;
-  constexpr int kWide = kTileRows / 3;  // with kMaxSmallRows rows, the sums fit into the registers
+  constexpr int kWide = kTileRows / 3;  // the sums of kMaxSmallRows rows fit into the registers
   int64_t column = 0;
   if (rows <= kMaxSmallRows / 2) {
     column = gemm_strips<T, update, kMaxSmallRows / 2, 2 * kWide>(rows, columns, depth, a, b, c, factor);
@@ -138,7 +142,7 @@ inline void gemm(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Row
   }
 }
 
-/// `dots` for kRows rows of B: kMaxSmallRows sums are in registers.
+/// Computes `dots` for kRows rows of B, with the sums of up to kMaxSmallRows rows in registers.
 template <typename T, int kRows, typename Prefetch>
 inline void dots_unrolled(int64_t rows, int64_t depth, Rows<const T> a, Rows<const T> b, Rows<Sum<T>> c,
                           Prefetch prefetch) {
@@ -166,9 +170,9 @@ inline void dots_unrolled(int64_t rows, int64_t depth, Rows<const T> a, Rows<con
   }
 }
 
-/// C = A B^T for up to kMaxSmallRows rows of B, with zeros after them; a whole vector of each row of C is
-/// written. depth is a multiple of the vector length, which is at least four. prefetch(row) is called before
-/// each row of A.
+/// Computes C = A B^T for up to kMaxSmallRows rows of B. A whole vector of each row of C is written, with
+/// zeros after the last column. `depth` must be a multiple of the vector length, which is at least four.
+/// prefetch(row) is called before each row of A.
 template <typename T, typename Prefetch>
 inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b,
                  Rows<Sum<T>> c, Prefetch prefetch) {
@@ -177,11 +181,11 @@ inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, 
   return dots_unrolled<T, 4>(rows, depth, a, b, c, prefetch);
 }
 
-/// Terms of a dot product that are accumulated consecutively. Long sums are split into such sums, which makes
-/// the rounding error smaller; they are shorter where there is no fused multiply-add.
+/// The number of consecutive terms of a dot product in a partial sum. Long sums are split into partial sums,
+/// which makes the rounding error smaller. Partial sums are shorter where there is no fused multiply-add.
 constexpr int64_t kDotChunk = kVectorBytes == 16 ? 16 : 64;
 
-/// C = A B, or C = C + A B, with dot products in chunks of kDotChunk terms.
+/// Computes C = A B, or C = C + A B, with dot products in partial sums of kDotChunk terms.
 template <typename T, Update update = Update::set>
 inline void gemm_dots(int64_t rows, int64_t columns, int64_t depth, Strided<T> a, Rows<const T> b,
                       Rows<Sum<T>> c) {

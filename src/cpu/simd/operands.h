@@ -1,9 +1,9 @@
 #pragma once
 
-// The operands of matrix products: values in the type of the computation, or pairs of bfloat16 where the
-// instruction set multiplies these. A pair is two consecutive terms of a sum. Rows whose elements are summed,
-// those of A in A B^T, are already stored in pairs; of matrices whose rows are summed, B in A B, each two
-// rows are interleaved.
+// The operands of matrix products: elements of the compute type, or pairs of bfloat16 where the instruction
+// set multiplies these. A pair belongs to two consecutive terms of a dot product. If the product sums along
+// the rows of a matrix (A and B in A B^T), consecutive elements form the pairs as they are stored; if it sums
+// along the columns (B in A B), every two rows are interleaved.
 
 #include "cpu/simd/bfloat16_pair.h"
 #include "cpu/simd/rows.h"
@@ -28,19 +28,20 @@ using Operand = typename OperandOf<Element>::type;
 template <typename Element>
 constexpr bool kInPairs = OperandOf<Element>::is_pair;
 
-/// The number of operands for `terms` terms of a sum.
+/// Returns the number of operands for `terms` terms of a dot product.
 template <typename Element>
 constexpr int64_t operands(int64_t terms) {
   return kInPairs<Element> ? divide_up(terms, 2) : terms;
 }
 
-/// The number of operands of a row whose elements are summed, padded to whole vectors.
+/// Returns the number of operands of a row in a product that sums along the rows, padded to whole vectors.
 template <typename Element>
 constexpr int64_t row_operands(int64_t columns) {
   return padded<Operand<Element>>(operands<Element>(columns));
 }
 
-/// Operands of rows whose elements are summed: in place where possible, else in `copy`.
+/// Returns the operands of a matrix for a product that sums along its rows: in place where possible,
+/// otherwise in `copy`.
 template <typename Element>
 Rows<const Operand<Element>> rows_along(const Element* from, int64_t stride, int64_t rows, int64_t columns,
                                         Operand<Element>* copy, bool is_reused) {
@@ -56,7 +57,8 @@ Rows<const Operand<Element>> rows_along(const Element* from, int64_t stride, int
   }
 }
 
-/// Operands of rows that are summed: in place where possible, else in `copy`.
+/// Returns the operands of a matrix for a product that sums along its columns: in place where possible,
+/// otherwise in `copy`.
 template <typename Element>
 Rows<const Operand<Element>> rows_over(const Element* from, int64_t stride, int64_t rows, int64_t columns,
                                        Operand<Element>* copy, bool is_reused) {

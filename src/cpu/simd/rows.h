@@ -1,6 +1,6 @@
 #pragma once
 
-// The rows of a tensor as the products read them: in the type of the computation, padded to whole vectors.
+// The rows of a tensor in the form that matrix products read: of compute type and padded to whole vectors.
 
 #include "cpu/simd/elements.h"
 #include "cpu/simd/gemm.h"
@@ -15,7 +15,7 @@ Element* row_of(const StridedTensor& tensor, int64_t outer, int64_t inner, int64
          row * tensor.row_stride;
 }
 
-/// Converts rows to the type of the computation; columns from `columns` to `to_stride` are set to zero.
+/// Converts rows to the compute type; the columns [columns, to_stride) are set to zero.
 template <typename Element>
 void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t columns, Compute<Element>* to,
                 int64_t to_stride) {
@@ -27,14 +27,13 @@ void widen_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t 
   }
 }
 
-/// Whether rows are read in place or copied. Rows with a large stride map to few sets of the first-level
-/// cache, so they are copied if they are reused.
+/// Whether rows can be read in place. Rows that are reused must be copied if their stride is large: they map
+/// to few sets of the first-level cache.
 inline bool can_read_in_place(int64_t stride, int64_t columns, bool is_reused) {
   return !is_reused || stride <= 2 * columns;
 }
 
-/// Rows in the type of the computation, padded to whole vectors: in place where possible, else copied to
-/// `copy`.
+/// Returns rows of compute type, padded to whole vectors: in place where possible, otherwise in `copy`.
 template <typename Element>
 Rows<const Compute<Element>> compute_rows(const Element* from, int64_t stride, int64_t rows, int64_t columns,
                                           Compute<Element>* copy, bool is_reused = true) {

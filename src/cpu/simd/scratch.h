@@ -7,7 +7,7 @@
 namespace attend::cpu {
 namespace {
 
-/// Allocates consecutive arrays in a buffer, each aligned to 64 bytes. With a null buffer it only counts
+/// Allocates consecutive arrays in a buffer, each aligned to 64 bytes. With a null buffer it only counts the
 /// bytes.
 class ScratchAllocator {
  public:
@@ -26,8 +26,8 @@ class ScratchAllocator {
   int64_t used_ = 0;
 };
 
-/// The bytes of a struct S of scratch arrays, which is constructed from an allocator and the arguments of a
-/// kernel.
+/// Returns the number of bytes that a struct S of scratch arrays takes from its allocator. S must have a
+/// constructor with an allocator and the arguments of a kernel.
 template <typename S, typename Args>
 int64_t scratch_bytes(const Args& args) {
   ScratchAllocator allocator(nullptr);

@@ -1,7 +1,7 @@
 #pragma once
 
-// Integer arithmetic of sizes and ranges. In an anonymous namespace, as everything in cpu/simd: the linker
-// must not share code between instruction sets.
+// Integer arithmetic of sizes and ranges. Everything in cpu/simd is in an anonymous namespace, since the
+// linker must not share code between instruction sets.
 
 #include <cstdint>
 
@@ -10,7 +10,7 @@ namespace {
 
 [[maybe_unused]] constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 [[maybe_unused]] constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-/// The smallest multiple of `multiple` that is not below `size`.
+/// Returns the smallest multiple of `multiple` that is not below `size`.
 [[maybe_unused]] constexpr int64_t round_up(int64_t size, int64_t multiple) {
   return divide_up(size, multiple) * multiple;
 }

@@ -1,8 +1,8 @@
 #pragma once
 
 // tanh(|x|) = t / (t + 2), t = exp(2 |x|) - 1 = 2^n (exp(r) - 1) + (2^n - 1). exp(r) - 1 is a Taylor
-// polynomial without constant term, so that no digits cancel where x is small. To about two units in the last
-// place; NaN stays NaN.
+// polynomial without constant term, so that no digits cancel where x is small. The error is about two units
+// in the last place; tanh(NaN) is NaN.
 
 #include "cpu/simd/exp.h"
 
@@ -16,7 +16,7 @@ constexpr T reciprocal_factorial(int n) {
   return 1 / product;
 }
 
-/// The degree of the Taylor polynomial; and the 2 |x| from which on the result rounds to 1.
+/// The degree of the Taylor polynomial, and the value of 2 |x| from which on the result rounds to 1.
 template <typename T>
 struct TanhConstants;
 template <>

@@ -1,6 +1,6 @@
 #pragma once
 
-// Transposition, one square of vectors at a time.
+// Transposition of matrices, one square of vectors at a time.
 
 #include "cpu/simd/elements.h"
 #include "cpu/simd/vec.h"
@@ -8,7 +8,8 @@
 namespace attend::cpu {
 namespace {
 
-/// Transposes kLanes vectors in place: log2(kLanes) times, row n is interleaved with row n + kLanes / 2.
+/// Transposes kLanes vectors in place. In each of log2(kLanes) rounds, row n is interleaved with row n +
+/// kLanes / 2.
 template <typename T>
 [[gnu::always_inline]] inline void transpose_square(Vec<T>* rows) {
   constexpr int64_t W = kLanes<T>;
@@ -25,7 +26,8 @@ template <typename T>
   }
 }
 
-/// The first `count` elements, at most a vector, converted to the type of the computation; zeros after them.
+/// Loads `count` elements, at most a vector, and converts them to the compute type; the other lanes are
+/// zeros.
 template <typename Element>
 inline Vec<Compute<Element>> load_widened(const Element* from, int64_t count) {
   using T = Compute<Element>;
@@ -37,7 +39,7 @@ inline Vec<Compute<Element>> load_widened(const Element* from, int64_t count) {
   return result;
 }
 
-/// to [columns, to_stride] = factor from^T, where `from` is [rows, columns].
+/// Computes to [columns, to_stride] = factor from^T, where `from` is [rows, columns].
 template <typename Element>
 void transpose_rows(const Element* from, int64_t from_stride, int64_t rows, int64_t columns,
                     Compute<Element> factor, Compute<Element>* to, int64_t to_stride) {

@@ -50,7 +50,7 @@ using VecBits = typename VecOf<T>::bits;
 template <typename T>
 using VecUnsigned = typename VecOf<T>::unsigned_bits;
 
-/// The number of lanes of a vector.
+/// The number of lanes of a vector of T.
 template <typename T>
 constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(T));
 
@@ -72,13 +72,13 @@ inline Vec<T> broadcast(T value) {
 template <typename T>
 constexpr T kInfinity = static_cast<T>(__builtin_inff());
 
-/// `size` rounded up to whole vectors.
+/// Returns `size` rounded up to whole vectors.
 template <typename T>
 constexpr int64_t padded(int64_t size) {
   return round_up(size, kLanes<T>);
 }
 
-/// 0, 1, 2, ...
+/// Returns the vector 0, 1, 2, ...
 template <typename T>
 inline Vec<T> lane_indices() {
   Vec<T> values;
@@ -86,7 +86,7 @@ inline Vec<T> lane_indices() {
   return values;
 }
 
-/// Loads a V: a vector of T, or one T where fewer elements than a vector are left.
+/// Loads a V, which is Vec<T> or, where fewer elements than a vector are left, T.
 template <typename V, typename T>
 inline V load_as(const T* from) {
   if constexpr (sizeof(V) == sizeof(T)) {
@@ -123,7 +123,8 @@ inline Vec<T> larger(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
 }
 
-/// Lane n of the result is lane indices[n] of the concatenation of a and b; the indices are constants.
+/// Returns a vector whose lane n is lane indices[n] of the concatenation of a and b. The indices must be
+/// constants.
 template <typename T>
 [[gnu::always_inline]] inline Vec<T> shuffle(Vec<T> a, Vec<T> b, VecBits<T> indices) {
 #if defined(__clang__)
@@ -137,7 +138,7 @@ template <typename T>
 #endif
 }
 
-/// The lower or upper half of a0 b0 a1 b1 ...
+/// Returns the lower or upper half of the interleaved lanes a0 b0 a1 b1 ...
 template <typename T, bool upper>
 inline Vec<T> interleave(Vec<T> a, Vec<T> b) {
   constexpr auto kFirst = static_cast<typename VecOf<T>::Bits>(upper ? kLanes<T> / 2 : 0);
@@ -149,7 +150,7 @@ inline Vec<T> interleave(Vec<T> a, Vec<T> b) {
   return shuffle<T>(a, b, indices);
 }
 
-/// Lane n of the result is lane (n + count) % kLanes of a.
+/// Returns a vector whose lane n is lane (n + count) % kLanes of a.
 template <typename T, int64_t count>
 inline Vec<T> rotate(Vec<T> a) {
   VecBits<T> indices;
@@ -159,7 +160,7 @@ inline Vec<T> rotate(Vec<T> a) {
   return shuffle<T>(a, a, indices);
 }
 
-/// The sum of the lanes.
+/// Returns the sum of the lanes.
 template <typename T, int64_t half = kLanes<T> / 2>
 inline T sum(Vec<T> a) {
   if constexpr (half == 0) {
@@ -169,7 +170,7 @@ inline T sum(Vec<T> a) {
   }
 }
 
-/// Adds lanes that are `half` apart, then half of that, down to a distance of four.
+/// Adds lanes that are `half` apart, then lanes at half this distance, down to a distance of four.
 template <typename T, int64_t half>
 inline Vec<T> fold(Vec<T> sums) {
   if constexpr (half < 4) {
@@ -179,8 +180,8 @@ inline Vec<T> fold(Vec<T> sums) {
   }
 }
 
-/// The sums over the lanes of a, b, c and d, in the first four lanes and repeated in every four lanes after
-/// them.
+/// Returns the sums of the lanes of a, b, c and d in the first four lanes; every following group of four
+/// lanes repeats them.
 template <typename T>
 inline Vec<T> four_sums(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
   const Vec<T> sums_ac = interleave<T, false>(a, c) + interleave<T, true>(a, c);
