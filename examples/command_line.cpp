@@ -11,7 +11,7 @@
 
 namespace {
 
-/// Stricter than CLI11: decimal digits only, without overflow.
+/// Returns a validator that accepts decimal digits only and rejects overflow, unlike CLI11's own.
 CLI::Validator integer_in(int64_t low, int64_t high) {
   const auto check = [low, high](std::string& text) {
     const auto value = parse_integer(text, low, high);
@@ -22,7 +22,7 @@ CLI::Validator integer_in(int64_t low, int64_t high) {
   return {check, fmt::format("{}..{}", low, high)};
 }
 
-/// The message of an exception without the stack trace that c10::Error appends.
+/// Returns the message of an exception without the stack trace that c10::Error appends.
 std::string_view message_of(const std::exception& error) {
   const std::string_view what = error.what();
   return what.substr(0, what.find("\nException raised from"));

@@ -11,7 +11,7 @@ namespace CLI {
 class App;
 }
 
-/// An argument, or a file that an argument names, is not as described.
+/// The exception for an invalid argument, or for an invalid file that an argument names.
 struct InputError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -19,7 +19,7 @@ struct InputError : std::runtime_error {
 /// The command line of a program. Only command_line.cpp includes CLI11, which takes seconds to compile.
 class CommandLine {
  public:
-  /// Returns what is wrong with an argument; empty if nothing is.
+  /// Returns a message that states what is wrong with an argument; empty if the argument is valid.
   using Check = std::function<std::string(const std::string&)>;
 
   CommandLine(const std::string& program, const std::string& description);
@@ -27,13 +27,13 @@ class CommandLine {
   CommandLine& operator=(const CommandLine&) = delete;
   ~CommandLine();
 
-  /// An option "--name", or a positional argument "name", that is an integer in [low, high].
+  /// Adds an option "--name", or a positional argument "name", that is an integer in [low, high].
   void add(const std::string& name, int64_t& value, int64_t low, int64_t high, const std::string& help);
   void add(const std::string& name, std::optional<int64_t>& value, int64_t low, int64_t high,
            const std::string& help);
-  /// One that is text.
+  /// Adds an option or a positional argument that is text.
   void add(const std::string& name, std::string& value, const std::string& help, const Check& check = {});
-  /// One that is the path of a folder, and required.
+  /// Adds a required option or positional argument that is the path of a folder.
   void add_folder(const std::string& name, std::string& value, const std::string& help);
 
   /// Parses the arguments and calls `run`. Returns the exit code of the program: 0; 2 for wrong arguments and

@@ -121,7 +121,7 @@ void train(DigitReader& model, const Split& digits, int64_t epochs) {
   }
 }
 
-/// Saves the model. Through a stream, because LibTorch's file writer aborts the program if the disk is full.
+/// Saves the model through a stream, because LibTorch's file writer aborts the program if the disk is full.
 void save(const DigitReader& model, const std::string& path) {
   std::ostringstream bytes;
   torch::save(model, bytes);
@@ -142,7 +142,7 @@ DigitReader load(const std::string& path, DigitReader& original, const Digits& d
   return model;
 }
 
-/// A pixel as text, two columns wide so that it is about as wide as high.
+/// Returns a pixel as text, two columns wide so that it is about as wide as high.
 std::string_view shade(double ink) {
   constexpr std::array<std::string_view, 5> shades = {"  ", "░░", "▒▒", "▓▓", "██"};
   return shades[static_cast<size_t>(std::lround(ink * 4))];
@@ -188,7 +188,7 @@ void run(const Options& options) {
   }
 }
 
-/// What is wrong with a path to save to: checked before training rather than after it.
+/// Returns what is wrong with a path to save to, so that it is reported before training rather than after it.
 std::string check_save(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
@@ -203,7 +203,7 @@ std::string check_save(const std::string& path) {
   return {};
 }
 
-/// A path in a new folder of its own, since other users can write to the folder for temporary files.
+/// Returns a path in a new folder, since other users can write to the folder for temporary files.
 std::string default_save() {
   auto folder = (std::filesystem::temp_directory_path() / "digits-XXXXXX").string();
   if (mkdtemp(folder.data()) == nullptr) throw std::system_error(errno, std::generic_category(), folder);

@@ -39,8 +39,8 @@ struct Batch {
   torch::Tensor targets;  ///< [B, 4 pairs]: the value at each question, -100 elsewhere
 };
 
-/// Sequences of 2 pairs tokens with keys and values, then 2 pairs tokens with the keys at random positions
-/// among filler.
+/// Makes sequences of 4 * `pairs` tokens. The first half lists keys and their values; the second half has the
+/// keys at random positions among filler tokens.
 Batch make_batch(int64_t batch, int64_t pairs) {
   const auto keys = torch::rand({batch, num_keys}).argsort(1, /*descending=*/false).slice(1, 0, pairs) + 1;
   const auto values = torch::randint(1 + num_keys, vocabulary, {batch, pairs}, torch::kLong);
@@ -204,7 +204,7 @@ void train(Recall& model, const Options& options) {
 
 // ---- time and memory
 
-/// A field of /proc/self/status in MB; 0 if there is none.
+/// Returns a field of /proc/self/status in MB; 0 if there is none.
 double memory_status(const std::string& name) {
   std::ifstream stream("/proc/self/status");
   std::string word;
@@ -219,7 +219,7 @@ struct Cost {
   double milliseconds, megabytes;
 };
 
-/// The time and peak memory of a training step of one mixer on one sequence.
+/// Measures the time and peak memory of a training step of one mixer on one sequence.
 Cost measure_step(const Mixer& mixer, int64_t length) {
   const auto [module, mix] = mixer.make();
   const auto step = [&, mix = mix](int64_t tokens) {
@@ -296,7 +296,7 @@ void check(const Results& results, const Options& options) {
   }
 }
 
-/// A chart over the number of tokens, with a tick at each measured length.
+/// Returns a chart over the number of tokens, with a tick at each measured length.
 attend::LineChart chart_of(const std::string& title, const std::vector<attend::ChartSeries>& series,
                            const attend::ChartAxis& y) {
   std::vector<double> lengths;

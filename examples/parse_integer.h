@@ -6,7 +6,7 @@
 #include <string_view>
 #include <system_error>
 
-/// The integer in [low, high] that `text` spells in decimal digits; none if it is anything else.
+/// Returns the integer in [low, high] that `text` spells in decimal digits; nullopt for any other text.
 inline std::optional<int64_t> parse_integer(std::string_view text, int64_t low, int64_t high) {
   int64_t value = 0;
   const char* const last = text.data() + text.size();

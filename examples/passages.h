@@ -17,13 +17,13 @@ struct TextFile {
   bool operator==(const TextFile&) const = default;
 };
 
-/// A part of a file.
+/// A range of the bytes of a file.
 struct Passage {
   size_t file;        ///< index of the file
-  size_t begin, end;  ///< bytes
+  size_t begin, end;  ///< the range of bytes
 };
 
-/// The text and Markdown files below a folder, sorted by path. Hidden files and folders are skipped.
+/// Returns the text and Markdown files below a folder, sorted by path. Hidden files and folders are skipped.
 inline std::vector<TextFile> text_files(const std::filesystem::path& folder) {
   namespace fs = std::filesystem;
   std::vector<TextFile> files;

@@ -13,7 +13,7 @@
 /// Prints the progress of training: one line that is redrawn on a terminal, about ten lines otherwise.
 class Progress {
  public:
-  /// An epoch has `per_epoch` of `unit`, such as "digits".
+  /// An epoch processes `per_epoch` items; `unit` is the plural of their name, such as "digits".
   Progress(int64_t epochs, int64_t per_epoch, const char* unit)
       : epochs_(epochs), per_epoch_(per_epoch), unit_(unit), on_terminal_(is_on_terminal()) {}
 

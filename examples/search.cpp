@@ -1,5 +1,5 @@
-// Semantic search: answers a question with the passages of a folder's text files whose vectors, from a
-// pretrained sentence encoder, are closest to that of the question.
+// Semantic search: a pretrained sentence encoder maps the question and the passages of a folder's text files
+// to vectors, and the passages with the vectors closest to the question's are printed.
 #include <attend/attend.h>
 #include <attend/models/sentence_encoder.h>
 #include <fmt/format.h>
@@ -148,7 +148,7 @@ void explain(SentenceEncoder& encoder, const std::string& question, const std::s
   fmt::print("wrote {}\n", file);
 }
 
-/// The text with ? for control characters, which a terminal could interpret.
+/// Returns the text with ? in place of control characters, which a terminal could interpret.
 std::string printable(std::string text) {
   std::ranges::replace_if(
       text, [](unsigned char c) { return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f; }, '?');

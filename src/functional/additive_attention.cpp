@@ -17,7 +17,7 @@
 namespace attend {
 namespace {
 
-/// The number of arguments of tanh that are built in one chunk: 16 MiB of float32.
+/// The largest number of arguments of tanh in one chunk: 16 MiB in float32.
 constexpr int64_t kMaxArguments = int64_t{1} << 22;
 
 void check_score_weight(const char* function, const at::Tensor& score_weight, const at::Tensor& query) {
@@ -32,13 +32,14 @@ void check_score_weight(const char* function, const at::Tensor& score_weight, co
   }
 }
 
-/// The number of queries in a chunk.
+/// Returns the number of queries in a chunk.
 int64_t rows_per_chunk(const AttentionCall& call) {
   const int64_t per_row = call.query.size(0) * call.query.size(1) * call.key.size(2) * call.query.size(3);
   return std::max<int64_t>(1, kMaxArguments / std::max<int64_t>(1, per_row));
 }
 
-/// Each chunk is a function of its queries and of all keys, and is recomputed for the gradient.
+/// Computes attention in chunks of queries. The backward pass recomputes each chunk from its queries and all
+/// keys.
 at::Tensor in_chunks(const AttentionCall& call, const at::Tensor& score_weight, int64_t rows) {
   std::vector<at::Tensor> outputs;
   int64_t first = 0;

@@ -17,7 +17,7 @@ namespace {
 using checks::describe;
 using checks::fail;
 
-/// Throws unless the scale is finite in the type that the scores are computed in.
+/// Throws unless the scale is finite in the dtype in which the scores are computed.
 void check_scale(const char* function, double scale, at::ScalarType dtype) {
   const bool is_double = dtype == at::kDouble;
   const double largest = is_double ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();

@@ -12,7 +12,7 @@
 namespace attend {
 namespace {
 
-/// A condition of a backend, and the reason for a refusal if it does not hold.
+/// A condition of a backend, and the reason for the refusal if the condition does not hold.
 template <typename Call>
 struct Condition {
   const char* reason;

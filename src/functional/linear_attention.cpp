@@ -22,7 +22,7 @@ LinearAttentionResult run_on(Backend backend, const LinearAttentionCall& call) {
                                    : reference::linear_attention_chunked(call);
 }
 
-/// Every query reads the state after the last key.
+/// Computes a call without causality: every query reads the state after the last key.
 LinearAttentionResult run_not_causal(Backend backend, const LinearAttentionCall& call) {
   const auto state = run_on(backend, state_call(call)).final_state;
   if (backend == Backend::fused) return {run_on(backend, read_call(call, state)).output, state};
@@ -34,7 +34,7 @@ LinearAttentionResult run(Backend backend, const LinearAttentionCall& call, bool
   return is_causal ? run_on(backend, call) : run_not_causal(backend, call);
 }
 
-/// For each query the logarithm of the unit of the state that it reads, [B, H, Lq, 1].
+/// Returns the logarithm of the unit of the state that each query reads, [B, H, Lq, 1].
 at::Tensor log_query_units(const at::Tensor& log_units, int64_t queries, bool is_causal) {
   const int64_t keys = log_units.size(2) - 1;
   if (!is_causal) return log_units.slice(2, keys).unsqueeze(-1);
@@ -42,8 +42,8 @@ at::Tensor log_query_units(const at::Tensor& log_units, int64_t queries, bool is
   return log_units.index_select(2, at::clamp_min(last_key + 1, 0)).unsqueeze(-1);
 }
 
-/// The call on the random features of its queries and keys. The states that go in and come out are those of
-/// the features themselves.
+/// Computes a call with the random features of its queries and keys. The initial and the final state are
+/// those of the unscaled features.
 LinearAttentionResult run_random_features(Backend backend, const LinearAttentionArguments& arguments) {
   const auto& call = arguments.call;
   const bool is_causal = arguments.is_causal;

@@ -17,7 +17,8 @@ namespace {
 using checks::describe;
 using checks::fail;
 
-/// A shape that an argument may have: its name, and its sizes in the caller's number of dimensions.
+/// A shape that an argument may have: its name, such as "[B, H, L]", and its sizes, in the caller's number of
+/// dimensions.
 struct Shape {
   const char* name;
   std::vector<int64_t> sizes;
@@ -33,7 +34,7 @@ void check_shape(const char* function, const char* argument, const at::Tensor& t
   fail(function, argument, expected, describe(tensor));
 }
 
-/// Throws unless the tensor has the query's dtype or float32, and is on its device.
+/// Throws unless the tensor has the query's dtype or float32, and is on the query's device.
 void check_floating(const char* function, const char* argument, const at::Tensor& tensor,
                     const at::Tensor& query) {
   checks::check_strided(function, argument, tensor);
@@ -48,7 +49,8 @@ void check_floating(const char* function, const char* argument, const at::Tensor
   checks::check_device(function, argument, tensor, query.device());
 }
 
-/// The name of a shape for a query of four, three or two dimensions: "[B, H, L]", "[B, L]" or "[L]".
+/// Returns the one of three names of a shape, such as "[B, H, L]", "[B, L]" and "[L]", for a query of four,
+/// three or two dimensions.
 const char* shape_name(int64_t query_dim, std::array<const char*, 3> names) {
   return names.at(static_cast<size_t>(4 - query_dim));
 }
@@ -79,7 +81,7 @@ void check_projection(const char* function, const LinearAttentionParams& params,
   }
 }
 
-/// The lengths as an int64 copy on the CPU.
+/// Returns an int64 copy of the lengths on the CPU, after checking them.
 at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, const at::Tensor& query,
                            const LinearSizes& sizes) {
   if (!lengths.defined()) return lengths;
@@ -119,7 +121,7 @@ void check_beta(const char* function, const at::Tensor& beta, const at::Tensor& 
       {{shape_name(sizes.query_dim, {"[B, H, Lk]", "[B, Lk]", "[Lk]"}), sizes.per_head({sizes.keys})}});
 }
 
-/// The caller's decay as [H], [B, H, Lk] or [B, H, Lk, D], in compute type.
+/// Returns the caller's log decay as [H], [B, H, Lk] or [B, H, Lk, D], in compute type.
 at::Tensor decay_with_heads(const at::Tensor& log_decay, const LinearSizes& sizes, at::ScalarType type) {
   auto widened = materialized(log_decay.to(type));
   if (log_decay.sizes() == at::IntArrayRef({sizes.heads})) return widened;

@@ -6,34 +6,35 @@
 
 namespace attend {
 
-/// The sizes of a call whose tensors have four dimensions, and the number of dimensions of the caller's
-/// query.
+/// The sizes of a call after its tensors were viewed with four dimensions, and the number of dimensions of
+/// the caller's query.
 struct LinearSizes {
   int64_t batch, heads, keys, features, state_width;
   int64_t query_dim;
 
-  /// The sizes [B, H, rest...] in the caller's number of dimensions.
+  /// Returns the sizes [B, H, rest...], without H or B and H if the caller's query lacks these dimensions.
   std::vector<int64_t> per_head(std::vector<int64_t> rest) const;
 };
 
 /// The checked arguments of `linear_attention`.
 struct LinearAttentionArguments {
-  /// The call before random features are applied: its query and key are the caller's.
+  /// The call with the caller's query and key, before random features are applied.
   LinearAttentionCall call;
-  at::Tensor projection;  ///< of the random features, or undefined
+  at::Tensor projection;  ///< the projection of the random features, or undefined
   bool is_causal = false;
   LinearSizes sizes;
 
-  /// Every tensor but the key lengths, which are copied to the CPU.
+  /// Returns every tensor except the key lengths, which are a copy on the CPU.
   std::vector<at::Tensor> tensors() const;
 };
 
-/// The arguments of `function`; throws an error of `function` if one is wrong.
+/// Returns the checked arguments of `function`. Throws an error of `function` if an argument is wrong.
 LinearAttentionArguments checked_arguments(const char* function, const at::Tensor& query,
                                            const at::Tensor& key, const at::Tensor& value,
                                            const LinearAttentionParams& params);
 
-/// Throws an error of `function` unless the tensor is a state of the call, in the query's dtype or float32.
+/// Throws an error of `function` unless the tensor has the shape of the states of the call, in the query's
+/// dtype or float32.
 void check_linear_state(const char* function, const char* argument, const at::Tensor& state,
                         const at::Tensor& query, const LinearSizes& sizes, bool normalize);
 

@@ -43,22 +43,22 @@ void check_state(const at::Tensor& state, const at::Tensor& query,
 
 void check_no_gradient(const char* argument, const at::Tensor& tensor) {
   if (has_tangent(tensor)) {
-    fail(kFunction, argument, "a tensor that needs no gradient",
+    fail(kFunction, argument, "a tensor that requires no gradient",
          c10::str(describe(tensor), " with a forward-mode tangent"));
   }
   if (any_needs_gradient(tensor)) {
-    fail(kFunction, argument, "a tensor that needs no gradient",
+    fail(kFunction, argument, "a tensor that requires no gradient",
          c10::str(describe(tensor), " that requires one"));
   }
 }
 
-/// The state as [B, H, D, state_width], sharing memory.
+/// Returns the state as [B, H, D, state_width], sharing memory.
 at::Tensor state_with_heads(const at::Tensor& state, int64_t query_dim) {
   if (query_dim == 4) return state;
   return query_dim == 3 ? state.unsqueeze(1) : state.unsqueeze(0).unsqueeze(0);
 }
 
-/// The output of the call of one token; updates `state` in place.
+/// Returns the output of a call of one token, and updates `state` in place.
 at::Tensor step_on(Backend backend, LinearAttentionCall call, const at::Tensor& state) {
   if (backend == Backend::fused) return autograd::linear_attention_step(call, state);
   call.initial_state = state;

@@ -25,8 +25,8 @@ at::Tensor orthogonal_projection(int64_t num_features, int64_t head_dim,
   const ExactDtype exact;
   const auto options = at::TensorOptions().dtype(at::kDouble);
   const int64_t blocks = (num_features + head_dim - 1) / head_dim;
-  // The signs of a QR decomposition depend on its algorithm; those of R's diagonal make Q uniform among the
-  // rotations.
+  // The signs of the columns of Q depend on the QR algorithm. Multiplied by the signs of R's diagonal, Q is
+  // uniform among the orthogonal matrices.
   const auto [q, r] = at::linalg_qr(at::randn({blocks, head_dim, head_dim}, generator, options));
   const auto signs = at::sign(at::diagonal(r, 0, -2, -1)).unsqueeze(-2);
   const auto directions = (q * signs).transpose(-2, -1).reshape({-1, head_dim}).slice(0, 0, num_features);

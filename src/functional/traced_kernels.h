@@ -1,8 +1,9 @@
 #pragma once
 
-// The fused kernels on checked calls, without a graph: the forward pass with everything that the backward
-// pass reads, and the backward pass. For the operators that a tracer sees as one step; everything else calls
-// `attention` and `linear_attention`.
+// The fused kernels on checked calls, without autograd: the forward pass, which also returns everything that
+// the backward pass reads, and the backward pass. The operators for Python call these functions where a
+// tracer must see the forward or the backward as one operation. All other code calls `attention` and
+// `linear_attention`.
 
 #include <vector>
 
@@ -11,39 +12,39 @@
 
 namespace attend {
 
-/// The results of a call on the CPU, and what its backward pass reads.
+/// Computes the results of a call on the CPU, and the values that its backward pass reads.
 autograd::FusedAttention fused_attention(const AttentionCall& call);
 
-/// The gradients of query, key, value and the tensors of the score modification, given those of the output
-/// and of the logsumexp, either of which may be undefined. `wanted`: for each tensor of the score
-/// modification, whether its gradient is needed.
+/// Computes the gradients of query, key, value and the tensors of the score modification, given the gradients
+/// of the output and of the logsumexp, either of which may be undefined. `wanted` states for each tensor of
+/// the score modification whether its gradient is needed.
 autograd::FusedAttentionGradients fused_attention_backward(const AttentionCall& call,
                                                            const autograd::FusedAttention& result,
                                                            const at::Tensor& grad_output,
                                                            const at::Tensor& grad_logsumexp,
                                                            at::ArrayRef<bool> wanted);
 
-/// The same gradients by the operations of the reference, which can be differentiated again; undefined for
-/// tensors that require none. `grads`: of the output and of the logsumexp.
+/// Computes the same gradients by differentiating the reference, so that they can be differentiated again;
+/// undefined for tensors that require no gradient. `grads` are the gradients of the output and of the
+/// logsumexp.
 std::vector<at::Tensor> attention_backward_with_graph(const AttentionCall& call,
                                                       const std::vector<at::Tensor>& grads);
 
-/// The results of `linear_attention` for a call on the CPU, and what its backward pass reads. A call that is
-/// not causal is one whose queries all read the final state.
+/// Computes the results of `linear_attention` for a call on the CPU, and the values that its backward pass
+/// reads. If `is_causal` is false, all queries read the final state.
 autograd::FusedLinearAttention fused_linear_attention(const LinearAttentionCall& call, bool is_causal);
 
-/// The gradients of the tensors of the call, undefined for those that are undefined, given the gradients of
-/// the output and of the final state, either of which may be undefined. `result` is that of
-/// `fused_linear_attention`.
+/// Computes the gradients of the defined tensors of the call; the other gradients are undefined. `result` is
+/// the result of `fused_linear_attention`. Either of `grad_output` and `grad_final_state` may be undefined.
 autograd::FusedLinearAttentionGradients fused_linear_attention_backward(
     const LinearAttentionCall& call, bool is_causal, const autograd::FusedLinearAttention& result,
     const at::Tensor& grad_output, const at::Tensor& grad_final_state);
 
-/// A call that is not causal in two steps, each of which the kernels serve as a causal one: the state after
-/// the last key, by a call without queries, ...
+/// Returns the first of the two causal calls that a call without causality consists of: it has no queries and
+/// computes the state after the last key.
 LinearAttentionCall state_call(LinearAttentionCall call);
 
-/// ... and the queries that read this state, by a call without keys.
+/// Returns the second of these calls: it has no keys, and its queries read `state`.
 LinearAttentionCall read_call(LinearAttentionCall call, const at::Tensor& state);
 
 }  // namespace attend

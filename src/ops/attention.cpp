@@ -22,13 +22,13 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The arguments without the tensors, which the graph saves itself.
+/// Returns the arguments without the tensors, which autograd saves separately.
 AttentionArguments without_tensors(AttentionArguments arguments) {
   for (auto* tensor : arguments.tensor_members()) *tensor = at::Tensor();
   return arguments;
 }
 
-/// The gradients by the operations of the reference, to be differentiated again.
+/// Returns the gradients from differentiating the reference, so that they can be differentiated again.
 variable_list differentiable_backward(const AttentionArguments& arguments, const at::Tensor& dropout_seed,
                                       const variable_list& grads) {
   const auto call = to_call(arguments, dropout_seed);
@@ -43,7 +43,8 @@ variable_list differentiable_backward(const AttentionArguments& arguments, const
   return gradients;
 }
 
-/// The gradients by the private operator: of query, key, value and the score modification's tensors.
+/// Returns the gradients of query, key, value and the tensors of the score modification, computed by the
+/// private operator.
 variable_list opaque_backward(const AttentionArguments& arguments, const at::Tensor& dropout_seed,
                               const AttentionForwardResult& result, const variable_list& grads) {
   const auto gradients = call_attention_backward(arguments, dropout_seed, result, grads[0], grads[1]);
@@ -53,9 +54,10 @@ variable_list opaque_backward(const AttentionArguments& arguments, const at::Ten
   return all;
 }
 
-/// The private operators with their gradients.
+/// The autograd function around the private operators.
 struct OpaqueAttention : torch::autograd::Function<OpaqueAttention> {
-  /// Autograd finds the inputs that require a gradient among the parameters that are tensors.
+  /// The tensors are parameters besides `arguments` because autograd records only parameters that are
+  /// tensors.
   static variable_list forward(AutogradContext* context, const at::Tensor& /*query*/,
                                const at::Tensor& /*key*/, const at::Tensor& /*value*/,
                                at::TensorList /*score_mod*/, const AttentionArguments& arguments,
@@ -122,7 +124,8 @@ void implement_attention(torch::Library& library) {
   library.impl("attention_with_lse", TORCH_FN(AttentionOperator<attention_with_lse>::call));
 }
 
-// The same kernels for all keys: they have their own autograd, and vmap sees the operations inside.
+// One implementation for all dispatch keys: it is differentiable by itself, and vmap decomposes it into the
+// operations that it calls.
 TORCH_LIBRARY_IMPL(attend, Autograd, library) { implement_attention(library); }
 TORCH_LIBRARY_IMPL(attend, CPU, library) { implement_attention(library); }
 TORCH_LIBRARY_IMPL(attend, CUDA, library) { implement_attention(library); }

@@ -35,8 +35,8 @@ std::vector<at::Tensor> AttentionArguments::score_mod_tensors() const {
 }
 
 AttentionParams to_params(const char* function, const AttentionArguments& in) {
-  // The two checks that no C++ function makes: in C++, masks and biases are different arguments, and a window
-  // has two.
+  // These two checks have no counterpart in C++, where masks and biases are different arguments, and a window
+  // is two integers.
   if (in.attn_mask.defined()) {
     const auto dtype = in.attn_mask.scalar_type();
     if (dtype != at::kBool && dtype != at::kFloat && dtype != in.query.scalar_type()) {

@@ -14,13 +14,13 @@
 
 namespace attend::ops {
 
-/// The arguments in every schema of attention.
+/// The parameters that every schema of attention has.
 inline const std::string kAttentionSchema =
     "Tensor query, Tensor key, Tensor value, *, Tensor? attn_mask=None, bool is_causal=False, "
     "int[]? window=None, Tensor? key_lengths=None, Tensor? alibi_slopes=None, float softcap=0.0, "
     "float? scale=None, float dropout_p=0.0";
 
-/// Their values. A tensor that was None is undefined.
+/// The values of these parameters. A tensor that is None in Python is undefined here.
 struct AttentionArguments {
   at::Tensor query, key, value, attn_mask;
   bool is_causal;
@@ -33,12 +33,12 @@ struct AttentionArguments {
   std::vector<at::Tensor> tensors() const {
     return {query, key, value, attn_mask, key_lengths, alibi_slopes};
   }
-  /// The members that `tensors` reads, in the same order.
+  /// Returns pointers to the members that are tensors, in the order of `tensors`.
   std::array<at::Tensor*, 6> tensor_members() {
     return {&query, &key, &value, &attn_mask, &key_lengths, &alibi_slopes};
   }
 
-  /// In the order of the schema.
+  /// Returns the members in the order of the schema.
   auto as_tuple() const {
     return std::make_tuple(query, key, value, optional_of(attn_mask), is_causal,
                            window ? at::OptionalIntArrayRef(*window) : at::OptionalIntArrayRef(),
@@ -47,12 +47,12 @@ struct AttentionArguments {
 
   bool has_bias() const { return attn_mask.defined() && attn_mask.scalar_type() != at::kBool; }
 
-  /// The tensors of the score modification, in the order of its gradients.
+  /// Returns the tensors of the score modification, in the order of its gradients.
   std::vector<at::Tensor> score_mod_tensors() const;
 };
 
-/// `call` is `function` with the parameters of an operator's schema: those of AttentionArguments one by one,
-/// then the function's others.
+/// `call` is `function` with the parameters of an operator's schema: the fields of AttentionArguments one by
+/// one, followed by the remaining parameters of `function`.
 template <auto function>
 struct AttentionOperator;
 template <class Result, class... Others, Result (*function)(const AttentionArguments&, Others...)>
@@ -77,7 +77,7 @@ struct AttentionOperator<function> {
   }
 };
 
-/// Runs a C++ function of attention; its errors name the operator's arguments.
+/// Runs a C++ function of attention. In its errors, arguments have the names that they have in the operator.
 template <class Function>
 auto with_argument_names(const char* function, const Function& run) {
   static constexpr checks::ArgumentName kNames[] = {
@@ -87,11 +87,11 @@ auto with_argument_names(const char* function, const Function& run) {
   return checks::in_function(function, kNames, run);
 }
 
-/// The parameters of the C++ function. Throws attend::Error if a value, a dtype or a number of dimensions is
-/// wrong.
+/// Returns the parameters of the C++ function. Throws attend::Error if a value, a dtype or a number of
+/// dimensions is wrong.
 AttentionParams to_params(const char* function, const AttentionArguments& arguments);
 
-/// The checked call. `dropout_seed` is int64 [1], or undefined without dropout.
+/// Returns the checked call. `dropout_seed` is int64 [1], or undefined without dropout.
 AttentionCall to_call(const AttentionArguments& arguments, const at::Tensor& dropout_seed);
 
 }  // namespace attend::ops

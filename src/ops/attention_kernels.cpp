@@ -21,7 +21,8 @@ AttentionForwardResult attention_forward_cpu(const AttentionArguments& in,
           without_heads(result.logsumexp_low, dim)};
 }
 
-/// Checks what is known before the values are: sizes only where they are not symbols, no lengths.
+/// Checks the arguments of a call whose tensors have no data yet. Symbolic sizes and the values of lengths
+/// are not checked.
 void check_shapes(AttentionArguments in) {
   if (in.key_lengths.defined()) in.key_lengths = in.key_lengths.to(at::kMeta);
   if (!torch_private::has_symbolic_sizes(in.tensors())) {
@@ -56,7 +57,7 @@ AttentionGradients attention_backward_cpu(const AttentionArguments& in,
     return tensor.reshape({shape.batch, shape.heads, shape.queries});
   };
   const auto all_heads = with_heads(output);
-  constexpr std::array<bool, 2> kWanted = {true, true};  // autograd drops what was not requested
+  constexpr std::array<bool, 2> kWanted = {true, true};  // autograd drops gradients that were not requested
   const auto gradients =
       fused_attention_backward(call, {all_heads, rows(logsumexp), rows(logsumexp_low)},
                                grad_output ? with_heads(*grad_output) : at::Tensor(),

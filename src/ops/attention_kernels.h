@@ -1,6 +1,6 @@
 #pragma once
 
-// The private operators of attention, which a traced graph contains: the fused kernels as opaque operations.
+// The private operators of attention: the fused kernels as opaque operations, which stand in a traced graph.
 
 #include <tuple>
 
@@ -8,19 +8,19 @@
 
 namespace attend::ops {
 
-/// Output, logsumexp, and its low-order word: high + low is the logsumexp to twice the precision, from which
-/// the backward recomputes the weights of large scores.
+/// The output, the logsumexp, and its low-order word. The sum of both words is the logsumexp to twice the
+/// precision, from which the backward recomputes the weights of large scores.
 using AttentionForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 
-/// The gradients of query, key, value, alibi_slopes and attn_mask; undefined for the last two where they were
-/// not given or are not differentiable.
+/// The gradients of query, key, value, alibi_slopes and attn_mask. The last two are undefined if the tensor
+/// was not given or is not differentiable.
 using AttentionGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-/// `dropout_seed`: int64 [1]; undefined without dropout.
+/// Calls the forward operator. `dropout_seed` is int64 [1], or undefined without dropout.
 AttentionForwardResult call_attention_forward(const AttentionArguments& arguments,
                                               const at::Tensor& dropout_seed);
 
-/// Either gradient may be undefined.
+/// Calls the backward operator. Either of the given gradients may be undefined.
 AttentionGradients call_attention_backward(const AttentionArguments& arguments,
                                            const at::Tensor& dropout_seed,
                                            const AttentionForwardResult& result,

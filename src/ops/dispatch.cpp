@@ -15,8 +15,8 @@ namespace {
 /// The first arguments of every schema are query, key and value.
 constexpr size_t kNumInputs = 3;
 
-/// Query, key and value in autocast's dtype, the other tensors in it or float32. Boxed, since it is the same
-/// for every schema.
+/// Converts query, key and value to the autocast dtype, and also other tensors unless they are float32. The
+/// function is boxed, since it is the same for every schema.
 void autocast(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const ExactDtype exact;
   const size_t count = op.schema().arguments().size();

@@ -24,13 +24,13 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The arguments in every schema of linear attention.
+/// The parameters that every schema of linear attention has.
 const std::string kLinearSchema =
     "Tensor query, Tensor key, Tensor value, *, str feature_map=\"elu_plus_one\", bool normalize=True, "
     "bool is_causal=False, Tensor? log_decay=None, Tensor? beta=None, Tensor? initial_state=None, "
     "float? scale=None";
 
-/// Their values. A tensor that was None is undefined.
+/// The values of these parameters. A tensor that is None in Python is undefined here.
 struct LinearArguments {
   at::Tensor query, key, value;
   std::string feature_map;
@@ -39,7 +39,7 @@ struct LinearArguments {
   std::optional<double> scale;
 
   variable_list tensors() const { return {query, key, value, log_decay, beta, initial_state}; }
-  /// The members that `tensors` reads, in the same order.
+  /// Returns pointers to the members that are tensors, in the order of `tensors`.
   std::array<at::Tensor*, 6> tensor_members() {
     return {&query, &key, &value, &log_decay, &beta, &initial_state};
   }
@@ -51,15 +51,15 @@ struct LinearArguments {
     return given;
   }
 
-  /// In the order of the schema.
+  /// Returns the members in the order of the schema.
   auto as_tuple() const {
     return std::make_tuple(query, key, value, c10::string_view(feature_map), normalize, is_causal,
                            optional_of(log_decay), optional_of(beta), optional_of(initial_state), scale);
   }
 };
 
-/// `call` is `function` with the parameters of an operator's schema: those of LinearArguments one by one,
-/// then the function's others.
+/// `call` is `function` with the parameters of an operator's schema: the fields of LinearArguments one by
+/// one, followed by the remaining parameters of `function`.
 template <auto function>
 struct LinearOperator;
 template <class Result, class... Others, Result (*function)(const LinearArguments&, Others...)>
@@ -83,7 +83,7 @@ struct LinearOperator<function> {
   }
 };
 
-/// Output and final state.
+/// The output and the final state.
 using LinearResult = std::tuple<at::Tensor, at::Tensor>;
 
 FeatureMap to_feature_map(const std::string& name) {
@@ -112,14 +112,15 @@ LinearResult compute(const LinearArguments& in) {
   return {result.output, result.final_state};
 }
 
-// ---- the private operators, which a traced graph contains: the fused kernels as opaque operations
+// ---- the private operators: the fused kernels as opaque operations, which stand in a traced graph
 
-/// Output, final state, and what the backward reads besides: the normaliser [B, H, Lq], and the output before
-/// it is rounded, [B, H, Lq, Dv]. Both are of compute type, and undefined without `normalize`; the latter
-/// also if the output is of compute type.
+/// The output, the final state, and two values for the backward: the normaliser [B, H, Lq] and the output
+/// before rounding [B, H, Lq, Dv]. Both have compute type, and are undefined without `normalize`. The output
+/// before rounding is also undefined if the output has compute type.
 using LinearForwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-/// The gradients of query, key, value, log_decay, beta and initial_state; undefined for those not given.
+/// The gradients of query, key, value, log_decay, beta and initial_state; undefined for tensors that were not
+/// given.
 using LinearGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 bool is_rounded(const at::Tensor& output) { return output.scalar_type() != compute_type(output); }
@@ -134,7 +135,7 @@ LinearForwardResult linear_attention_forward_cpu(const LinearArguments& in) {
 LinearForwardResult linear_attention_forward_meta(const LinearArguments& in) {
   if (torch_private::has_symbolic_sizes(in.tensors())) {
     check_inputs("linear_attention", in.query, in.key,
-                 in.value);  // the others are checked once sizes are known
+                 in.value);  // other arguments are checked once sizes are known
     to_params(in);
   } else {
     to_call(in);
@@ -198,7 +199,7 @@ LinearForwardResult call_linear_forward(const LinearArguments& arguments) {
   return std::apply([](const auto&... values) { return forward.call(values...); }, arguments.as_tuple());
 }
 
-/// `saved`: what the forward operator returned.
+/// Calls the backward operator. `saved` holds the results of the forward operator.
 variable_list call_linear_backward(const LinearArguments& arguments, at::TensorList saved,
                                    const variable_list& grads) {
   static const auto backward = find_operator<decltype(LinearOperator<linear_attention_backward_cpu>::call)>(
@@ -213,7 +214,7 @@ variable_list call_linear_backward(const LinearArguments& arguments, at::TensorL
 
 // ---- the public operator
 
-/// The gradients by operations that can be differentiated again; undefined for tensors that require none.
+/// Returns gradients that can be differentiated again; undefined for tensors that require no gradient.
 variable_list differentiable_linear_backward(LinearArguments in, const variable_list& grads) {
   for (auto* tensor : in.tensor_members()) *tensor = as_grad_leaf(*tensor, /*create_graph=*/true);
   const auto [output, final_state] = compute(in);
@@ -221,15 +222,16 @@ variable_list differentiable_linear_backward(LinearArguments in, const variable_
                       /*retain_graph=*/true);
 }
 
-/// The arguments without the tensors, which the graph saves itself.
+/// Returns the arguments without the tensors, which autograd saves separately.
 LinearArguments without_tensors(LinearArguments arguments) {
   for (auto* tensor : arguments.tensor_members()) *tensor = at::Tensor();
   return arguments;
 }
 
-/// The private operators with their gradients.
+/// The autograd function around the private operators.
 struct OpaqueLinearAttention : torch::autograd::Function<OpaqueLinearAttention> {
-  /// Autograd finds the inputs that require a gradient among the parameters that are tensors.
+  /// The tensors are parameters besides `arguments` because autograd records only parameters that are
+  /// tensors.
   static variable_list forward(AutogradContext* context, at::TensorList /*given_tensors*/,
                                const LinearArguments& arguments) {
     const auto [output, final_state, normaliser, unrounded] = call_linear_forward(arguments);
@@ -287,7 +289,8 @@ void implement_linear_attention(torch::Library& library) {
   library.impl("linear_attention", TORCH_FN(LinearOperator<linear_attention>::call));
 }
 
-// The same kernel for all keys: it has its own autograd, and vmap sees the operations inside.
+// One implementation for all dispatch keys: it is differentiable by itself, and vmap decomposes it into the
+// operations that it calls.
 TORCH_LIBRARY_IMPL(attend, Autograd, library) { implement_linear_attention(library); }
 TORCH_LIBRARY_IMPL(attend, CUDA, library) { implement_linear_attention(library); }
 TORCH_LIBRARY_IMPL(attend, FuncTorchBatchedDecomposition, library) { implement_linear_attention(library); }

@@ -4,11 +4,11 @@
 
 namespace attend {
 
-/// Fails, in the name of `function`, where the mask does not fit a call of this shape on this device.
+/// Fails with an error of `function` if the mask does not fit a call of this shape on this device.
 void check_mask(const char* function, const Mask& mask, const ScoreShape& shape, int64_t query_dim,
                 at::Device device);
 
-/// The checks of the kinds of mask that can fail to fit a call.
+/// The check of each kind of mask except causal and window masks, which fit every call.
 void check(const MaskNode::KeyLengths& mask, const char* function, const ScoreShape& shape, int64_t query_dim,
            at::Device device);
 void check(const MaskNode::Prefix& mask, const char* function, const ScoreShape& shape, int64_t query_dim,
@@ -24,7 +24,7 @@ void check(const MaskNode::Both& mask, const char* function, const ScoreShape& s
 void check(const MaskNode::Not& mask, const char* function, const ScoreShape& shape, int64_t query_dim,
            at::Device device);
 
-/// These fit every call.
+/// Causal and window masks fit every call.
 inline void check(const MaskNode::Causal&, const char*, const ScoreShape&, int64_t, at::Device) {}
 inline void check(const MaskNode::Window&, const char*, const ScoreShape&, int64_t, at::Device) {}
 

@@ -13,7 +13,7 @@ void check_lengths(const char* function, const char* argument, const at::Tensor&
     checks::fail(function, argument, c10::str("one length per batch element, [", shape.batch, "]"),
                  checks::describe(lengths));
   }
-  if (at::isTensorSubclassLike(lengths)) return;  // its values cannot be read
+  if (at::isTensorSubclassLike(lengths)) return;  // the values of a subclass cannot be read
   const auto on_cpu = lengths.cpu();
   const auto values = on_cpu.accessor<int64_t, 1>();
   for (int64_t b = 0; b < shape.batch; ++b) {
@@ -24,7 +24,7 @@ void check_lengths(const char* function, const char* argument, const at::Tensor&
   }
 }
 
-/// A copy of the lengths, int64 [B].
+/// Returns a copy of the lengths, int64 [B].
 at::Tensor checked_lengths(const char* function, const at::Tensor& lengths) {
   checks::check_strided(function, "lengths", lengths);
   const bool is_integral = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;

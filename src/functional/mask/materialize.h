@@ -6,9 +6,9 @@
 
 namespace attend {
 
-/// The mask as a boolean tensor of four dimensions that broadcasts to the scores, true = may attend. Fails,
-/// in the name of `function`, where the mask, which is not the default mask, does not fit a call of this
-/// shape.
+/// Returns the mask, which must not be the default mask, as a boolean tensor of four dimensions that
+/// broadcasts to the scores: true = may attend. Fails with an error of `function` if the mask does not fit a
+/// call of this shape.
 at::Tensor materialize(const char* function, const Mask& mask, const ScoreShape& shape, int64_t query_dim,
                        at::Device device);
 

@@ -14,7 +14,7 @@ at::Tensor alibi_slopes(int64_t num_heads) {
   auto slopes = at::empty({num_heads}, at::kFloat);
   auto* slope = slopes.mutable_data_ptr<float>();
   for (int64_t h = 0; h < num_heads; ++h) {
-    const bool is_extra = h >= below;  // elements 1, 3, 5, ... of the sequence for twice as many heads
+    const bool is_extra = h >= below;  // elements 1, 3, 5, ... of the slopes for 2 `below` heads
     const auto exponent = static_cast<double>(is_extra ? 2 * (h - below) + 1 : h + 1);
     const auto heads = static_cast<double>(is_extra ? 2 * below : below);
     slope[h] = static_cast<float>(std::exp2(-8 * exponent / heads));

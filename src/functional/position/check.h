@@ -7,10 +7,10 @@
 
 namespace attend {
 
-/// Fails where a position of the call does not fit into a `Position`.
+/// Fails with an error of `function` if a position of the call does not fit into a `Position`.
 void check_positions(const char* function, const char* argument, const ScoreShape& shape);
 
-/// Fails, in the name of `function`, where the buckets cannot be formed.
+/// Fails with an error of `function` if the parameters of the buckets are out of range.
 void check_buckets(const char* function, const RelativeBuckets& buckets);
 
 }  // namespace attend

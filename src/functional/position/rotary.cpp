@@ -42,15 +42,16 @@ void check_params(const char* function, int64_t dims, const RotaryParams& params
   }
 }
 
-/// The index of the pair of channels, as a real number, that makes `rotations` rotations within the training
-/// context.
+/// Returns the index of the pair of channels, as a real number, that makes `rotations` rotations within the
+/// training context.
 double pair_of_rotations(double rotations, double dims, const RotaryParams& params) {
   // Solves original_length * base^(-2 i / dims) = 2 pi * rotations for i.
   const double ratio = static_cast<double>(params.original_length) / (rotations * 2 * std::numbers::pi);
   return dims * std::log(ratio) / (2 * std::log(params.base));
 }
 
-/// The degree of interpolation of each pair's frequency: 0 for high frequencies, 1 for low ones.
+/// The degree of interpolation of the frequency of each pair of channels: 0 for high frequencies, 1 for low
+/// frequencies.
 class YarnRamp {
  public:
   YarnRamp(double dims, const RotaryParams& params)
@@ -65,7 +66,7 @@ class YarnRamp {
   double low_, high_;
 };
 
-/// The factor of the rotated channels.
+/// Returns the factor by which the rotated channels are multiplied.
 double attention_factor(const RotaryParams& params) {
   if (params.scaling != RotaryScaling::yarn) return 1;
   return params.attention_factor.value_or(0.1 * std::log(params.factor) + 1);
@@ -75,8 +76,8 @@ int64_t rotated_dims(int64_t channels, const RotaryParams& params) {
   return params.dims == 0 ? channels : params.dims;
 }
 
-/// Cosine and sine of each position and pair, in the compute type; they broadcast to x's shape with dims / 2
-/// channels.
+/// The cosine and sine of each position and pair of channels, in compute type. Both broadcast to the shape of
+/// x with dims / 2 channels.
 struct Angles {
   at::Tensor cos, sin;
 };
@@ -121,7 +122,7 @@ at::Tensor rotary_frequencies(int64_t dims, const RotaryParams& params) {
   const int64_t channels = rotated_dims(dims, params);
   check_params("rotary_frequencies", channels, params);
   const auto n = static_cast<double>(channels);
-  // Two channels have one frequency, 1, for every base.
+  // With two channels the only frequency is 1, whatever the base.
   const double base = params.scaling == RotaryScaling::ntk && channels > 2
                           ? params.base * std::pow(params.factor, n / (n - 2))
                           : params.base;

@@ -573,7 +573,7 @@ TEST_F(FusedLinearAttention, StepsRejectTangents) {
   const auto dual = at::_make_dual(x, x, static_cast<int64_t>(level));
   auto state = torch::zeros({1, 1, 4, 5});
   EXPECT_EQ(error_of([&] { linear_attention_step(x, dual, x, state); }),
-            "attend::linear_attention_step: key: expected a tensor that needs no gradient, got float32 "
+            "attend::linear_attention_step: key: expected a tensor that requires no gradient, got float32 "
             "[1, 1, 1, 4] with a forward-mode tangent");
   torch::autograd::ForwardADLevel::release_idx(level);
 }
@@ -605,7 +605,7 @@ TEST_F(FusedLinearAttention, StepErrors) {
             prefix + "initial_state: expected none, got float32 [1, 2, 4, 5]");
   EXPECT_EQ(error(x.clone().requires_grad_(), state, {}),
             prefix +
-                "query: expected a tensor that needs no gradient, got float32 [1, 2, 1, 4] that requires "
+                "query: expected a tensor that requires no gradient, got float32 [1, 2, 1, 4] that requires "
                 "one");
 }
 
