@@ -1,4 +1,4 @@
-// A trained additive bias, against ATen, which takes its unfused path for one.
+// Attention with a trained additive bias, against ATen, which has no fused kernel for it.
 #include "sides.h"
 
 namespace attend::benchmarks {

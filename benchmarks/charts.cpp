@@ -18,8 +18,8 @@ constexpr const char* kMet = "#3b7a57";
 constexpr const char* kMissed = "#c8553d";
 constexpr const char* kUntargeted = "#7a8fa6";
 
-/// The horizontal axis of the ratios, logarithmic: from `lowest` at `left` to `highest` at `right`, in
-/// pixels.
+/// The logarithmic horizontal axis of the ratios. The ratio `lowest` is at pixel `left`, `highest` at pixel
+/// `right`.
 struct RatioAxis {
   double lowest, highest;
   double left, right;

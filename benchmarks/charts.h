@@ -8,7 +8,7 @@
 
 namespace attend::benchmarks {
 
-/// Draws a bar for each ratio, with a mark at its target.
+/// Draws a bar for each ratio, with a mark at the target of the ratio.
 void draw_ratios(const std::string& file, const std::vector<Measurement>& measurements);
 
 /// Draws the time over the length, a line per series, with logarithmic axes.

@@ -10,7 +10,7 @@ namespace attend::benchmarks {
 struct Comparison {
   double ours;      ///< median, in milliseconds
   double baseline;  ///< median, in milliseconds
-  double ratio;     ///< median over the pairs of baseline / ours: above 1, ours is faster
+  double ratio;     ///< the median over the pairs of the times baseline / ours; above 1, attend is faster
 };
 
 inline double median(std::vector<double> values) {
@@ -25,8 +25,8 @@ inline double milliseconds(const std::function<void()>& run) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Times both sides alternately, so that other load of the machine affects both. A run that is shorter than a
-/// millisecond is repeated within a measurement to last that long.
+/// Times both sides alternately, so that other load of the machine affects both. If a run is shorter than a
+/// millisecond, a measurement repeats it until it lasts a millisecond.
 inline Comparison compare(const std::function<void()>& ours, const std::function<void()>& baseline,
                           int pairs) {
   const double once = std::min(milliseconds(ours), milliseconds(baseline));

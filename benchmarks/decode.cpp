@@ -1,4 +1,4 @@
-// One query over a long cache, which is bound by the reads of keys and values.
+// Attention of one query over a long cache, whose time is that of reading keys and values.
 #include "peak_rates.h"
 #include "sides.h"
 

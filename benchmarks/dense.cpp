@@ -21,7 +21,7 @@ Sides training_sides(const Sizes& sizes, bool is_causal) {
           .flops = sizes.training_flops() / (is_causal ? 2 : 1)};
 }
 
-/// The baseline is a loop of as many multiply-adds in registers.
+/// Returns sides whose baseline is a loop of the same number of multiply-adds in registers.
 Sides multiply_add_sides(const Sizes& sizes) {
   auto sides = forward_sides(sizes, false);
   sides.expected = sides.baseline;

@@ -7,7 +7,7 @@ namespace {
 const Sizes kSizes = Sizes::self(8, 2048, 64);
 constexpr double kP = 0.1;
 
-/// Drops the same weights on every run.
+/// Returns an attention that drops the same weights on every run.
 Attention seeded(Attention attention) {
   return [attention] {
     torch::manual_seed(1);

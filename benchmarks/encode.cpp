@@ -1,5 +1,5 @@
-// A pretrained sentence encoder, against transformers. That is a Python library, so both sides run in their
-// own processes.
+// A pretrained sentence encoder, against the Python library transformers. Each side runs in a separate
+// process.
 #include "encode.h"
 
 #include <ATen/Parallel.h>

@@ -1,4 +1,4 @@
-// PyTorch's compiled FlexAttention. It exists in Python only, so both sides run in a Python process, attend
+// PyTorch's compiled FlexAttention, which exists in Python only. Both sides run in a Python process, attend
 // through its operators.
 #include <fmt/ranges.h>
 
@@ -40,7 +40,7 @@ std::vector<Row> flex_rows() {
   };
 }
 #else
-std::vector<Row> flex_rows() { return {}; }  // no Python has this LibTorch
+std::vector<Row> flex_rows() { return {}; }  // for a LibTorch that does not belong to a Python
 #endif
 
 }  // namespace attend::benchmarks

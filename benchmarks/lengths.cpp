@@ -27,7 +27,7 @@ std::vector<Contender> contenders(const Inputs& in) {
   };
 }
 
-/// The median times, in the order of the contenders, which run alternately.
+/// Runs the contenders alternately, and returns the median time of each.
 std::vector<double> median_times(const std::vector<Contender>& all, int rounds) {
   std::vector<std::vector<double>> times(all.size());
   for (int round = 0; round < rounds; ++round) {

@@ -12,8 +12,8 @@ struct Series {
   std::vector<std::pair<int64_t, double>> times;  ///< length, median in milliseconds
 };
 
-/// Times forward passes of 8 heads, D = 64, at 512 tokens and each doubling up to `longest`, on ATen's
-/// threads. Returns nothing if a result is wrong, and reports it on stderr.
+/// Times forward passes of 8 heads with D = 64, for 512, 1024, ... tokens up to `longest`, on ATen's threads.
+/// If a result is wrong, reports it on stderr and returns nothing.
 std::vector<Series> measure_lengths(int64_t longest, int pairs);
 
 }  // namespace attend::benchmarks

@@ -1,5 +1,5 @@
-// Linear attention, against chunks of 64 in straightforward ATen code or against the library's own reference,
-// which is chunked too.
+// Linear attention, against straightforward ATen code in chunks of 64 steps, or against the library's chunked
+// reference.
 #include <cmath>
 
 #include "sides.h"
@@ -7,7 +7,8 @@
 namespace attend::benchmarks {
 namespace {
 
-/// Causal linear attention without a feature map in chunks of 64, as batched matrix products; [B, H, L, D].
+/// Computes causal linear attention without a feature map, [B, H, L, D], in chunks of 64 steps by batched
+/// matrix products.
 torch::Tensor plain_chunks(const Inputs& in) {
   constexpr int64_t kChunk = 64;
   const auto chunks = [](const torch::Tensor& tensor) { return tensor.unflatten(2, {-1, kChunk}); };
@@ -27,7 +28,7 @@ Attention linear(const Inputs& in, LinearAttentionParams params, Backend backend
   return [=] { return linear_attention(in.query, in.key, in.value, params).output; };
 }
 
-/// The keys have norm 1, which keeps the delta rule stable.
+/// Returns inputs whose keys have norm 1, so that the delta rule is stable.
 Inputs normalized_inputs(int64_t heads, int64_t length) {
   Inputs in(Sizes::self(heads, length, 64));
   in.query = in.query / 8;
@@ -47,7 +48,7 @@ Sides plain_sides(Pass pass) {
           .baseline = side(pass, [in] { return plain_chunks(in); }, in.all())};
 }
 
-/// The baseline is the library without its kernel.
+/// Returns sides whose baseline is the library's reference.
 Sides reference_sides(Pass pass, int64_t length, LinearAttentionParams params) {
   const auto in =
       pass == Pass::training ? normalized_inputs(8, length).trained() : normalized_inputs(8, length);
@@ -72,8 +73,8 @@ LinearAttentionParams delta(LinearAttentionParams params) {
   return params;
 }
 
-/// The baseline is the same number of tokens in sequences of 1024: the cost per token must not grow with the
-/// length.
+/// Returns sides whose baseline computes the same number of tokens in sequences of 1024: the time per token
+/// must not grow with the length.
 Sides length_sides() {
   constexpr int64_t kParts = 64;
   const auto in = normalized_inputs(1, 1024 * kParts);
@@ -91,7 +92,7 @@ Sides length_sides() {
           .expected = forward([in] { return plain_chunks(in); })};
 }
 
-/// A token of 32 heads, with the delta rule and a decay.
+/// The inputs of one step of 32 heads, with the delta rule and a decay.
 struct Token {
   torch::Tensor query, key, value, log_decay, beta;
 
@@ -100,7 +101,7 @@ struct Token {
     return {draw() / 8, draw() / 16, draw(), torch::rand({1, 32, 1}) * -0.1, torch::rand({1, 32, 1})};
   }
 
-  /// attend's step; the state carries over from call to call.
+  /// Returns attend's step, in which each call continues from the state of the previous call.
   Side step(const torch::Tensor& initial) const {
     auto params = plain_params();
     params.log_decay = log_decay;
@@ -109,7 +110,7 @@ struct Token {
       return Tensors{linear_attention_step(in.query, in.key, in.value, state, params)};
     };
   }
-  /// The step in straightforward ATen code.
+  /// Returns the step in straightforward ATen code.
   Side plain_step(const torch::Tensor& initial) const {
     return [in = *this, state = initial.clone()] {
       state.mul_(in.log_decay.exp().unsqueeze(-1));
@@ -128,7 +129,7 @@ Sides step_sides() {
           .bytes = static_cast<double>(initial.nbytes())};
 }
 
-/// The state of 32 heads after `tokens` tokens: random multiples of the state of one head.
+/// Returns the state of 32 heads after `tokens` tokens: random multiples of the state of one head.
 torch::Tensor state_after(int64_t tokens) {
   const auto draw = [=] { return torch::randn({1, 1, tokens, 128}); };
   auto params = plain_params();

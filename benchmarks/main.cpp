@@ -1,4 +1,5 @@
-// Times attend against its alternatives: a result is verified first, then both sides run alternately.
+// Times attend against its alternatives. Each row first verifies the result, and then runs both sides
+// alternately.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -25,9 +26,9 @@ struct Options {
   bool quick = false, list = false;
   std::string filter, output, markdown;
   int pairs = 9;
-  int threads = 0;                  ///< 0: one thread, and all
+  int threads = 0;                  ///< 0 means one thread, and then all threads
   std::string memory;               ///< the computation whose memory this process measures
-  int64_t length = 0;               ///< of that computation
+  int64_t length = 0;               ///< the length of that computation
   std::vector<std::string> encode;  ///< the model's folder, the file of texts, the file of vectors
   std::string command;              ///< the command line, for the table
 
@@ -130,7 +131,7 @@ void add_options(CLI::App& app, Options& options) {
                  "Write the table into this file, between its marker lines if it has them");
   app.add_flag("--quick", options.quick, "Fewer pairs, all threads only, no FlexAttention: two minutes");
   app.add_flag("--list", options.list, "Print the names of the rows, and exit");
-  // Rows start this program with these options for what needs a process of its own.
+  // Hidden options: a row that must be measured in a separate process starts this program with them.
   app.add_option("--memory", options.memory)->group("");
   app.add_option("--length", options.length)->group("");
   app.add_option("--encode", options.encode)->expected(3)->group("");

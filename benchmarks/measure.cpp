@@ -10,7 +10,7 @@
 namespace attend::benchmarks {
 namespace {
 
-/// With ATen's number of threads; measured on the first call for that number.
+/// Returns the peak rates with ATen's number of threads, which the first call for each number measures.
 const PeakRates& current_peak_rates() {
   static std::map<int, PeakRates> measured;
   const int threads = at::get_num_threads();

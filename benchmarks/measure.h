@@ -8,13 +8,14 @@
 
 namespace attend::benchmarks {
 
-/// Verifies, then times. Returns nothing if the result is wrong, and reports it on stderr.
+/// Verifies the result of a row, and then times both sides. If the result is wrong, reports it on stderr and
+/// returns nothing.
 std::optional<Measurement> measure(const Row& row, const Sides& sides, int threads, int pairs);
 
-/// The same for a row whose sides run in their own processes.
+/// Does the same for a row whose sides run in separate processes.
 std::optional<Measurement> measure_in_own_process(const Row& row, int threads, int pairs);
 
-/// The machine's peak rates with each number of threads.
+/// Returns the peak rates of the machine with each number of threads.
 std::vector<PeakRates> peak_rates(const std::vector<int>& thread_counts);
 
 }  // namespace attend::benchmarks

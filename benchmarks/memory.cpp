@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kHeadDim = 64;
 constexpr double kAllowed = 256;  ///< MB
 
-/// The size in a line of /proc/self/status, in MB.
+/// Returns a field of /proc/self/status in MB.
 double memory_status(const std::string& name) {
   std::ifstream stream("/proc/self/status");
   std::string word;
@@ -30,8 +30,8 @@ double memory_status(const std::string& name) {
   throw std::runtime_error(fmt::format("/proc/self/status has no {}", name));
 }
 
-/// The error of the output and gradient of the last queries, which attend to all keys; empty within the
-/// tolerance.
+/// Returns the error of the output and gradient of the last queries, which attend to all keys; empty if it is
+/// within the tolerance.
 std::string verify_last_rows(const Inputs& in, const Tensors& results) {
   constexpr int64_t kRows = 64;
   const at::AutoGradMode graph(true);
@@ -47,7 +47,8 @@ std::string verify_last_rows(const Inputs& in, const Tensors& results) {
   return wrong.empty() ? difference(rows(results[3]), expected[1]) : wrong;
 }
 
-/// A training step, and a check of its results: the error as text, empty within the tolerance.
+/// A training step, and a check of its results that returns the error as text, empty if it is within the
+/// tolerance.
 struct Step {
   Side run;
   std::function<std::string(const Tensors& results)> verify = [](const Tensors&) { return std::string(); };
@@ -63,7 +64,7 @@ Step step_of(const std::string& what, int64_t length) {
   return {what == "module" ? sides.ours : sides.baseline};
 }
 
-/// Measures in a process of its own.
+/// Measures the memory in a separate process.
 double extra_memory(const std::string& what, int64_t length, int threads) {
   const auto program = std::filesystem::canonical("/proc/self/exe").string();
   return std::stod(
@@ -99,7 +100,7 @@ Megabytes module_memory(const std::string& what, int64_t length, double times = 
 }  // namespace
 
 int print_extra_memory(const std::string& what, int64_t length) {
-  step_of(what, 1024).run();  // so that one-time allocations don't count
+  step_of(what, 1024).run();  // so that one-time allocations are not measured
   const auto step = step_of(what, length);
   const double before = memory_status("VmRSS");
   std::ofstream("/proc/self/clear_refs") << 5;  // resets VmHWM, the peak

@@ -35,7 +35,7 @@ Sides forward_sides() {
   return {.ours = forward(modules.run_ours()), .baseline = forward(modules.run_baseline())};
 }
 
-/// A causal module, its input, and a cache that contains the input but for the last `steps` tokens.
+/// A causal module, its input, and a cache that contains the input except for the last `steps` tokens.
 struct Decoder {
   nn::MultiHeadAttention module{nn::MultiHeadAttentionOptions(kWidth, kHeads).is_causal(true)};
   torch::Tensor x;
@@ -48,7 +48,7 @@ struct Decoder {
     if (steps < length) module(x.slice(1, 0, length - steps), {}, {}, {.cache = &cache});
   }
 
-  /// Decodes the last tokens, one call each.
+  /// Decodes the last `steps` tokens, one token per call.
   Tensors run() {
     const int64_t first = x.size(1) - steps;
     cache.truncate(first);
@@ -60,7 +60,7 @@ struct Decoder {
   }
 };
 
-/// 256 tokens with a KV cache, against a full forward for every token.
+/// Returns sides that decode 256 tokens: with a KV cache, and with a full forward for every token.
 Sides decode_sides() {
   const auto decoder = std::make_shared<Decoder>(256, 256);
   return {.ours = [decoder] { return decoder->run(); },
@@ -75,7 +75,7 @@ Sides decode_sides() {
           .expected = [decoder] { return Tensors{decoder->module(decoder->x)}; }};
 }
 
-/// 16 steps after 16384 tokens, against 64 steps after 4096 tokens.
+/// Returns sides that decode 16 steps after 16384 tokens, and 64 steps after 4096 tokens.
 Sides longer_decode_sides() {
   const auto longer = std::make_shared<Decoder>(16384, 16);
   const auto shorter = std::make_shared<Decoder>(4096, 16);

@@ -1,4 +1,5 @@
-// This file is compiled once per instruction set; ATTEND_KERNELS is the name of its function.
+// This file is compiled once for each instruction set; ATTEND_KERNELS is the name of the function that
+// returns the kernels.
 #include "peak_kernels.h"
 
 #include "cpu/simd/operands.h"
@@ -8,7 +9,8 @@ namespace {
 
 using cpu::Vec;
 
-/// More independent chains than a processor has multiply-adds in flight, and few enough for the registers.
+/// The number of independent chains of multiply-adds: more than a processor executes concurrently, but few
+/// enough for the registers.
 constexpr int kChains = 12;
 constexpr int64_t kLanes = cpu::kLanes<float>;
 

@@ -4,15 +4,16 @@
 
 namespace attend::benchmarks {
 
-/// Loops of one thread that reach the peak rates of an instruction set.
+/// Single-threaded loops that reach the peak rates of an instruction set.
 struct PeakKernels {
   /// Multiply-adds in registers, `steps` of them in each lane of each chain.
   float (*multiply_add)(int64_t steps);
   int64_t flops_per_step;
-  /// The same with bfloat16 products, accumulated in float32; without such instructions, the float32 loop.
+  /// The same loop with bfloat16 products that are accumulated in float32; the float32 loop if the processor
+  /// has no such instructions.
   float (*multiply_add_bfloat16)(int64_t steps);
   int64_t bfloat16_flops_per_step;
-  /// The sum of n elements.
+  /// Returns the sum of n elements.
   float (*sum)(const float* values, int64_t n);
 };
 

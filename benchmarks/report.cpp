@@ -43,7 +43,7 @@ std::string rates_text(const PeakRates& rates) {
       rates.gflops, rates.bfloat16_gflops, rates.gigabytes, threads_text(rates.threads));
 }
 
-/// "AMD EPYC, 2 cores, AVX2, LibTorch 2.13.0"
+/// Returns a description such as "AMD EPYC, 2 cores, AVX2, LibTorch 2.13.0".
 std::string machine() {
   std::ifstream stream("/proc/cpuinfo");
   std::string line, model = "unknown processor";

@@ -13,27 +13,28 @@ struct Measurement {
   std::string name, unit;
   int threads;
   Comparison times;
-  double target = 0;                 ///< of the ratio; 0: none
-  double gflops = 0, gigabytes = 0;  ///< of attend, per second; 0: not counted
-  double roofline_fraction = 0;      ///< the time at the peak rates over attend's; 0: not counted
+  double target = 0;                 ///< the least ratio to be reached; 0 means none
+  double gflops = 0, gigabytes = 0;  ///< the rates of attend per second; 0 means not counted
+  /// The time at the peak rates divided by attend's time; 0 means not counted
+  double roofline_fraction = 0;
 
   bool meets_target() const { return times.ratio >= target; }
 };
 
-/// "1 thread", "2 threads".
+/// Returns "1 thread", "2 threads", and so on.
 std::string threads_text(int threads);
 
 void print(const PeakRates& rates);
 void print_header();
 void print(const Measurement& measurement);
 
-// These functions replace a file, and throw std::runtime_error if it can't be written.
+// The following functions replace a file, and throw std::runtime_error if it can't be written.
 
 void write_csv(const std::string& file, const std::vector<Measurement>& measurements);
 void write_csv(const std::string& file, const std::vector<Series>& lengths);
 
-/// Writes the machine, the command and the table between the file's two marker lines. A file without these
-/// lines is replaced by the table.
+/// Writes the machine, the command and the table between the two marker lines of the file. A file without
+/// marker lines is overwritten.
 void write_markdown(const std::string& file, const std::string& command, const std::vector<PeakRates>& rates,
                     const std::vector<Measurement>& measurements);
 

@@ -13,12 +13,12 @@ namespace attend::benchmarks {
 using Tensors = std::vector<torch::Tensor>;
 using Side = std::function<Tensors()>;
 
-/// Both sides of a comparison: attend and what it is compared with.
+/// Both sides of a comparison: attend and its baseline.
 struct Sides {
   Side ours, baseline;
-  /// Computes the expected result of `ours`; `baseline` if empty.
+  /// Computes the expected result of `ours`; if empty, `baseline` computes it.
   Side expected = {};
-  /// The floating-point operations and the bytes of input that one run of `ours` needs at least; 0: not
+  /// The least number of floating-point operations, and of bytes of input, for one run of `ours`; 0 means not
   /// counted.
   double flops = 0, bytes = 0;
   bool in_bfloat16 = false;  ///< whether `flops` are bfloat16 products
@@ -29,12 +29,12 @@ enum class Threads { one_and_all, one, all };
 /// A line of the table.
 struct Row {
   std::string name;
-  double target;  ///< the least ratio of times, baseline / ours, to be met; 0: none
-  /// Creates the inputs. Called when the row is measured.
+  double target;  ///< the least ratio of the times baseline / ours to be reached; 0 means none
+  /// Creates the inputs and the sides. It is called when the row is measured.
   std::function<Sides()> make;
   Threads threads = Threads::one_and_all;
   bool in_quick = true;
-  /// Replaces `make` if the sides need a process of their own: verifies and times them there. Throws
+  /// Replaces `make` if the sides need a separate process, in which it verifies and times them. Throws
   /// std::runtime_error on failure.
   std::function<Comparison(int threads, int pairs)> in_own_process = {};
   const char* unit = "ms";

@@ -1,4 +1,4 @@
-// The cost of score modifications and of lambdas, against attend without them or with the built-in mask.
+// Attention with score modifications and lambdas, against attend without them or with the built-in mask.
 #include "sides.h"
 
 namespace attend::benchmarks {
@@ -11,7 +11,8 @@ const auto softcap_lambda = [](double cap) {
   return score_mod([=](auto score, Position) { return cap * attend::tanh(score / cap); });
 };
 
-/// attend with `mod`, whose result must equal that with `same`, against attend without a score modification.
+/// Returns a row that times attend with `mod` against attend without a score modification. The result must
+/// equal that of the score modification `same`.
 Row row(const std::string& name, double target, const ScoreMod& mod, const ScoreMod& same, bool trains) {
   return {name + (trains ? ", forward + backward / attend without" : ", forward / attend without"), target,
           [=] {

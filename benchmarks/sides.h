@@ -1,6 +1,6 @@
 #pragma once
 
-// The parts of which the rows are assembled.
+// Helpers from which the rows are built.
 
 #include <attend/attend.h>
 #include <torch/torch.h>
@@ -14,7 +14,7 @@ struct Sizes {
 
   static Sizes self(int64_t heads, int64_t length, int64_t d) { return {1, heads, heads, length, length, d}; }
 
-  /// The floating-point operations of a forward pass that computes all scores.
+  /// Returns the number of floating-point operations of a forward pass that computes all scores.
   double forward_flops() const {
     return 4.0 * static_cast<double>(batch * heads * queries) * static_cast<double>(keys * d);
   }
@@ -29,7 +29,7 @@ struct Inputs {
         key(torch::randn({s.batch, s.kv_heads, s.keys, s.d}).to(dtype)),
         value(torch::randn({s.batch, s.kv_heads, s.keys, s.d}).to(dtype)) {}
 
-  /// Copies that require gradients.
+  /// Returns copies that require gradients.
   Inputs trained() const {
     auto leaves = *this;
     for (auto* tensor : {&leaves.query, &leaves.key, &leaves.value}) {
@@ -47,7 +47,8 @@ inline Side forward(Attention attention) {
   return [attention] { return Tensors{attention()}; };
 }
 
-/// Computes the gradients of the leaves for a fixed gradient of the output, and the output.
+/// Returns a side that computes the output, and the gradients of the leaves for a fixed gradient of the
+/// output.
 inline Side forward_backward(Attention attention, Tensors leaves) {
   return [attention, leaves] {
     const at::AutoGradMode graph(true);

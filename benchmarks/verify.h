@@ -8,25 +8,26 @@
 
 namespace attend::benchmarks {
 
-/// The allowed relative error: eight units of the dtype's precision. In float32 the unit is 2^-20, the error
-/// of the exp in ATen's forward kernel.
+/// Returns the allowed relative error: eight units of the dtype's precision. For float32 the unit is 2^-20,
+/// the error of the exponential in ATen's forward kernel.
 inline double tolerance(torch::ScalarType dtype) {
   return 8 * std::pow(2.0, dtype == torch::kBFloat16 ? -8 : dtype == torch::kHalf ? -11 : -20);
 }
 
-/// The error of a result relative to its largest element, as text; empty within the tolerance.
+/// Returns the error of a result relative to its largest element, as text; empty if it is within the
+/// tolerance.
 inline std::string difference(const torch::Tensor& result, const torch::Tensor& expected) {
   if (result.sizes() != expected.sizes())
     return fmt::format("{} instead of {}", result.sizes(), expected.sizes());
   const auto ours = result.to(torch::kDouble), baseline = expected.to(torch::kDouble);
   const double largest = baseline.abs().max().item<double>();
   const double error = (ours - baseline).abs().max().item<double>() / largest;
-  // The coarser dtype decides. A NaN fails the comparison.
+  // The tolerance is that of the coarser dtype. A NaN fails the comparison.
   const double allowed = std::max(tolerance(result.scalar_type()), tolerance(expected.scalar_type()));
   return error <= allowed ? "" : fmt::format("off by {:.1e} of the largest element", error);
 }
 
-/// The first error among the results of `ours`, as text; empty if all are right.
+/// Returns the first error among the results of `ours`, as text; empty if all results are right.
 inline std::string verify(const Sides& sides) {
   const auto ours = sides.ours();
   const auto expected = sides.expected ? sides.expected() : sides.baseline();

@@ -1,6 +1,6 @@
 # Adds a kernel source to a target once for each instruction set of the processor's family: default, avx2 and avx512
-# unless others are named. At run time the best one that the processor has is chosen. In the source, ATTEND_KERNELS is
-# the name of the function that it defines: NAME_default, NAME_avx2, NAME_avx512.
+# unless others are named. At run time the best instruction set that the processor has is chosen. ATTEND_KERNELS is a
+# macro for the name of the function that the source defines: NAME_default, NAME_avx2, NAME_avx512.
 function(attend_kernels target source name)
   set(isas ${ARGN})
   if(NOT isas)
@@ -8,8 +8,8 @@ function(attend_kernels target source name)
   endif()
   set(flags_default "")
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    # What -march and the like in CMAKE_CXX_FLAGS enable is taken back, so that each table needs its own instruction
-    # set and no other.
+    # These flags disable instruction sets that -march and similar flags in CMAKE_CXX_FLAGS enable, so that each table
+    # of kernels needs only its own instruction set.
     set(flags_default -march=x86-64 -mno-sse3)
     set(flags_avx2 ${flags_default} -mavx2 -mfma -mf16c)
     set(flags_avx512 ${flags_default} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
@@ -25,8 +25,8 @@ function(attend_kernels target source name)
     set(object attend_${name}_${isa})
     add_library(${object} OBJECT ${source})
     attend_compile_options(${object})
-    # Kernels are always optimised: an inline function that is not inlined could be linked in for another instruction
-    # set. So could code that is generated at link time.
+    # Kernels are always optimised, and never at link time: an inline function that is not inlined could be linked into
+    # the kernels of another instruction set.
     target_compile_options(${object} PRIVATE -O3 -fno-lto ${flags_${isa}})
     target_compile_definitions(${object} PRIVATE ATTEND_KERNELS=${name}_${isa})
     target_compile_features(${object} PRIVATE cxx_std_20)

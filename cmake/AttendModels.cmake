@@ -1,4 +1,4 @@
-# The pretrained models are a library of their own, so that attend itself needs no ICU.
+# The pretrained models are a separate library, so that attend itself does not need ICU.
 if(NOT TARGET ICU::uc)
   find_package(ICU QUIET COMPONENTS uc)
 endif()

@@ -1,5 +1,5 @@
-# Sets RESULT to the Python whose torch is the LibTorch that is built against; to nothing where there is none, as with
-# a LibTorch that came without Python.
+# Sets RESULT to the Python interpreter whose torch package is the LibTorch that is built against; empty if the LibTorch
+# does not belong to a Python.
 function(attend_find_python result)
   get_filename_component(package ${Torch_DIR}/../../.. REALPATH)             # .../site-packages/torch
   get_filename_component(environment ${package}/../../../.. ABSOLUTE)        # of a virtual environment or a system

@@ -1,13 +1,12 @@
-# The floating-point model of everything here, whatever a surrounding project puts into CMAKE_CXX_FLAGS: masks are
-# infinities, and sums are compensated, which -ffast-math would simplify away.
+# Sets the floating-point model of a target, whatever a surrounding project puts into CMAKE_CXX_FLAGS. With -ffast-math,
+# masks, which are infinities, and compensated sums would not work.
 function(attend_floating_point target)
   target_compile_options(${target} PRIVATE -fno-fast-math -fno-unsafe-math-optimizations -fno-associative-math
     -fno-reciprocal-math -fno-finite-math-only -fsigned-zeros -fmath-errno)
   target_link_options(${target} PRIVATE -fno-fast-math -fno-unsafe-math-optimizations)
 endfunction()
 
-# The options that every target of this project is compiled with. Warnings are for those who work on it, not for a
-# project that it is a part of.
+# Sets the options of every target of this project. Warnings are enabled only if this is the top-level project.
 function(attend_compile_options target)
   attend_floating_point(${target})
   if(PROJECT_IS_TOP_LEVEL)
@@ -25,7 +24,7 @@ endfunction()
 # LibTorch's headers are the largest cost of a build. All libraries and programs share one precompiled header of them,
 # and so must be compiled with the same options, apart from the level of optimisation and warnings.
 function(attend_precompiled_torch)
-  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cpp CONTENT "")  # written only where it is missing
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cpp CONTENT "")  # written only if it does not exist
   add_library(attend_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled.cpp)
   target_link_libraries(attend_precompiled PRIVATE torch)
   target_compile_features(attend_precompiled PRIVATE cxx_std_20)
@@ -43,8 +42,8 @@ function(attend_precompiled_options target)
   endif()
 endfunction()
 
-# With CMAKE_UNITY_BUILD, the sources of these folders are compiled as one each: reading LibTorch's headers takes most of
-# the time of a small source. Sources of the other folders are compiled alone.
+# With CMAKE_UNITY_BUILD, all sources of each of these folders are compiled as one, since most of the time of a small
+# source is that of reading LibTorch's headers. Sources of other folders are compiled one by one.
 function(attend_unity_groups target)
   get_target_property(sources ${target} SOURCES)
   foreach(folder autograd cache checkpoint core cpu/attention cpu/mask cpu/runtime cpu/score_mod
@@ -56,7 +55,7 @@ function(attend_unity_groups target)
   endforeach()
 endfunction()
 
-# What the shared libraries of this project have in common.
+# Sets the properties that all shared libraries of this project have.
 function(attend_shared_library target)
   set(beside "$ORIGIN")
   if(APPLE)
@@ -73,8 +72,8 @@ function(attend_shared_library target)
   attend_precompiled_options(${target})
 endfunction()
 
-# A program that uses the library: an example, a test or a benchmark. Most of its time is spent in the library, which is
-# optimised, so that the program itself need not be.
+# Adds a program that uses the library: an example, a test or a benchmark. Most of its time is spent in the library,
+# which is optimised, so that the program itself need not be.
 function(attend_program target)
   add_executable(${target} ${ARGN})
   target_link_libraries(${target} PRIVATE attend::attend fmt::fmt-header-only CLI11::CLI11)

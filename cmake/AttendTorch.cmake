@@ -12,15 +12,16 @@ endif()
 if(Torch_VERSION VERSION_LESS ATTEND_TORCH_MINIMUM)
   message(FATAL_ERROR "LibTorch ${Torch_VERSION} in ${Torch_DIR} is too old: ${ATTEND_TORCH_MINIMUM} or newer is needed")
 endif()
-# A project that contains this one links to attend, and so to LibTorch's targets.
+# A surrounding project links to attend, and thereby to LibTorch's targets, which must therefore be visible there.
 get_property(imported DIRECTORY PROPERTY IMPORTED_TARGETS)
 foreach(target ${imported})
   set_property(TARGET ${target} PROPERTY IMPORTED_GLOBAL TRUE)
 endforeach()
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 
-# ATen's parallel_for needs the OpenMP flags: without them it runs serially, silently. They are passed as flags, not as
-# the imported target, which names the compiler's own runtime: LibTorch brings one of the same name.
+# ATen's parallel_for needs the OpenMP flags, without which it runs serially and gives no warning. They are passed as
+# flags, not as the imported target, which links to the compiler's own runtime: LibTorch brings a runtime of the same
+# name.
 function(attend_openmp target)
   separate_arguments(flags UNIX_COMMAND "${OpenMP_CXX_FLAGS}")
   target_compile_options(${target} PRIVATE ${flags})

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  // A copy of its own, so that AddressSanitizer detects reads beyond its end.
+  // A copy of the input, so that AddressSanitizer detects reads beyond its end.
   const auto bytes =
       at::from_blob(const_cast<uint8_t*>(data), {static_cast<int64_t>(size)}, at::TensorOptions(at::kByte))
           .clone();
