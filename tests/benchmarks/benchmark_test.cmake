@@ -1,5 +1,5 @@
-# Runs the smallest comparison of PROGRAM twice and looks at what it writes into WORK: drawings, and a table that takes
-# the place of the one before it.
+# Runs the smallest comparison of PROGRAM twice and checks the files in WORK: drawings, and a table that replaces the
+# table of the first run.
 file(REMOVE_RECURSE ${WORK})
 file(MAKE_DIRECTORY ${WORK})
 set(begin "<!-- measured, written by ./dev bench --markdown -->\n")

@@ -36,7 +36,7 @@ class Hash {
   uint64_t value_ = 0xcbf29ce484222325;
 };
 
-/// Draws from lists, the same for every build.
+/// Draws elements of lists by a generator that gives the same sequence in every build.
 class Choice {
  public:
   explicit Choice(uint64_t seed) : engine_(seed) {}
@@ -70,7 +70,7 @@ struct Sizes {
   }
 };
 
-/// A leaf; sometimes of strides that are not contiguous.
+/// Returns a random leaf, sometimes with non-contiguous strides.
 Tensor leaf(Choice& choice, std::vector<int64_t> sizes, torch::ScalarType dtype) {
   auto tensor = torch::randn(sizes);
   if (sizes.size() == 4 && choice.one_in(3)) tensor = tensor.transpose(1, 2).contiguous().transpose(1, 2);
@@ -110,7 +110,7 @@ attend::ScoreMod draw_score_mod(Choice& choice, const Sizes& s, torch::ScalarTyp
     leaves.push_back(torch::randn(sizes).to(choice.one_in(2) ? torch::kFloat : dtype).requires_grad_());
     return leaves.back();
   };
-  // The dtype of the query, or float32 beside it.
+  // Either the dtype of the query or float32.
   const auto alibi = [&] { return attend::alibi(add({s.heads})); };
   switch (choice.below(9)) {
     case 0:
@@ -148,7 +148,7 @@ uint64_t hash_of(const std::vector<Tensor>& results, const std::vector<Tensor>& 
     hash.add(result);
     if (!result.defined() || !result.requires_grad()) continue;
     outputs.push_back(result);
-    // A fully masked row has logsumexp -inf, whose gradient is 0 whatever comes in.
+    // A fully masked row has logsumexp -inf; its gradient is 0, whatever the gradient of the logsumexp is.
     grads.push_back(torch::randn(result.sizes()).to(result.scalar_type()));
   }
   for (const auto& gradient :

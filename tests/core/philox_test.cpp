@@ -9,7 +9,7 @@ namespace {
 
 using Words = std::array<uint32_t, 4>;
 
-// The known answers that the paper's authors publish for Philox4x32 with 7 rounds.
+// The known-answer tests that the authors of the paper publish for Philox4x32 with 7 rounds.
 TEST(Philox, KnownAnswers) {
   EXPECT_EQ(philox({0, 0, 0, 0}, 0), (Words{0x5f6fb709, 0x0d893f64, 0x4f121f81, 0x4f730a48}));
   EXPECT_EQ(philox({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, 0xffffffffffffffff),

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Each reason for which DEV (the argument) can't go on must end it with exit code 1 and one line that names the reason.
-# It runs in an empty folder with nothing but stand-ins for what it calls.
+# Tests that each failure of DEV (the argument) ends it with exit code 1 and one line that states the reason. DEV runs
+# in an empty folder, where stand-ins replace the programs that it calls.
 set -euo pipefail
 dev=$(realpath "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
 
-# Makes `$work` as on a machine with every package, no LibTorch and pip's answers from the stand-in python3.
+# Sets up `$work` as a machine with every package and no LibTorch, on which the stand-in python3 answers for pip.
 begin() {
   rm -rf "${work:?}"/*
   mkdir -p "$work/bin" "$work/torch"
@@ -36,7 +36,8 @@ torch() {
   [ -z "$1" ] || printf 'set(PACKAGE_VERSION "%s")\n' "$1" >"$work/torch/TorchConfigVersion.cmake"
 }
 
-# expect CODE LINE ARGUMENTS...: dev's exit code, and all that it prints besides what it is about to do.
+# expect CODE LINE ARGUMENTS...: runs dev with the arguments, and checks the exit code and its output apart from the
+# progress messages.
 expect() {
   local code=0 output expected_code=$1 line=$2
   shift 2
@@ -63,7 +64,7 @@ expect 1 'dev: missing: libfmt-dev ; as root run: apt-get install libfmt-dev ' d
 rm "$work/bin/apt-get"
 expect 1 'dev: missing: libfmt-dev (names of Debian packages); install them, no apt-get is here' test
 
-begin # no network for apt-get, whose update then warns and goes on
+begin # no network for apt-get, whose update then only warns
 stand_in id 'echo 0'
 rm "$work/bin/ninja"
 stand_in apt-get 'case "$1" in
@@ -87,7 +88,8 @@ PIP
 expect 1 "dev: pip can't install torch==*: no network; install it, or set CMAKE_PREFIX_PATH to a LibTorch >= 2.13" demo
 expect 1 "dev: pip can't install clang-format and clang-tidy *: no network" format
 
-begin # an index with only the CUDA build, and a pip that can't tell before it is brought up to date
+# A package index with only the CUDA build, and a pip that must be updated before it can report what it would install
+begin
 cat >"$work/pip" <<'PIP'
 case "$*" in
   *+cpu*) echo "ERROR: No matching distribution found for torch"; exit 1 ;;
@@ -97,11 +99,11 @@ esac
 PIP
 expect 1 'dev: pip finds only the CUDA build of torch *' demo
 
-begin # an index without torch
+begin # a package index without torch
 echo 'case "$*" in *torch==*) echo "ERROR: No matching distribution found for torch"; exit 1 ;; esac' >"$work/pip"
 expect 1 "dev: pip can't install torch==*: ERROR: No matching distribution found for torch; install it, or *" demo
 
-begin # a LibTorch that does not do
+begin # a LibTorch that is missing, has no version, or is too old
 torch_dir=$work/torch
 expect 1 "dev: no TorchConfig.cmake in Torch_DIR=$work/torch: correct it, or unset it" demo
 torch ''
@@ -109,7 +111,7 @@ expect 1 "dev: the LibTorch in $work/torch has no version in TorchConfigVersion.
 torch 2.12.1
 expect 1 "dev: LibTorch 2.12.1 in $work/torch is too old: 2.13 or newer is needed (*)" test
 
-begin # all is there: the program that is built gets the arguments, and does not run where the build fails
+begin # nothing is missing: the built program gets the arguments, and is not run if the build fails
 torch 2.13.0
 stand_in cmake 'mkdir -p build/release/examples && cp program build/release/examples/demo'
 printf '#!/usr/bin/env bash\necho "demo $*"\n' >"$work/program" && chmod +x "$work/program"

@@ -1,5 +1,6 @@
-# Trains with PROGRAM, which fails if the held-out accuracy is below 95 % or the model that it saves in the folder WORK
-# makes other predictions when loaded; then twice for one epoch with the same seed, and once with another.
+# Trains with PROGRAM, which fails if the held-out accuracy is below 95 %, or if the model that it saves in the folder
+# WORK makes other predictions after it is loaded. Then trains twice for one epoch with the same seed, and once with
+# another seed.
 function(train result)
   execute_process(COMMAND ${PROGRAM} --save ${WORK}/digits.pt ${ARGN} OUTPUT_VARIABLE output
     COMMAND_ERROR_IS_FATAL ANY)

@@ -1,5 +1,5 @@
-# Runs PROGRAM, the search example, with the tiny MODEL: it must index and answer, load the index until a file changes,
-# write a page that explains, and report errors. Replaces the folder WORK.
+# Runs PROGRAM, the search example, with the tiny MODEL: it must build an index and answer a question, reuse the index
+# until a file changes, write a page with attention weights, and report errors. Replaces the folder WORK.
 file(REMOVE_RECURSE ${WORK})
 file(WRITE ${WORK}/texts/animals.txt "the quick brown fox\n\nthe lazy dog\n")
 file(WRITE ${WORK}/texts/below/world.md "hello world\n")

@@ -1,4 +1,5 @@
-// Additive and bilinear attention, as functions and modules, against the papers' formulas in loops.
+// Compares additive and bilinear attention, as functions and modules, with the formulas of the papers,
+// computed in loops.
 #include <attend/additive_attention.h>
 #include <attend/nn/additive_attention.h>
 #include <attend/nn/bilinear_attention.h>
@@ -21,7 +22,8 @@ class AdditiveAttentionTest : public ::testing::Test {
   void SetUp() override { torch::manual_seed(0); }
 };
 
-/// Bahdanau 2014, score by score: the loops of dot-product attention with the scores of the network.
+/// Computes the attention of Bahdanau 2014 score by score: the loops of dot-product attention, with the
+/// scores of the network.
 NaiveAttention::Result naive_additive(
     const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
     const torch::Tensor& weight,
@@ -71,10 +73,11 @@ TEST_F(AdditiveAttentionTest, MasksHideKeys) {
   expect_close(additive_attention(query, poisoned, value, weight, {.mask = mask}), expected.output, 1e-13);
 }
 
-/// With this many scores the queries are split into chunks; the expected result is computed as a whole.
+/// The number of scores is so large that the queries are split into chunks; the expected result is computed
+/// at once.
 TEST_F(AdditiveAttentionTest, ChunksMakeNoDifference) {
   const int64_t queries = 70, keys = 500,
-                hidden = 300;  // 10.5 million arguments of tanh, of which a chunk has 4 million
+                hidden = 300;  // 10.5 million arguments of tanh; a chunk has at most 4 million
   const auto leaf = [](at::IntArrayRef sizes) { return random(sizes).requires_grad_(); };
   const auto query = leaf({1, 1, queries, hidden}), key = leaf({1, 1, keys, hidden}),
              value = leaf({1, 1, keys, 3}), weight = leaf({hidden});
@@ -93,7 +96,7 @@ TEST_F(AdditiveAttentionTest, ChunksMakeNoDifference) {
   }
 }
 
-/// While it is the allocator of this thread, it records the peak memory of tensors.
+/// Records the peak memory of tensors while it is installed on this thread.
 class PeakMemory : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
@@ -118,8 +121,8 @@ TEST_F(AdditiveAttentionTest, MemoryDoesNotGrowWithTheQueries) {
     return peak->mebibytes();
   };
   const double of_one_chunk = peak_of(64);
-  EXPECT_GT(of_one_chunk, 16);                   // its arguments of tanh
-  EXPECT_LT(peak_of(2048) - of_one_chunk, 128);  // whose arguments of tanh are 512 MiB
+  EXPECT_GT(of_one_chunk, 16);                   // MiB; the arguments of tanh alone take 16
+  EXPECT_LT(peak_of(2048) - of_one_chunk, 128);  // all arguments of tanh would be 512 MiB
 }
 
 TEST_F(AdditiveAttentionTest, ChunksSupportTangentsAndDetectChangesInPlace) {
@@ -136,7 +139,7 @@ TEST_F(AdditiveAttentionTest, ChunksSupportTangentsAndDetectChangesInPlace) {
     const auto dual = at::_make_dual(query, torch::ones_like(query), level).slice(0, 0, rows);
     return std::get<1>(at::_unpack_dual(additive_attention(dual, key, key, weight), level));
   };
-  expect_close(tangent_of(2048).slice(0, 0, 8), tangent_of(8), 1e-6);  // in chunks and as a whole
+  expect_close(tangent_of(2048).slice(0, 0, 8), tangent_of(8), 1e-6);  // computed in chunks, and at once
   torch::autograd::ForwardADLevel::release_idx(static_cast<uint64_t>(level));
 }
 
@@ -163,7 +166,7 @@ TEST_F(AdditiveAttentionTest, DropoutDropsWeights) {
   const auto dropped = additive_attention(query, key, value, weight, {.dropout_p = 0.25});
   const auto is_kept = dropped != 0;
   expect_close(dropped, torch::where(is_kept, weights / 0.75, 0.0), 1e-14);
-  // 3000 draws: six standard deviations.
+  // The tolerance is six standard deviations of the mean of 3000 draws.
   EXPECT_NEAR(is_kept.to(torch::kDouble).mean().item<double>(), 0.75, 6 * std::sqrt(0.25 * 0.75 / 3000));
 }
 
@@ -234,8 +237,8 @@ TEST_F(AdditiveAttentionTest, ModulesGradientsAgreeWithCentralDifferences) {
   check(bilinear);
 }
 
-/// Each sequence asks for the value whose key is the query's neighbour in a ring: no product of both says
-/// which.
+/// The target of each query is the value whose key is the query's neighbour on a ring, which no dot product
+/// of query and key determines.
 TEST_F(AdditiveAttentionTest, ModulesLearn) {
   nn::AdditiveAttention additive(8, 8, 32);
   nn::BilinearAttention bilinear(8, 8);

@@ -1,5 +1,5 @@
-// Every behaviour that attention.h, mask.h and score_mod.h document, against loops written from the papers'
-// formulas, against ATen, and against central differences.
+// Tests every behaviour that attention.h, mask.h and score_mod.h document, against loops that compute the
+// formulas of the papers, against ATen, and against central differences.
 #include <ATen/Parallel.h>
 #include <attend/attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
@@ -26,7 +26,7 @@ Inputs random_inputs(int64_t batch, int64_t heads, int64_t kv_heads, int64_t que
           random({batch, kv_heads, keys, d_v}, dtype)};
 }
 
-/// Compares output, logsumexp and weights with those of the loops.
+/// Compares output, logsumexp and weights with those of `naive`.
 void expect_naive(const Inputs& in, const AttentionParams& params, NaiveAttention naive,
                   const std::string& what) {
   naive.scale = params.scale.value_or(1 / std::sqrt(static_cast<double>(in.query.size(-1))));
@@ -47,7 +47,7 @@ void expect_naive(const Inputs& in, const AttentionParams& params, NaiveAttentio
   expect_close(logsumexp, expected.logsumexp, 1e-12 * std::max(1.0, largest), what + ": logsumexp");
 }
 
-/// The mask of the loops as a tensor of ones and zeros, for a dense mask.
+/// Returns a mask, given as a function, as a tensor of ones and zeros for a dense mask.
 torch::Tensor written_out(const std::function<bool(int64_t, int64_t, int64_t, int64_t)>& allowed,
                           at::IntArrayRef sizes) {
   auto mask = torch::zeros(sizes, torch::kBool);
@@ -346,7 +346,8 @@ TEST_F(Attention, LargeScoresStayFinite) {
 
 // ---- dropout
 
-/// The dropout factors themselves: with equal scores and the identity as value, the output is factor / Lk.
+/// Returns the dropout factors: with equal scores and the identity as value, each output is a factor divided
+/// by Lk.
 torch::Tensor factors(int64_t batch, int64_t heads, int64_t queries, int64_t keys, double p) {
   const auto zeros = torch::zeros({batch, heads, queries, 1}, torch::kDouble);
   const auto value = torch::eye(keys, torch::kDouble).expand({batch, heads, keys, keys});
@@ -476,7 +477,8 @@ TEST_F(Attention, ForwardModeAgreesWithCentralDifferences) {
 
 // ---- dtypes, determinism
 
-/// Attention in plain ATen operations of one dtype, whose error bounds that of the library.
+/// Computes attention in plain ATen operations of one dtype, from whose error the allowed error of the
+/// library is derived.
 torch::Tensor plain(const Inputs& in, const torch::Tensor& hidden) {
   const double scale = 1 / std::sqrt(static_cast<double>(in.query.size(-1)));
   const auto scores = torch::matmul(in.query, in.key.transpose(-2, -1)) * scale;

@@ -1,5 +1,5 @@
-// Every public function keeps the dtypes of its tensors under autocast: the same bits as outside of it, also
-// in gradients of the library's own backward passes, and their graph.
+// Tests that every public function keeps the dtypes of its tensors under autocast: results and gradients have
+// the same bits with and without autocast, also for gradients of gradients.
 #include <attend/additive_attention.h>
 #include <attend/attention.h>
 #include <attend/linear_attention.h>
@@ -24,7 +24,7 @@ struct Function {
   std::function<torch::Tensor(const Inputs& in)> call;
 };
 
-/// Functions whose gradients are the library's own.
+/// Functions with backward passes of this library.
 std::vector<Function> differentiable_functions() {
   std::vector<Function> all;
   for (const auto backend : {Backend::fused, Backend::sdpa}) {
@@ -57,7 +57,7 @@ std::vector<Function> differentiable_functions() {
   return all;
 }
 
-/// Functions whose gradients are those of ATen's operations, and functions without gradients.
+/// Functions whose gradients are computed by ATen, and functions without gradients.
 std::vector<Function> other_functions() {
   const auto w = torch::randn({8});
   const auto projection = orthogonal_projection(16, 8);
@@ -111,7 +111,8 @@ std::vector<Function> other_functions() {
            }}};
 }
 
-/// The result, and with `with_gradients` its gradients with and without their graph.
+/// Returns the result of a function; with `with_gradients` also its gradients, computed with and without
+/// create_graph.
 std::vector<torch::Tensor> results_of(const Function& function, bool with_gradients) {
   const auto in = leaves();
   const auto result = function.call(in);
@@ -145,7 +146,7 @@ TEST(UnderAutocast, GradientsOfTheLibraryAndTheirGraphIgnoreIt) {
 
 TEST(UnderAutocast, ChunksOfAdditiveAttentionAreRecomputedWithoutIt) {
   torch::manual_seed(0);
-  // Too many arguments of tanh for one chunk.
+  // The arguments of tanh are too many for one chunk.
   const auto query = torch::randn({1, 1, 700, 8}).requires_grad_(), key = torch::randn({1, 1, 1000, 8}),
              w = torch::randn({8});
   const auto run = [&] { return additive_attention(query, key, key, w).square().sum(); };

@@ -1,5 +1,5 @@
-// Which backend serves a call and why; ATen's attention and the reference in chunks against the library's
-// documented behaviour.
+// Tests which backend serves a call and why, and compares ATen's attention and the reference in chunks with
+// the documented behaviour.
 #include <attend/attention.h>
 #include <attend/linear_attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
@@ -37,7 +37,7 @@ class Backends : public ::testing::Test {
  protected:
   void SetUp() override { torch::manual_seed(0); }
 
-  /// The reason why `sdpa` is refused; empty if it is not.
+  /// Returns the reason why `sdpa` is refused; empty if it is not refused.
   static std::string refusal_of_sdpa(const Inputs& in, AttentionParams params) {
     params.backend = Backend::sdpa;
     const auto explanation = explain(in.query, in.key, in.value, params);
@@ -221,7 +221,7 @@ TEST_F(Backends, SlowDropoutIsNoted) {
 
 constexpr std::array kEveryBackend = {Backend::fused, Backend::sdpa, Backend::reference};
 
-/// Gradients of all inputs, with `between` called after the forward pass.
+/// Returns the gradients of all inputs; calls `between` between the forward and the backward pass.
 std::vector<torch::Tensor> gradients(
     const Inputs& in, const AttentionParams& params, Backend backend,
     const std::function<void()>& between = [] {}) {
@@ -246,7 +246,8 @@ TEST_F(Backends, TheTensorsOfAMaskMayChangeBeforeTheGradients) {
     for (const auto backend : kEveryBackend) {
       const auto expected = gradients(in, {.mask = mask(numbers.clone())}, backend);
       const auto own = numbers.clone();
-      // Lengths far past the keys, or another document for each key.
+      // Overwrites the caller's tensor with lengths far beyond the keys, or with a different document for
+      // each key.
       const auto change = [&] { own.copy_(torch::arange(own.numel()) * 100000); };
       const auto got = gradients(in, {.mask = mask(own)}, backend, change);
       for (size_t n = 0; n < 3; ++n) {
@@ -267,7 +268,7 @@ TEST_F(Backends, AChangeOfADenseMaskIsDetected) {
   }
 }
 
-/// softmax(Q K^T / sqrt(D) + bias) V
+/// Returns softmax(Q K^T / sqrt(D) + bias) V.
 torch::Tensor formula(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
                       const torch::Tensor& added) {
   auto scores = torch::matmul(query, key.transpose(-2, -1)) / std::sqrt(static_cast<double>(query.size(-1)));
@@ -275,7 +276,7 @@ torch::Tensor formula(const torch::Tensor& query, const torch::Tensor& key, cons
   return torch::matmul(torch::softmax(scores, -1), value);
 }
 
-/// The gradient of a function of the output and, if its graph is requested, the gradient of a function of
+/// Returns the gradient of a function of the output, and with create_graph also the gradient of a function of
 /// that gradient.
 std::vector<torch::Tensor> gradients_of(const torch::Tensor& output, const torch::Tensor& input,
                                         bool create_graph) {
@@ -300,7 +301,8 @@ TEST_F(Backends, OneTensorInSeveralPlacesGetsEachGradientOnce) {
     for (const bool create_graph : {false, true}) {
       const auto expected = gradients_of(formula(query, key, value, added), x, create_graph);
       for (const auto backend : kEveryBackend) {
-        if (added.defined() && backend == Backend::sdpa) continue;  // serves no bias with a gradient
+        // Sdpa does not serve a bias with a gradient
+        if (added.defined() && backend == Backend::sdpa) continue;
         const auto got = gradients_of(
             attention(query, key, value, {.score_mod = score_mod, .backend = backend}), x, create_graph);
         for (size_t n = 0; n < expected.size(); ++n) {
@@ -474,7 +476,7 @@ TEST_F(Backends, SdpaDetectsAChangeInPlace) {
 
 // ---- the reference in chunks
 
-/// 33.6 million scores, slightly more than the 2^25 of a chunk.
+/// Returns inputs with 33.6 million scores, slightly more than the 2^25 of a chunk.
 Inputs many_scores() {
   const auto make = [] { return torch::randn({1, 2, 4096, 4}); };
   return Inputs{make(), torch::randn({1, 1, 4099, 4}), torch::randn({1, 1, 4099, 4})}.leaves();
@@ -508,7 +510,7 @@ TEST_F(Backends, ChunksOfTheReferenceAgreeWithTheFusedKernel) {
   };
   const auto got = run(Backend::reference), expected = run(Backend::fused);
   for (size_t n = 0; n < got.size(); ++n) {
-    // Both sides sum thousands of terms of order 1 in float32.
+    // Both results are sums of thousands of terms of order 1 in float32.
     const double largest = expected[n].masked_fill(expected[n].isinf(), 0).abs().max().item<double>();
     expect_close(got[n], expected[n], 64 * unit_roundoff(torch::kFloat) * std::max(1.0, largest),
                  c10::str("result ", n));

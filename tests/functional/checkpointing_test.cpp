@@ -1,5 +1,5 @@
-// Activation checkpointing: the gradients of a plain call, with the random state and the autocast of the
-// forward pass.
+// Tests that activation checkpointing gives the gradients of a plain call, and that the second call of the
+// function has the generator state and the autocast settings of the first.
 #include <attend/checkpointing.h>
 #include <torch/nn/functional/dropout.h>
 
@@ -35,7 +35,7 @@ TEST_F(Checkpointing, GradientsAreThoseOfThePlainCallAlsoTheSecondAndWithDropout
   const auto expected = gradients(run({x, {}}));
   torch::manual_seed(1);
   const auto output = checkpointed(run, {x, {}}, {weight});
-  torch::manual_seed(2);  // draws in between must not matter
+  torch::manual_seed(2);  // a new generator state between the passes must have no effect
   const auto drawn_before = torch::randn({2});
   torch::manual_seed(2);
   const auto got = gradients(output);

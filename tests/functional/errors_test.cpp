@@ -1,5 +1,5 @@
-// Every wrong argument is a c10::Error that names the function, the argument, what was expected and what it
-// got.
+// Tests that every wrong argument throws a c10::Error that states the function, the argument, what was
+// expected and what was given.
 #include <attend/attention.h>
 #include <attend/error.h>
 

@@ -1,5 +1,5 @@
-// Every behaviour that linear_attention.h documents, against loops written from the papers' formulas and
-// against central differences.
+// Tests every behaviour that linear_attention.h documents, against loops that compute the formulas of the
+// papers, and against central differences.
 #include <attend/attention.h>
 #include <attend/linear_attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
@@ -15,7 +15,7 @@ namespace {
 
 torch::Tensor random(at::IntArrayRef sizes) { return torch::randn(sizes, torch::kDouble); }
 
-/// Logarithms of random decays between 0.5 and 1.
+/// Returns the logarithms of random decays between 0.5 and 1.
 torch::Tensor random_decay(at::IntArrayRef sizes) {
   return (0.5 + 0.5 * torch::rand(sizes, torch::kDouble)).log();
 }
@@ -37,7 +37,7 @@ void expect_naive(const torch::Tensor& query, const torch::Tensor& key, const to
   }
 }
 
-/// The parameters restricted to the steps from `begin` to `end`.
+/// Returns the parameters restricted to the steps [begin, end).
 LinearAttentionParams part(LinearAttentionParams params, int64_t begin, int64_t end) {
   if (params.log_decay.defined() && params.log_decay.dim() > 1) {
     params.log_decay = params.log_decay.slice(2, begin, end);
@@ -157,7 +157,8 @@ TEST_F(LinearAttention, TwoAndThreeDimensionsAreOneHead) {
                              .beta = view(beta),
                              .initial_state = view(state)});
   };
-  // Products of one batch element and of two may add some 12 terms in another order, with a rounding each.
+  // Matrix products of one and of two batch elements may add about 12 terms in different orders, with one
+  // rounding per term.
   constexpr double kRounding = 12 * 4 * std::numeric_limits<double>::epsilon();
   for (const auto& decay : {g, g.select(-1, 0)}) {
     const auto four = run([](const torch::Tensor& x) { return x; }, decay);
@@ -187,14 +188,15 @@ TEST_F(LinearAttention, RandomFeaturesApproximateSoftmaxAttention) {
       }
       return sum;
     };
-    // The error falls with the square root of the number of features: 8 times from 64 to 4096.
+    // The error is proportional to 1 / sqrt(number of features): from 64 to 4096 features it decreases by a
+    // factor of 8.
     const double of_few = mean_error(64), of_many = mean_error(4096);
     EXPECT_LT(of_many, 0.02);
     EXPECT_LT(of_many, of_few / 4);
   }
 }
 
-/// The logarithms of the features of the softmax kernel, in the dtype of x.
+/// Returns the logarithms of the random features of the softmax kernel, in the dtype of x.
 torch::Tensor log_random_features(const torch::Tensor& x, const torch::Tensor& w) {
   const auto scaled = x / std::pow(static_cast<double>(x.size(-1)), 0.25);
   return torch::matmul(scaled, w.t()) - scaled.square().sum(-1, true) / 2 -
@@ -237,7 +239,7 @@ TEST_F(LinearAttention, RandomFeaturesOfAnyRangeAreTheFormula) {
   const int64_t length = 76, d = 64, first = 10;
   const auto w = orthogonal_projection(d, d);
   const auto q = torch::randn({1, 2, length, d}), v = torch::randn({1, 1, length, 3});
-  const auto alike = w[0] * std::pow(static_cast<double>(d), 0.25);  // a key of the largest feature
+  const auto alike = w[0] * std::pow(static_cast<double>(d), 0.25);  // the key with the largest feature
   const auto g = -torch::rand({1, 2, length}) * 20;
   for (const double spread : {1.0, 3.0, 4.8, 6.0}) {
     auto k = torch::randn({1, 1, length, d}) * spread;
@@ -291,7 +293,7 @@ TEST_F(LinearAttention, ProjectionsAreOrthogonalAndAsLongAsGaussianRows) {
   const auto block = w.slice(0, 16, 32);
   const auto lengths = torch::linalg_vector_norm(block, 2, at::IntArrayRef{1}, true);
   expect_close(torch::matmul(block / lengths, (block / lengths).t()), torch::eye(16, torch::kDouble), 1e-6);
-  // The squared length of 16 Gaussians: mean 16, variance 32, over 2000 rows.
+  // The squared length of a row of 16 Gaussian numbers has mean 16 and variance 32; there are 2000 rows.
   EXPECT_NEAR(w.square().sum(1).mean().item<double>(), 16, 6 * std::sqrt(32.0 / 2000));
   EXPECT_NEAR(w.mean().item<double>(), 0, 6 / std::sqrt(32000.0));
 }
@@ -303,8 +305,9 @@ struct Setting {
   LinearAttentionParams params;
 };
 
-/// Every kind of decay, with and without delta rule and normaliser, for key [B, H, L, D]. The delta rule is
-/// stable for keys of length at most 1, which is why it comes without a feature map.
+/// Returns settings with every kind of decay, with and without delta rule and normaliser, for keys [B, H, L,
+/// D]. The settings with the delta rule have no feature map, since the delta rule is stable only for keys of
+/// length at most 1.
 std::vector<Setting> settings(int64_t b, int64_t h, int64_t length, int64_t d) {
   const auto beta = torch::rand({b, h, length}, torch::kDouble);
   std::vector<Setting> all;
@@ -456,8 +459,8 @@ TEST_F(LinearAttention, GradientsUseTheLengthsOfTheForwardPass) {
   }
 }
 
-/// In float32, exp(x) has an error of a few roundings however small it is, and a sum of positive terms one of
-/// as many roundings as it has terms.
+/// In float32, the relative error of exp(x) is a few roundings however small the result is, and that of a sum
+/// of positive terms is at most one rounding per term.
 TEST_F(LinearAttention, FeaturesOfNegativeInputsAreAccurate) {
   const int64_t length = 9, d = 8;
   const auto k = torch::randn({1, 1, length, d}), v = torch::randn({1, 1, length, 3});

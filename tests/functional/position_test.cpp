@@ -16,7 +16,8 @@ class Position : public ::testing::Test {
   void SetUp() override { torch::manual_seed(0); }
 };
 
-/// Su 2021, equation 34: each pair of channels is rotated as a complex number. x: float64 [L, D].
+/// Computes equation 34 of Su 2021 by rotating each pair of channels as a complex number. x is float64 [L,
+/// D].
 torch::Tensor naive_rotary(const torch::Tensor& x, const std::vector<double>& frequencies,
                            const std::vector<double>& positions, bool interleaved) {
   auto result = x.clone();
@@ -80,7 +81,8 @@ TEST_F(Position, RotaryMakesScoresDependOnTheDistanceAlone) {
   expect_close(score(3, 1), score(1003, 1001), 1e-11);
 }
 
-// In float16, angles above 2048 would be wrong by whole radians; in float32, an angle of 100,000 by 0.004.
+// An angle above 2048 would be wrong by a radian or more in float16, and an angle of 100,000 by 0.004 in
+// float32.
 TEST_F(Position, RotaryIsAsAccurateAsItsDtype) {
   const auto positions = torch::tensor({0, 1, 4097, 100003, 1000003});
   for (const auto dtype : {torch::kFloat, torch::kBFloat16, torch::kHalf}) {
@@ -88,7 +90,8 @@ TEST_F(Position, RotaryIsAsAccurateAsItsDtype) {
     const auto exact = rotary(x.to(torch::kDouble), {}, positions);
     const auto rotated = rotary(x, {}, positions);
     EXPECT_EQ(rotated.scalar_type(), dtype);
-    // The result is rounded once, after two products and a sum in float32 of two rounded factors.
+    // The errors are those of the rounded sine and cosine, of two products and a sum in float32, and of one
+    // rounding of the result.
     const double largest = exact.abs().max().item<double>();
     expect_close(rotated, exact, (unit_roundoff(dtype) + 8 * unit_roundoff(torch::kFloat)) * largest);
   }
@@ -118,10 +121,10 @@ TEST_F(Position, YarnAgreesWithTransformers) {
                               .scaling = RotaryScaling::yarn,
                               .factor = values[2].item<double>(),
                               .original_length = values[3].item<int64_t>()};
-    // transformers computes them in a dozen operations in float32; the tolerance is relative.
+    // transformers computes the frequencies in a dozen operations in float32; the tolerance is relative.
     const auto ratio = rotary_frequencies(dims, params) / recorded.at("frequencies");
     expect_close(ratio, torch::ones_like(ratio), 16 * unit_roundoff(torch::kFloat));
-    // At position 0 there is no rotation: the result is the factor alone.
+    // At position 0 nothing is rotated, so the result is the attention factor.
     const auto ones = torch::ones({1, dims}, torch::kDouble);
     expect_close(rotary(ones, params), ones * recorded.at("attention_factor"), 1e-15);
     auto unscaled = params;
@@ -130,7 +133,7 @@ TEST_F(Position, YarnAgreesWithTransformers) {
   }
 }
 
-// All but the highest frequency are interpolated where the training context is shorter than one rotation.
+// If the training context is shorter than one rotation, every frequency except the highest is interpolated.
 TEST_F(Position, YarnOfATinyContextInterpolates) {
   const auto frequencies =
       rotary_frequencies(8, {.scaling = RotaryScaling::yarn, .factor = 2, .original_length = 4});

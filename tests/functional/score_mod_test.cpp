@@ -44,14 +44,14 @@ struct ScoreCase {
   Tensors tensors = {};  ///< float64
 };
 
-/// A mask and the scores that it allows; undefined: all.
+/// A mask, and the scores that it allows as a boolean tensor; undefined if it allows all.
 struct MaskCase {
   std::string name;
   Mask mask = {};
   torch::Tensor allowed = {};
 };
 
-/// The positions of the queries among the keys, as a column, and the positions of the keys, as a row.
+/// The positions of the queries among the keys as a column, and the positions of the keys as a row.
 torch::Tensor query_positions(const Sizes& s) {
   return torch::arange(s.queries).view({-1, 1}) + (s.keys - s.queries);
 }
@@ -63,7 +63,7 @@ Tensors leaves_of(const Tensors& tensors, torch::ScalarType dtype) {
   return leaves;
 }
 
-/// Query, key and value of the dtype, as float64.
+/// Returns query, key and value with elements that `dtype` represents exactly, as float64.
 Tensors random_inputs(const Sizes& s, torch::ScalarType dtype) {
   const auto make = [&](at::IntArrayRef sizes) {
     return torch::randn(sizes, torch::kDouble).to(dtype).to(torch::kDouble);
@@ -72,7 +72,7 @@ Tensors random_inputs(const Sizes& s, torch::ScalarType dtype) {
           make({s.batch, s.kv_heads, s.keys, s.d_v})};
 }
 
-/// Output, logsumexp, and the gradients of a fixed function of both.
+/// Returns the output, the logsumexp, and the gradients of a fixed function of both.
 Tensors with_gradients(const torch::Tensor& output, const torch::Tensor& logsumexp, const Tensors& leaves) {
   const auto direction =
       torch::linspace(-1, 1, output.numel(), torch::kDouble).cos().to(output.scalar_type());
@@ -96,7 +96,7 @@ struct Call {
   torch::Tensor sinks = {};  ///< float64 [H], or undefined
   double dropout_p = 0;
 
-  /// Query, key, value, the score modification's tensors and the sinks.
+  /// Returns query, key, value, the tensors of the score modification and the sinks.
   Tensors leaves(torch::ScalarType dtype) const {
     auto all = leaves_of(inputs, dtype);
     for (auto& tensor : leaves_of(score.tensors, dtype)) all.push_back(tensor);
@@ -104,7 +104,7 @@ struct Call {
     return all;
   }
 
-  /// The tensors of the score modification among `leaves`.
+  /// Returns the tensors of the score modification among `all`, the result of `leaves`.
   Tensors score_tensors(const Tensors& all) const {
     return {all.begin() + 3, all.begin() + 3 + static_cast<int64_t>(score.tensors.size())};
   }
@@ -123,8 +123,8 @@ struct Call {
     return with_gradients(output, logsumexp, all);
   }
 
-  /// softmax(mask(formula(scale Q K^T))) V, operation by operation; a sink is a key with its score and value
-  /// 0.
+  /// Computes softmax(mask(formula(scale Q K^T))) V operation by operation. A sink is a further key whose
+  /// score is the sink and whose value is 0.
   Tensors plain(torch::ScalarType dtype) const {
     const auto all = leaves(dtype);
     const int64_t group = all[0].size(1) / all[1].size(1);
@@ -140,7 +140,7 @@ struct Call {
     const auto fully_masked = scores.detach().eq(-INFINITY).all(-1, /*keepdim=*/true);
     const auto finite = scores.masked_fill(fully_masked, 0);
     const auto weights = torch::softmax(finite, -1).masked_fill(fully_masked, 0).slice(-1, 0, sizes.keys);
-    // The gradient of ATen's logsumexp is inaccurate where scores are large.
+    // The maximum is subtracted first, since the gradient of ATen's logsumexp is inaccurate for large scores.
     const auto largest = finite.detach().amax(-1, /*keepdim=*/true);
     const auto logsumexp = ((finite - largest).exp().sum(-1).log() + largest.squeeze(-1))
                                .masked_fill(fully_masked.squeeze(-1), -INFINITY);
@@ -148,9 +148,10 @@ struct Call {
   }
 };
 
-/// The largest error of each result of plain code. For half types this is plain code in float32 with rounded
-/// results, which is more accurate than plain code in half. For float64 it is twice the error in float32
-/// scaled by the ratio of the unit roundoffs, since the oracle has an error of the same size.
+/// Returns the largest error of each result of plain ATen code. For half types the plain code computes in
+/// float32 and rounds its results, which is more accurate than computing in the half type. For float64 the
+/// error is taken to be twice that in float32 times the ratio of the unit roundoffs, since the float64 oracle
+/// has an error of the same size.
 std::vector<double> plain_errors(const Tensors& plain, const Tensors& exact, torch::ScalarType dtype) {
   std::vector<double> errors;
   for (size_t n = 0; n < plain.size(); ++n) {
@@ -168,7 +169,7 @@ double median(std::vector<double> values) {
 }
 
 /// Expects at most twice the error of plain code, three times for gradients, in the median over `draws`
-/// random inputs: the largest error of a single draw varies widely, the more the larger the scores.
+/// random inputs. The largest error of a single draw varies widely, especially with large scores.
 void expect_accurate(Call call, torch::ScalarType dtype, const std::vector<Backend>& backends,
                      const std::string& what, int draws = 3) {
   std::map<std::pair<Backend, size_t>, std::vector<double>> error_ratios;  // error / allowed error
@@ -242,7 +243,7 @@ ScoreCase bias_case(const Sizes& s) {
       {torch::randn({s.heads, s.queries, s.keys}, torch::kDouble).to(torch::kBFloat16).to(torch::kDouble)}};
 }
 
-/// T5's buckets, computed as in the authors' code.
+/// Returns a case with T5's buckets, computed as in the authors' code.
 ScoreCase relative_bias_case(const Sizes& s, const RelativeBuckets& buckets) {
   auto distance = key_positions(s) - query_positions(s);
   const int64_t count = buckets.bidirectional ? buckets.count / 2 : buckets.count, single = count / 2;
@@ -262,7 +263,7 @@ ScoreCase relative_bias_case(const Sizes& s, const RelativeBuckets& buckets) {
           {torch::randn({buckets.count, s.heads}, torch::kDouble).to(torch::kBFloat16).to(torch::kDouble)}};
 }
 
-/// A lambda that calls every function and depends on every member of the position.
+/// Returns a case with a lambda that calls every function and depends on every member of the position.
 ScoreCase lambda_case(const Sizes& s) {
   const auto query = query_positions(s), key = key_positions(s);
   const auto batch = torch::arange(s.batch).view({-1, 1, 1, 1}),
@@ -293,7 +294,7 @@ std::vector<ScoreCase> score_cases(const Sizes& s) {
           relative_bias_case(s, {.count = 7, .max_distance = 20, .bidirectional = false})};
 }
 
-/// `first` followed by `second`.
+/// Returns the case of `first` followed by `second`.
 ScoreCase both(const ScoreCase& first, const ScoreCase& second) {
   const auto part = [count = static_cast<int64_t>(first.tensors.size())](const Tensors& all, bool is_first) {
     return is_first ? Tensors(all.begin(), all.begin() + count) : Tensors(all.begin() + count, all.end());
@@ -362,7 +363,7 @@ TEST_F(ScoreMods, LargeScores) {
   }
 }
 
-/// A built-in mask or score modification, and a lambda of the same function.
+/// A built-in mask or score modification, and a lambda that computes the same.
 struct Repeated {
   std::string name;
   AttentionParams built_in, lambda;
@@ -493,7 +494,8 @@ TEST_F(ScoreMods, LambdasHaveSecondDerivativesAndForwardMode) {
                             random_inputs(sizes, torch::kDouble));
 }
 
-/// Compares with the standard library over the whole range, to three units in the last place.
+/// Compares a function with that of the standard library over the whole range, to three units in the last
+/// place.
 template <typename T>
 void expect_functions(const std::string& name, T (*ours)(T), double (*exact)(double), double least,
                       double most) {
@@ -574,7 +576,7 @@ TEST_F(ScoreMods, DualNumbersCarryDerivatives) {
   EXPECT_DOUBLE_EQ((y * y * y).derivative.derivative, 6 * 0.7);
 }
 
-/// Score modifications and masks that are grouped either way.
+/// Compares score modifications and masks that are composed from the left with those composed from the right.
 TEST_F(ScoreMods, CompositionIsAssociative) {
   const Sizes sizes{2, 2, 1, 130, 211, 8, 5};
   const auto a = both(bias_case(sizes), softcap_case(2)), b = alibi_case(sizes);
@@ -704,8 +706,9 @@ TEST_F(ScoreMods, SinksWithoutKeysOrWithoutASink) {
     const auto results = call.attend(torch::kFloat, backend);
     EXPECT_EQ(results[0].abs().max().item<double>(), 0);
     expect_close(results[1], some_sinks(2).view({-1, 1}).expand({2, 2, 3}), 1e-7);
-    expect_close(results.back(), torch::full({2}, 0.5 * 2 * 3), 1e-6);  // only the logsumexp has a gradient
-    // A sink of -inf has no effect, also on fully masked rows.
+    // Only the logsumexp contributes to the gradient
+    expect_close(results.back(), torch::full({2}, 0.5 * 2 * 3), 1e-6);
+    // A sink of -inf has no effect, not even on fully masked rows.
     const Sizes more{1, 2, 2, 5, 3, 4, 4};
     Call without{.sizes = more, .mask = {"causal", causal()}, .inputs = random_inputs(more, torch::kFloat)};
     const auto expected = without.attend(torch::kFloat, backend);
@@ -737,7 +740,7 @@ TEST_F(ScoreMods, SinksHaveSecondDerivativesAndForwardMode) {
 
 // ---- determinism
 
-/// Every modification and most masks combined, with dropout and sinks.
+/// Returns a call with every score modification and most masks combined, with dropout and sinks.
 Call everything(const Sizes& s) {
   ScoreCase joined{"nothing"};
   for (const auto& score : score_cases(s)) joined = both(joined, score);
@@ -789,7 +792,7 @@ TEST_F(ScoreMods, SameBitsOfASinkWithManyQueries) {
 
 TEST_F(ScoreMods, SameBitsFromConcurrentCallers) {
   auto call = everything({2, 4, 2, 70, 200, 8, 5});
-  call.dropout_p = 0;  // its seed comes from a generator that the callers share
+  call.dropout_p = 0;  // the seed comes from a generator that the threads share
   const auto expected = call.attend(torch::kFloat, Backend::fused);
   std::vector<Tensors> results(8);
   std::vector<std::thread> callers;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `dev lint` must fail on each kind of fault that it looks for, and name it. It runs in a small repository that is made
-# here. ROOT (the argument) is the repository of dev; the parts whose tools are not installed are left out.
+# Tests that `dev lint` fails on each kind of fault that it looks for, and names the fault. It runs in a small
+# repository that this script creates. ROOT (the argument) is the repository of dev. Parts of lint whose tools are not
+# installed are not tested.
 set -euo pipefail
 root=$(realpath "$1")
 work=$(mktemp -d)
@@ -13,14 +14,15 @@ cp -r "$root/tests/lint" "$work/tests"
 cp "$root/docs/Doxyfile" "$work/docs"
 git -C "$work" init -q
 printf '/build/\n/.venv\n/bin/\n' >"$work/.gitignore"
-# No package is to be installed.
+# A stand-in, so that no package is installed.
 printf '#!/usr/bin/env bash\necho "install ok installed"\n' >"$work/bin/dpkg-query" && chmod +x "$work/bin/dpkg-query"
 [ ! -d "$root/.venv" ] || ln -s "$root/.venv" "$work/.venv"
 
-# A file of the small repository, from the standard input.
+# Writes the standard input to a file of the small repository.
 file() { cat >"$work/$1"; }
 
-# expect CODE PATTERN PART...: the exit code of `dev lint PART...`, and a pattern of what it prints.
+# expect CODE PATTERN PART...: runs `dev lint PART...`, and checks the exit code and that the output matches the
+# pattern.
 expect() {
   local code=0 output expected=$1 pattern=$2
   shift 2
@@ -38,7 +40,7 @@ echo '#include <vector>' | file src/core/base.h
 expect 0 '*' layers
 echo '#include "nn/module.h"' | file src/core/base.h
 expect 1 '*core/base.h:1: core must not include "nn/module.h"*dev: these includes are not allowed by src/layers.txt' layers
-expect 1 '*core must not include*'  # without a part, each is checked
+expect 1 '*core must not include*'  # without arguments, every part runs
 echo '#include "../nn/module.h"' | file src/core/base.h
 expect 1 '*core/base.h:1: "../nn/module.h" is not a path from src*' layers
 echo '#include <vector>' | file src/core/base.h

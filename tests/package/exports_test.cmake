@@ -1,5 +1,6 @@
-# Only what is public is exported: every strong symbol that LIBRARY defines, and every weak one of namespace attend (of
-# others come templates), belongs to attend, attend::nn, attend::models or attend::detail, which public templates call.
+# Checks that LIBRARY exports public names only: every strong symbol that it defines, and every weak symbol in namespace
+# attend, must belong to attend, attend::nn, attend::models or attend::detail, which public templates use. Weak symbols
+# of other namespaces are instances of templates.
 execute_process(COMMAND ${NM} --dynamic --defined-only --demangle ${LIBRARY} OUTPUT_VARIABLE symbols
   COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX MATCHALL "[0-9a-f]+ [TDBR] [^\n]*" strong "${symbols}")

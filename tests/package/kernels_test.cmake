@@ -1,5 +1,6 @@
-# An object of the kernels may define its table and nothing else that the linker could take for that of another object:
-# no weak symbol, no second global one. It may use no vector registers beyond those of its instruction set.
+# Checks the objects of the kernels. Each must define one global symbol, the function that returns its table, and no
+# weak symbol, since the linker could use the same symbol of another object instead. It must not use vector registers
+# beyond those of its instruction set.
 foreach(object IN LISTS OBJECTS)
   execute_process(COMMAND ${NM} --defined-only --extern-only ${object} OUTPUT_VARIABLE symbols
     COMMAND_ERROR_IS_FATAL ANY)

@@ -44,7 +44,7 @@ if(MODE STREQUAL add_subdirectory)
 endif()
 
 if(MODE STREQUAL install)
-  # The same attend beside a LibTorch of another version must be refused.
+  # With a LibTorch of another version, the same attend must be refused.
   file(WRITE ${WORK}/torch/TorchConfig.cmake "")
   file(WRITE ${WORK}/torch/TorchConfigVersion.cmake "set(PACKAGE_VERSION 1.13.0)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n")
   execute_process(COMMAND ${CMAKE_COMMAND} -S ${SOURCE}/tests/package/consumer -B ${WORK}/other ${options}

@@ -1,4 +1,5 @@
-// Pictures of attention weights and line charts: what they contain, and that labels cannot inject markup.
+// Tests the contents of pictures of attention weights and of line charts, and that labels cannot inject
+// markup.
 #include <attend/plot.h>
 
 #include <nlohmann/json.hpp>
@@ -37,7 +38,7 @@ TEST(Plot, LabelsAreEscaped) {
   EXPECT_EQ(count(svg, "&lt;script&gt;&amp;&quot;&#39;\xef\xbf\xbd\xef\xbf\xbd\xe6\x97\xa5"), 1);
   const auto html =
       attention_html(torch::ones({1, 1}), {.queries = {"</script><b>"}, .keys = {label}}, label);
-  EXPECT_EQ(count(html, "</script>"), 2);  // those of the page's own two scripts
+  EXPECT_EQ(count(html, "</script>"), 2);  // the ends of the page's own two scripts
   EXPECT_EQ(count(html, "<b>"), 0);
   EXPECT_EQ(count(html, "&lt;script&gt;&amp;&quot;&#39;"), 2);  // the title, twice
 }
@@ -83,7 +84,7 @@ TEST(Plot, ErrorsNameTheArgument) {
             "attend::attention_html: weights: expected 2 to 4 dimensions, got float32 [3]");
 }
 
-/// The points of the n-th polyline of a picture.
+/// Returns the points of the n-th polyline of a picture.
 std::vector<std::pair<double, double>> polyline(const std::string& svg, int n) {
   size_t at = 0;
   for (int k = 0; k <= n; ++k) at = svg.find("<polyline points=\"", at) + 18;
@@ -143,7 +144,7 @@ TEST(Plot, LineChartChoosesRoundTicks) {
   EXPECT_EQ(labels(7, 7, AxisScale::linear), (Labels{"2", "4", "6", "8", "10", "12"}));
   EXPECT_EQ(labels(0.02, 700, AxisScale::logarithmic), (Labels{"0.01", "0.1", "1", "10", "100", "1000"}));
   EXPECT_EQ(labels(3, 40, AxisScale::logarithmic), (Labels{"2", "5", "10", "20", "50"}));
-  // Ranges at the limits of double end and stay finite.
+  // For ranges at the limits of double, the search for ticks ends and ticks are finite.
   for (const auto& [low, high] :
        {std::pair(1e20, 1e20 + 16384), std::pair(-1e300, 1e300), std::pair(0.0, 5e-324)}) {
     const auto svg = line_chart_svg({.series = {{"", {{0, low}, {1, high}}}}});

@@ -37,7 +37,7 @@ LinearAttentionResult recurrent(const LinearAttentionCall& call, bool is_causal)
   return {reference::normalized(read, call.scale, call.normalize).to(call.query.scalar_type()), state};
 }
 
-/// The unit of the state that each query reads, as an exponent.
+/// Returns the logarithm of the unit of the state that each query reads.
 at::Tensor log_query_units(const at::Tensor& log_units, int64_t queries, bool is_causal) {
   const int64_t keys = log_units.size(2) - 1;
   if (!is_causal) return log_units.slice(2, keys).unsqueeze(-1);

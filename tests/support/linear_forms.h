@@ -1,6 +1,6 @@
 #pragma once
 
-// Every way to compute linear attention, among them the recurrence that defines it.
+// Every form in which linear attention can be computed, among them the recurrence that defines it.
 
 #include <attend/linear_attention.h>
 
@@ -14,10 +14,10 @@ enum class LinearForm {
   automatic,  ///< the backend that the library chooses
   fused,      ///< the kernels
   chunked,    ///< the reference backend
-  recurrent,  ///< one step after the other, which no backend does
+  recurrent,  ///< the recurrence, step by step, which no backend uses
 };
 
-/// `linear_attention` of tensors of four dimensions in one form.
+/// Computes `linear_attention` of tensors of four dimensions in the given form.
 LinearAttentionResult linear_attention_as(LinearForm form, const at::Tensor& query, const at::Tensor& key,
                                           const at::Tensor& value, LinearAttentionParams params = {});
 

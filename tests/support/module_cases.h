@@ -16,8 +16,8 @@ inline double size_of(const torch::Tensor& exact) { return std::max(1.0, exact.a
 
 inline bool is_gradient(const std::string& name) { return name.starts_with("grad."); }
 
-/// The largest error of Python in a dtype, relative to the size of the result, over all outputs of a case or
-/// over all its gradients. The error of a single result with few elements would depend on chance.
+/// Returns the largest error of Python in a dtype, relative to the size of the result, over all outputs or
+/// over all gradients of a case. The error of a single result with few elements would be a matter of chance.
 inline double plain_error(const Recorded& recorded, bool for_gradients, int64_t dtype) {
   const std::string prefix = "error.";
   double largest = 0;
@@ -31,8 +31,8 @@ inline double plain_error(const Recorded& recorded, bool for_gradients, int64_t 
 }
 
 /// Compares a module, in each dtype, with Python's module of the same state in float64: the results of
-/// `call`, the gradients of the parameters, and those of the inputs for which one is recorded. The errors of
-/// Python's module in the narrower dtypes are part of the record.
+/// `call`, the gradients of the parameters, and the gradients of the inputs that have a recorded gradient.
+/// The errors of Python's module in narrower dtypes are part of the record.
 inline void expect_as_recorded(torch::nn::Module& module, const Recorded& recorded,
                                const std::function<Recorded(const Recorded& inputs)>& call) {
   constexpr std::array kDtypes = {torch::kFloat, torch::kBFloat16, torch::kHalf, torch::kDouble};
@@ -62,7 +62,8 @@ inline void expect_as_recorded(torch::nn::Module& module, const Recorded& record
       const bool for_gradients = is_gradient(name);
       const double factor = for_gradients ? 3 : 2, size = size_of(recorded.at(name));
       if (dtype == torch::kDouble) {
-        // The errors in float32 times 2^-29, those of this library and those of the record.
+        // In float64 the error is taken to be that in float32 times 2^-29, both for this library and for the
+        // record.
         const double error = 0x1p-29 * plain_error(recorded, for_gradients, /*dtype=*/0);
         expect_as_accurate(result, error * size, recorded.at(name), factor + 1, name);
       } else {

@@ -8,8 +8,8 @@
 
 namespace attend::testing {
 
-/// Attention as the papers write it, score by score in loops over float64 tensors [B, H, L, D]: what the
-/// library is compared with. It shares nothing with the library.
+/// Attention as the papers define it, computed score by score in loops over float64 tensors [B, H, L, D]. The
+/// library is compared with it, and it shares no code with the library.
 struct NaiveAttention {
   double scale = 1;
   std::function<bool(int64_t b, int64_t h, int64_t i, int64_t j)> allowed = [](auto...) { return true; };

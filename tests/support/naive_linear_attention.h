@@ -6,13 +6,13 @@
 
 namespace attend::testing {
 
-/// Linear attention as the papers write it, in loops over float64 tensors [B, H, L, D] that have gone through
-/// the feature map: what the library is compared with. It shares nothing with the library.
+/// Linear attention as the papers define it, computed in loops over float64 tensors [B, H, L, D] to which the
+/// feature map was applied. The library is compared with it, and it shares no code with the library.
 struct NaiveLinearAttention {
   bool normalize = false;
   bool is_causal = true;
   double scale = 1;
-  torch::Tensor decay = {};  ///< [B, H, L, D], of each step and channel; not its logarithm
+  torch::Tensor decay = {};  ///< [B, H, L, D], the decay of each step and channel, not its logarithm
   torch::Tensor beta = {};   ///< [B, H, L]
 
   torch::Tensor operator()(const torch::Tensor& query, const torch::Tensor& key,
@@ -30,8 +30,8 @@ struct NaiveLinearAttention {
   }
 
  private:
-  /// The parallel form: query i weighs value j by sum over d of q_id k_jd times the decays of the steps after
-  /// j (Katharopoulos 2020, equation 8; Sun 2023, equation 5; Yang 2023, equation 4).
+  /// Computes the parallel form: query i weights value j by the sum over d of q_id k_jd times the decays of
+  /// the steps after j (Katharopoulos 2020, equation 8; Sun 2023, equation 5; Yang 2023, equation 4).
   torch::Tensor by_pairs(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                          const torch::Tensor& a) const {
     const int64_t queries = q.size(0), keys = k.size(0);
@@ -51,8 +51,8 @@ struct NaiveLinearAttention {
     return output;
   }
 
-  /// The state as a product of transition matrices, S_t = (I - beta_t k_t k_t^T) Diag(a_t) S_{t-1} + beta_t
-  /// k_t v_t^T (Yang, Kautz 2024, equation 10; Kimi Team 2025, equation 1).
+  /// Computes the state by transition matrices, S_t = (I - beta_t k_t k_t^T) Diag(a_t) S_{t-1} + beta_t k_t
+  /// v_t^T (Yang, Kautz 2024, equation 10; Kimi Team 2025, equation 1).
   torch::Tensor by_transitions(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                const torch::Tensor& a, const torch::Tensor& strength) const {
     auto state = torch::zeros({k.size(1), v.size(1)}, torch::kDouble);

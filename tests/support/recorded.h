@@ -12,7 +12,8 @@ namespace attend::testing {
 /// The tensors of one case, by name.
 using Recorded = std::map<std::string, torch::Tensor>;
 
-/// What a script of tests/ recorded in a file of tests/data: tensors named case/name, by case.
+/// Returns the tensors that a script of tests/record stored in a file of tests/data, where they are named
+/// case/name, by case.
 inline std::map<std::string, Recorded> recorded_cases(const std::string& file) {
   const char* folder = std::getenv("ATTEND_TEST_DATA");
   TORCH_CHECK(folder != nullptr, "ATTEND_TEST_DATA is not set: run the tests through ctest");

@@ -11,12 +11,13 @@
 
 namespace attend::testing {
 
-/// The largest absolute difference, in float64; 0 for empty tensors. Fails on differing shapes or a NaN.
+/// Returns the largest absolute difference, in float64; 0 for empty tensors. Fails the test for different
+/// shapes or a NaN.
 inline double max_difference(const torch::Tensor& left, const torch::Tensor& right) {
   EXPECT_EQ(left.sizes(), right.sizes());
   if (left.sizes() != right.sizes()) return INFINITY;
   if (left.numel() == 0) return 0;
-  // Equal infinities differ by nothing.
+  // The difference of equal infinities counts as 0.
   const auto a = left.detach().to(torch::kDouble), b = right.detach().to(torch::kDouble);
   const auto difference = torch::where(a == b, 0.0, (a - b).abs()).max().item<double>();
   EXPECT_FALSE(std::isnan(difference)) << "one side has a NaN";
@@ -33,7 +34,7 @@ inline bool same_bits(const torch::Tensor& left, const torch::Tensor& right) {
          torch::equal(left, right);
 }
 
-/// Half the distance from 1 to the next number of the dtype.
+/// Returns the unit roundoff, half the distance from 1 to the next larger number of the dtype.
 inline double unit_roundoff(torch::ScalarType dtype) {
   return std::pow(2.0, dtype == torch::kDouble     ? -53
                        : dtype == torch::kFloat    ? -24
@@ -41,10 +42,10 @@ inline double unit_roundoff(torch::ScalarType dtype) {
                                                    : -11);
 }
 
-/// `ours` is as accurate as straightforward code of the same dtype, whose error is `plain_error`: its error
-/// is at most `factor` times as large, give or take a few roundings of the largest value, and of the `terms`
-/// whose sum it is, which may cancel and are float32 or float64 whatever the dtype. Values count as 1 at
-/// least, for the inputs of the tests are of that order.
+/// Expects that `ours` is as accurate as straightforward code of the same dtype, whose error is
+/// `plain_error`. The error may be at most `factor` times as large, plus a few roundings of the largest
+/// value, and of the size `terms` of the summands, which may cancel and are float32 or float64 for every
+/// dtype. The largest value counts as at least 1, the order of the inputs of the tests.
 inline void expect_as_accurate(const torch::Tensor& ours, double plain_error, const torch::Tensor& exact,
                                double factor, const std::string& what, double terms = 1) {
   EXPECT_EQ(ours.sizes(), exact.sizes()) << what;
@@ -55,7 +56,7 @@ inline void expect_as_accurate(const torch::Tensor& ours, double plain_error, co
   EXPECT_LE(max_difference(ours, exact), factor * plain_error + 4 * roundings) << what;
 }
 
-/// While it lives, autocast is on for the CPU.
+/// Enables autocast for the CPU during its lifetime.
 class Autocast {
  public:
   explicit Autocast(torch::ScalarType dtype) : before_(at::autocast::get_autocast_dtype(at::kCPU)) {
@@ -74,7 +75,7 @@ class Autocast {
   torch::ScalarType before_;
 };
 
-/// The message of the c10::Error that the call throws; a failure where it throws none.
+/// Returns the message of the c10::Error that the call throws. Fails the test if the call throws none.
 inline std::string error_of(const std::function<void()>& call) {
   try {
     call();
@@ -85,7 +86,7 @@ inline std::string error_of(const std::function<void()>& call) {
   return "";
 }
 
-/// d loss / d input by central differences, element by element; `loss` of float64 inputs.
+/// Returns d loss / d input by central differences, element by element, for a float64 input of `loss`.
 inline torch::Tensor numeric_gradient(const std::function<torch::Tensor()>& loss, torch::Tensor input) {
   torch::NoGradGuard no_grad;
   const double step = 1e-6;

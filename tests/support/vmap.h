@@ -1,6 +1,6 @@
 #pragma once
 
-// torch.func.vmap from C++.
+// The transform torch.func.vmap in C++.
 
 #include <ATen/functorch/BatchedTensorImpl.h>
 #include <ATen/functorch/DynamicLayer.h>
@@ -10,8 +10,8 @@
 
 namespace attend::testing {
 
-/// function(slice) for every slice of the first dimension of `tensor`, in one call whose argument is a
-/// batched tensor; the results are stacked in the first dimension.
+/// Returns function(slice) for every slice of the first dimension of `tensor`, stacked in the first
+/// dimension. The function is called once, with a batched tensor.
 inline at::Tensor vmap(const std::function<at::Tensor(const at::Tensor&)>& function,
                        const at::Tensor& tensor) {
   using namespace at::functorch;

@@ -1,5 +1,5 @@
-// The fused kernels against the reference in float64: their errors are bounded by those of the reference in
-// the same dtype.
+// Compares the fused kernels with the reference in float64. The allowed error is derived from that of the
+// reference in the same dtype.
 #include <ATen/Parallel.h>
 #include <attend/attention.h>
 
@@ -26,7 +26,7 @@ struct Inputs {
             {}};
   }
 
-  /// Copies in `dtype` that are leaves of the autograd graph.
+  /// Returns copies in `dtype` that are leaves of the autograd graph.
   Inputs leaves(torch::ScalarType dtype) const {
     const auto leaf = [&](const torch::Tensor& tensor) {
       return tensor.defined() ? tensor.detach().to(dtype).clone().requires_grad_() : tensor;
@@ -40,7 +40,7 @@ struct Results {
   std::vector<torch::Tensor> gradients;
 };
 
-/// Output, logsumexp and gradients of a fixed function of both.
+/// Returns the output, the logsumexp, and the gradients of a fixed function of both.
 Results run(const Inputs& leaves, AttentionParams params, Backend backend) {
   torch::manual_seed(7);  // for the dropout
   params.backend = backend;
@@ -69,9 +69,9 @@ Results run(const Inputs& leaves, AttentionParams params, Backend backend) {
   return results;
 }
 
-/// The errors of the reference in `dtype`: of the output, the logsumexp and each gradient. For float64 there
-/// is no more exact reference: its errors are those of float32 times the ratio of the unit roundoffs, doubled
-/// for the oracle's own errors.
+/// Returns the errors of the reference in `dtype`: of the output, the logsumexp and each gradient. For
+/// float64 no more exact result exists: the errors are taken to be those of float32 times the ratio of the
+/// unit roundoffs, doubled because the float64 reference has errors, too.
 std::vector<double> plain_errors(const Inputs& in, const AttentionParams& params, torch::ScalarType dtype) {
   if (dtype == torch::kDouble) {
     auto errors = plain_errors(in.leaves(torch::kFloat), params, torch::kFloat);
@@ -117,8 +117,7 @@ TEST_F(FusedAttention, LengthsAndHeadSizes) {
   for (const auto dtype : dtypes) {
     for (const int64_t length : {1, 7, 63, 64, 65, 97, 1025}) {
       for (const int64_t d : {1, 8, 59, 64, 111, 128, 256}) {
-        if (length == 1025 && d != 64 && d != 59)
-          continue;  // two head sizes suffice for many blocks and tiles
+        if (length == 1025 && d != 64 && d != 59) continue;  // for long sequences, two head sizes are enough
         expect_fused(Inputs::random({1, 2, 2, length, length, d, d}, dtype), {.mask = causal()},
                      c10::str(dtype, " L ", length, " D ", d));
       }
@@ -346,7 +345,7 @@ TEST_F(FusedAttention, KeysPastTheirLengthAreNeverRead) {
   }
 }
 
-/// Gradients, output and logsumexp.
+/// Returns the gradients, the output and the logsumexp.
 std::vector<torch::Tensor> all_results(const Inputs& in, const AttentionParams& params) {
   auto results = run(in.leaves(in.query.scalar_type()), params, Backend::fused);
   results.gradients.push_back(results.output);
@@ -408,7 +407,7 @@ TEST_F(FusedAttention, SecondDerivativesEqualTheReference) {
 }
 
 TEST_F(FusedAttention, NeedsNoMemoryForTheScores) {
-  // All scores would take 64 GiB.
+  // The scores of the whole call would take 64 GiB.
   const auto in = Inputs::random({1, 1, 1, 1 << 17, 1 << 17, 16, 16}, torch::kFloat).leaves(torch::kFloat);
   const auto results = run(in, {.mask = window(64, 0)}, Backend::fused);
   const auto last = [](const torch::Tensor& tensor) { return tensor.slice(2, (1 << 17) - 100); };

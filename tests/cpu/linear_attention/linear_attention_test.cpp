@@ -1,5 +1,5 @@
-// The fused kernels against the recurrence in float64: their errors are bounded by those of the chunked form
-// in plain ATen in the same dtype.
+// Compares the fused kernels with the recurrence in float64. The allowed error is derived from that of the
+// chunked reference in the same dtype.
 #include <ATen/Parallel.h>
 #include <attend/linear_attention.h>
 #include <torch/csrc/autograd/forward_grad.h>
@@ -16,9 +16,9 @@ struct Sizes {
   int64_t batch, heads, kv_heads, queries, keys, d, d_v;
 };
 
-/// Comparing two forms by their largest errors needs this many elements: few may be exact by chance in one of
-/// the forms. Results have at least one element for each step of each head and for each element of its state;
-/// the gradient of a decay per head has one for each head.
+/// The least number of elements of a result whose largest error is compared between two forms: a few elements
+/// can be exact in one form by chance. Results have at least one element for each step of each head and for
+/// each element of the state of a head; the gradient of a decay per head has one element for each head.
 constexpr int64_t kMinElements = 64;
 constexpr int64_t kMinHeads = 64;
 
@@ -52,12 +52,12 @@ std::vector<Setting> settings() {
   };
 }
 
-/// Values that every dtype represents exactly.
+/// Returns random values that every dtype represents exactly.
 torch::Tensor random(at::IntArrayRef sizes) {
   return torch::randn(sizes).to(torch::kBFloat16).to(torch::kDouble);
 }
 
-/// Logarithms of decays between 0.5 and 1, but at some steps of decays of 0, nearly 0, and 1.
+/// Returns the logarithms of random decays between 0.5 and 1; some steps have decays of 0, nearly 0, and 1.
 torch::Tensor random_decay(const Sizes& s, Decay decay) {
   if (decay == Decay::none) return {};
   const auto draw = [](at::IntArrayRef sizes) {
@@ -97,7 +97,7 @@ struct Inputs {
         in.beta.select(2, 6).fill_(1);
       }
     }
-    if (setting.normalize) {  // keeps normalisers away from 0
+    if (setting.normalize) {  // positive features keep normalisers away from 0
       in.query = in.query.abs().clamp_min(0.5);
       in.key = in.key.abs();
       in.initial_state = in.initial_state.abs().clamp_min(0.5);
@@ -106,7 +106,7 @@ struct Inputs {
     return in;
   }
 
-  /// Copies that are leaves of the autograd graph; decays, beta and states in the type of the computation.
+  /// Returns copies that are leaves of the autograd graph; decays, beta and states have compute type.
   Inputs leaves(torch::ScalarType dtype) const {
     const auto state = dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
     const auto leaf = [](const torch::Tensor& tensor, torch::ScalarType type) {
@@ -127,7 +127,7 @@ LinearAttentionParams params_of(const Inputs& in, const Setting& setting) {
           .key_lengths = in.key_lengths};
 }
 
-/// A fixed weighted sum, the loss of the tests.
+/// Returns a fixed weighted sum of the elements, the loss of the tests.
 torch::Tensor weigh(const torch::Tensor& tensor) {
   const auto weights = torch::linspace(-1, 1, tensor.numel(), torch::kDouble).cos().view(tensor.sizes());
   return (tensor * weights.to(tensor.scalar_type())).sum().to(torch::kDouble);
@@ -142,7 +142,7 @@ std::vector<torch::Tensor> gradients(const Inputs& leaves) {
   return all;
 }
 
-/// Output, final state and the gradients of a fixed weighted sum of both.
+/// Returns the output, the final state, and the gradients of a fixed weighted sum of both.
 std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, LinearForm form) {
   const auto [output, final_state] =
       linear_attention_as(form, leaves.query, leaves.key, leaves.value, params_of(leaves, setting));
@@ -152,7 +152,7 @@ std::vector<torch::Tensor> run(const Inputs& leaves, const Setting& setting, Lin
   return results;
 }
 
-/// The largest finite absolute value of each result.
+/// Returns the largest finite absolute value of each result.
 std::vector<double> sizes_of(const std::vector<torch::Tensor>& results) {
   std::vector<double> sizes;
   for (const auto& result : results) {
@@ -162,9 +162,9 @@ std::vector<double> sizes_of(const std::vector<torch::Tensor>& results) {
   return sizes;
 }
 
-/// With the normaliser, a gradient is the difference between the part through the numerator and the part
-/// through the normaliser. Both may be much larger than the difference: for D = 1 they cancel. These are the
-/// sizes of the former.
+/// Returns the sizes of the gradients through the numerator. With the normaliser, a gradient is the
+/// difference between the part through the numerator and the part through the normaliser. Both parts may be
+/// much larger than the difference: for D = 1 they cancel.
 std::vector<double> sizes_through_numerator(const Inputs& in, Setting setting) {
   const auto leaves = in.leaves(torch::kDouble);
   setting.normalize = false;
@@ -186,9 +186,9 @@ std::vector<double> sizes_through_numerator(const Inputs& in, Setting setting) {
   return sizes;
 }
 
-/// With the delta rule, each step subtracts the value that the state holds for its key. Within the chunks of
-/// both forms, terms cancel that are as large as the results without the delta rule, S_t = a_t S_{t-1} +
-/// beta_t k_t v_t^T. These are their sizes in the first chunk, which represents all.
+/// Returns the sizes of the results without the delta rule, S_t = a_t S_{t-1} + beta_t k_t v_t^T, for the
+/// first chunk. With the delta rule, each step subtracts the value that the state returns for its key, so
+/// that within a chunk of either form, terms of these sizes cancel. The other chunks are like the first.
 std::vector<double> sizes_without_delta_rule(const Inputs& in, const Setting& setting) {
   constexpr int64_t kChunk = 64;
   auto first = in;
@@ -210,7 +210,7 @@ std::vector<double> sizes_without_delta_rule(const Inputs& in, const Setting& se
   return sizes_of(results);
 }
 
-/// The size of the terms of the sums that the results of `run` are.
+/// Returns, for each result of `run`, the size of the terms whose sum it is.
 std::vector<double> sizes_of_terms(const Inputs& in, const Setting& setting) {
   if (setting.normalize) return sizes_through_numerator(in, setting);
   if (setting.is_delta) return sizes_without_delta_rule(in, setting);
@@ -226,8 +226,9 @@ std::vector<double> errors(const std::vector<torch::Tensor>& results,
 
 constexpr std::array kDtypes = {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf};
 
-/// The errors of plain code in each dtype. For float64 there is no more exact oracle: its errors are those of
-/// float32 times the ratio of the unit roundoffs, plus the difference between the two plain forms in float64.
+/// Returns the errors of plain ATen code in each dtype. For float64 no more exact result exists: the errors
+/// are taken to be those of float32 times the ratio of the unit roundoffs, plus the difference between the
+/// two plain forms in float64.
 std::vector<std::vector<double>> plain_errors(const Inputs& in, const Setting& setting,
                                               const std::vector<torch::Tensor>& exact) {
   std::vector<std::vector<double>> all;
@@ -239,7 +240,7 @@ std::vector<std::vector<double>> plain_errors(const Inputs& in, const Setting& s
   return all;
 }
 
-constexpr size_t kDecayGradient = 5;  // its index in the results of `run`
+constexpr size_t kDecayGradient = 5;  // the index of the gradient of the decay in the results of `run`
 
 void expect_accurate(const Sizes& sizes, const Setting& setting) {
   const auto in = Inputs::random(sizes, setting);
@@ -285,8 +286,8 @@ TEST_F(FusedLinearAttention, IsAsAccurateAsPlainCodeOverManyChunks) {
   }
 }
 
-/// Every length with every size of keys and of values. It takes minutes, so it is disabled: the two tests
-/// above are a selection of it. Run it with --gtest_also_run_disabled_tests.
+/// Tests every length with every size of keys and of values. The test takes minutes, so it is disabled; the
+/// two tests above run a selection. --gtest_also_run_disabled_tests runs it.
 class EveryLengthAndSize : public ::testing::TestWithParam<Setting> {};
 
 TEST_P(EveryLengthAndSize, DISABLED_IsAsAccurateAsPlainCode) {
@@ -346,7 +347,7 @@ TEST_F(FusedLinearAttention, ValuesWithoutColumns) {
   }
 }
 
-/// Lazy negations, and ZeroTensors, which have no memory.
+/// Tests lazy negations, and ZeroTensors, which have no memory.
 TEST_F(FusedLinearAttention, NegatedViewsAndZeroTensorsEqualTheirValues) {
   const auto lazy_tensor = [](const torch::Tensor& x, bool is_zero) {
     return is_zero ? torch::_efficientzerotensor(x.sizes(), x.options()) : torch::_neg_view(-x);
@@ -410,7 +411,8 @@ TEST_F(FusedLinearAttention, DecaysAndBetaAboveOne) {
   }
 }
 
-/// A sequence in two calls, split between chunks, equals one call, also across the groups of resident chunks.
+/// A sequence in two calls, divided between two chunks, gives the same bits as in one call, also if it has
+/// several groups of resident chunks.
 TEST_F(FusedLinearAttention, PartsOfWholeChunksGiveTheSameBits) {
   const int64_t length = 2500, split = 2240;
   const torch::NoGradGuard no_grad;
@@ -465,7 +467,8 @@ TEST_F(FusedLinearAttention, AMillionTokensStayAccurate) {
   expect_accurate_outputs(q, k, v, g, "a million tokens");
 }
 
-/// Roundings with the same sign at each step: of a growing sum, and of a decay near 1.
+/// Tests inputs for which rounding errors have the same sign at each step: those of a growing sum, and of a
+/// decay near 1.
 TEST_F(FusedLinearAttention, RoundingErrorsDoNotAccumulateOverALongSequence) {
   constexpr int64_t kLength = 1 << 15;
   for (const int64_t heads : {1, 8}) {
@@ -480,7 +483,7 @@ TEST_F(FusedLinearAttention, RoundingErrorsDoNotAccumulateOverALongSequence) {
 
 // ---- one token at a time
 
-/// Outputs and final state of a sequence computed step by step.
+/// Returns the outputs and the final state of a sequence that is computed step by step.
 std::vector<torch::Tensor> run_steps(const Inputs& in, const Setting& setting) {
   const torch::NoGradGuard no_grad;
   auto state = in.initial_state.clone();
@@ -627,8 +630,8 @@ void expect_same_bits_for_every_number_of_threads(const Sizes& sizes, const Sett
   at::set_num_threads(threads);
 }
 
-/// Tasks are chunks with few heads, and columns of values with many; the backward is sequential where that
-/// keeps the threads busy.
+/// With few heads the tasks are chunks, with many they are columns of the values; the backward is sequential
+/// where its tasks keep all threads busy.
 TEST_F(FusedLinearAttention, SameBitsForEveryNumberOfThreads) {
   for (const auto& sizes : {Sizes{1, 3, 1, 2500, 2500, 24, 20}, Sizes{1, 9, 3, 150, 150, 24, 60},
                             Sizes{2, 3, 3, 40, 150, 24, 64}, Sizes{2, 3, 3, 150, 40, 16, 20}}) {
@@ -636,7 +639,7 @@ TEST_F(FusedLinearAttention, SameBitsForEveryNumberOfThreads) {
   }
 }
 
-/// PyTorch splits a sum among the threads from 32,768 terms on.
+/// PyTorch divides a sum among the threads if it has at least 32,768 terms.
 TEST_F(FusedLinearAttention, GradientOfOneHeadsDecayHasTheSameBitsForEveryNumberOfThreads) {
   expect_same_bits_for_every_number_of_threads({1, 1, 1, 40000, 40000, 2, 2},
                                                {"lightning attention", Decay::per_head});

@@ -8,14 +8,14 @@
 
 namespace {
 
-// Results that a library built with -ffast-math gets wrong. They are examined by ATen, since this program may
-// be built with that flag itself.
+// Checks results that would be wrong if the library were built with -ffast-math. ATen's functions examine
+// them, since this program itself may be built with that flag.
 bool special_values_are_right() {
   constexpr double kInfinity = HUGE_VAL;
   const auto query = torch::randn({1, 2, 70, 16}), key = torch::randn({1, 2, 70, 16});
   const auto value = torch::randn({1, 2, 70, 16});
 
-  // The first query may attend to no key: causal, without its own position.
+  // A causal mask without the query's own position, by which the first query may attend to no key.
   auto trained = query.clone().requires_grad_();
   const auto [masked, logsumexp] =
       attend::attention_with_lse(trained, key, value, {.mask = attend::causal() & ~attend::window(0, 0)});
@@ -24,7 +24,7 @@ bool special_values_are_right() {
   right &= logsumexp.select(2, 0).isneginf().all().item<bool>();
   right &= masked.isfinite().all().item<bool>() && trained.grad().isfinite().all().item<bool>();
 
-  // A bias of -inf hides a key; NaN in a value that is visible stays NaN.
+  // A bias of -inf hides a key; a NaN in a visible value stays NaN.
   auto hidden = torch::zeros({70, 70});
   hidden.select(1, 3).fill_(-kInfinity);
   const auto weights = attend::attention_weights(query, key, {.score_mod = attend::bias(hidden)});
@@ -33,7 +33,7 @@ bool special_values_are_right() {
   damaged.select(2, 5).fill_(std::nan(""));
   right &= attend::attention(query, key, damaged).isnan().all().item<bool>();
 
-  // Scores that overflow exp, and compensated sums: as exact as in double precision.
+  // Scores for which exp overflows, and compensated sums, must be as exact as in double precision.
   const auto loud = 300 * query;
   const auto expected =
       attend::attention(loud.to(torch::kFloat64), key.to(torch::kFloat64), value.to(torch::kFloat64));
