@@ -14,7 +14,10 @@ add_library(attend_models SHARED
   src/models/bert.cpp
   src/models/config_file.cpp
   src/models/load_bert.cpp
+  src/models/load_sentence_encoder.cpp
+  src/models/load_word_piece.cpp
   src/models/sentence_encoder.cpp
+  src/models/token_matcher.cpp
   src/models/word_piece.cpp)
 add_library(attend::models ALIAS attend_models)
 target_link_libraries(attend_models PUBLIC attend PRIVATE nlohmann_json::nlohmann_json ICU::uc)

@@ -134,7 +134,7 @@ PassageText read_passage(const Index& index, const Passage& passage, const fs::p
 void explain(SentenceEncoder& encoder, const std::string& question, const std::string& passage,
              const std::string& file) {
   const torch::NoGradGuard no_grad;
-  const auto encoding = encoder.tokenizer().encode(question, passage, encoder.options().max_length());
+  const auto encoding = encoder.tokenizer().encode(question, passage, encoder.max_length());
   const auto row = [](const std::vector<int64_t>& values) {
     return torch::tensor(values, torch::kLong).unsqueeze(0);
   };
@@ -157,7 +157,8 @@ std::string printable(std::string text) {
 
 void answer(const Index& index, SentenceEncoder& encoder, const std::string& question,
             const Options& options) {
-  const auto scores = torch::matmul(index.vectors, encoder.encode({question})[0]);
+  const std::string prompt = encoder.options().prompts().contains("query") ? "query" : "";
+  const auto scores = torch::matmul(index.vectors, encoder.encode({question}, {}, prompt)[0]);
   const auto [best, indices] = scores.topk(std::min(options.top, scores.numel()));
   for (int64_t n = 0; n < indices.numel(); ++n) {
     const auto& passage = index.passages[static_cast<size_t>(indices[n].item<int64_t>())];

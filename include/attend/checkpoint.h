@@ -36,7 +36,8 @@ struct StateDict {
 ///
 /// The tensors, on the CPU, are views of the memory-mapped file. Writing to them changes the memory of this
 /// process only. The file must not be truncated while they exist; `save_safetensors` replaces it instead.
-/// Boolean tensors, and tensors whose data is not aligned for their dtype, are copied.
+/// Boolean tensors, and tensors whose data is not aligned for their dtype, are copied. F4, of which two
+/// elements share a byte, is float4_e2m1fn_x2, whose last dimension is half as long.
 ///
 /// Errors (c10::Error): a file that cannot be read or violates the format: a truncated file or header; a
 /// header that exceeds 100 MB, is not UTF-8 or JSON, or has missing, unknown or duplicate fields; duplicate
@@ -53,27 +54,45 @@ ATTEND_API StateDict parse_safetensors(const at::Tensor& bytes);
 /// new one.
 ///
 /// Errors (c10::Error): a name or metadata that is not UTF-8, the name `__metadata__`, a tensor that is not
-/// dense or whose dtype the format lacks (complex128, complex32), and a file that cannot be written; the old
-/// file is kept.
+/// dense, has no data (meta), whose elements share memory (an expanded one; `contiguous` copies them) or
+/// whose dtype the format lacks (complex128, complex32, quantized ones), and a file that cannot be written;
+/// the old file is kept.
 ATTEND_API void save_safetensors(const StateDict& state_dict, const std::string& path);
 
 /// Reads what Python's `torch.save(model.state_dict(), path)` writes: the zip format that is the default
-/// since PyTorch 1.6.
+/// since PyTorch 1.6, and the sequence of pickles from before.
 ///
-/// Dictionaries and lists may be nested to 64 levels: the name of a tensor is the path of keys and indices to
-/// it, joined by dots. Values that are not tensors are ignored. Strides are preserved, and tensors that
-/// shared memory share it again. The tensors are views of the memory-mapped file, as those of
+/// Dictionaries, lists, tuples and sets may be nested: the name of a tensor is the path of keys and indices
+/// to it, joined by dots, where a key that is no text is as Python prints it (`0`, `0.5`, `(1, 'a')`). A
+/// container that is referred to several times gives its tensors several names. Values that are not tensors,
+/// such as the epoch and learning rates of a training checkpoint, are left out, and so are attributes of
+/// tensors. Strides are preserved, and tensors that shared memory share it again. Sparse tensors stay sparse,
+/// and quantized ones quantized. The tensors are views of the memory-mapped file, as those of
 /// `load_safetensors`.
 ///
-/// The pickle in the file cannot run code: it may refer only to OrderedDict, the functions that rebuild
-/// tensors and parameters, storage types and dtypes.
+/// The pickle in the file cannot run code: as for `torch.load(weights_only=True)`, it may refer only to plain
+/// containers and values (OrderedDict, Counter, set, complex, bytes, torch.Size, torch.device), the functions
+/// that rebuild tensors and parameters, storage types, dtypes, layouts and quantization schemes.
 ///
-/// Errors (c10::Error): a pickle that refers to anything else, which the message names, and a damaged file.
+/// Errors (c10::Error): a pickle that refers to anything else or has an opcode for arbitrary objects, which
+/// the message names; a container of tensors that contains itself; two tensors of one name; names and tensors
+/// that take more than 1 MiB and 128 times the size of the file (128 bytes per tensor, and its name), as
+/// short pickles can describe; and a damaged file.
 ATTEND_API StateDict load_pytorch(const std::string& path);
 
 /// Reads such a file in memory, as `load_pytorch`. `bytes`, uint8 [N] on the CPU, are the contents of the
 /// file; the tensors share their memory.
 ATTEND_API StateDict parse_pytorch(const at::Tensor& bytes);
+
+/// Reads the weights of a model from a folder as published for Python's `transformers`: the first of
+/// model.safetensors, model.safetensors.index.json, pytorch_model.bin and pytorch_model.bin.index.json. An
+/// index lists files beside it that hold the tensors together; metadata of the first file is kept where files
+/// differ.
+///
+/// Errors (c10::Error): a folder without any of these files (the message lists what it contains), an index
+/// that names a file in another folder, a tensor that the file of the index lacks or that two files hold, and
+/// those of `load_safetensors` and `load_pytorch`.
+ATTEND_API StateDict load_weights(const std::string& folder);
 
 /// The parameters and buffers of a module, detached and sharing its memory.
 ATTEND_API StateDict state_dict(const torch::nn::Module& module);
@@ -94,8 +113,8 @@ struct LoadReport {
   std::vector<std::string> unexpected_keys;  ///< keys of the state dict, mapped, that the module lacks
 };
 
-/// Copies the tensors of a state dict into the parameters and buffers of a module, converting dtypes and
-/// devices.
+/// Copies the tensors of a state dict into the parameters and buffers of a module, converting dtypes, devices
+/// and layouts (sparse and quantized tensors become dense).
 ///
 /// Errors (c10::Error): missing and unexpected keys (when strict), other shapes, a complex tensor for a real
 /// one or the reverse, and two keys that `key_mapping` maps to one name. The message lists the first ten of

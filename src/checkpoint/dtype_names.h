@@ -16,7 +16,7 @@ struct DtypeNames {
   std::string_view python;       ///< the attribute of Python's torch
 };
 
-constexpr std::array<DtypeNames, 19> kDtypes = {{
+constexpr std::array<DtypeNames, 25> kDtypes = {{
     {at::kBool, "BOOL", "BoolStorage", "bool"},
     {at::kByte, "U8", "ByteStorage", "uint8"},
     {at::kChar, "I8", "CharStorage", "int8"},
@@ -34,8 +34,14 @@ constexpr std::array<DtypeNames, 19> kDtypes = {{
     {at::kComplexDouble, "", "ComplexDoubleStorage", "complex128"},
     {at::ScalarType::Float8_e5m2, "F8_E5M2", "", "float8_e5m2"},
     {at::ScalarType::Float8_e4m3fn, "F8_E4M3", "", "float8_e4m3fn"},
+    {at::ScalarType::Float8_e5m2fnuz, "F8_E5M2FNUZ", "", "float8_e5m2fnuz"},
+    {at::ScalarType::Float8_e4m3fnuz, "F8_E4M3FNUZ", "", "float8_e4m3fnuz"},
+    {at::ScalarType::Float4_e2m1fn_x2, "F4", "", "float4_e2m1fn_x2"},
     {at::ScalarType::Float8_e8m0fnu, "F8_E8M0", "", "float8_e8m0fnu"},
     {at::ScalarType::ComplexHalf, "", "", "complex32"},
+    {at::kQInt8, "", "QInt8Storage", "qint8"},
+    {at::kQUInt8, "", "QUInt8Storage", "quint8"},
+    {at::kQInt32, "", "QInt32Storage", "qint32"},
 }};
 
 /// The dtype that a format calls `name`, as in `dtype_named(&DtypeNames::safetensors, "F32")`.

@@ -2,18 +2,15 @@
 
 #include <attend/checkpoint.h>
 
-#include <cstdint>
-
 #include "checkpoint/pickle.h"
 
 namespace attend::checkpoint {
 
-/// The tensors in nested dictionaries and lists, each named by the path of keys and indices to it, joined by
-/// dots. Fails if the nesting is deeper than 64 levels or cyclic, a key is neither text nor an integer, or
-/// two tensors have one name.
+/// The tensors in nested containers, each named by the path of keys and indices to it, joined by dots. Fails
+/// if two tensors have one name, or a container of tensors contains itself.
 ///
-/// `max_work` limits the number of visited values and the length of names: a pickle can refer to one
-/// dictionary many times.
-StateDict flatten(const Source& source, const Value& value, uint64_t max_work);
+/// A pickle can refer to one container many times. The names and tensors are limited to 1 MiB and 128 times
+/// the size of the source, so that time and memory are linear in it.
+StateDict flatten(const Source& source, const Value& value);
 
 }  // namespace attend::checkpoint

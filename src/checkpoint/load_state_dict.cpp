@@ -21,6 +21,19 @@ std::string key_list(const char* title, const std::vector<std::string>& keys) {
   return text;
 }
 
+/// Whether the values of a tensor can be copied into one of another dtype.
+bool can_convert(const at::Tensor& tensor, at::ScalarType dtype) {
+  constexpr auto kPacked = at::ScalarType::Float4_e2m1fn_x2;
+  if ((tensor.scalar_type() == kPacked || dtype == kPacked) && tensor.scalar_type() != dtype) return false;
+  return tensor.is_complex() == c10::isComplexType(dtype);
+}
+
+/// The values of a sparse or quantized tensor as a dense one.
+at::Tensor dense(const at::Tensor& tensor) {
+  const auto values = tensor.is_quantized() ? tensor.dequantize() : tensor;
+  return values.layout() == at::kStrided ? values : values.to_dense();
+}
+
 struct KeyMatch {
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs;  ///< (tensor of the module, loaded tensor)
   std::vector<std::string> shape_mismatches, duplicates;
@@ -40,7 +53,7 @@ KeyMatch match_keys(const StateDict& own, const StateDict& loaded, const LoadPar
     if (found == loaded_by_name.end()) {
       match.report.missing_keys.push_back(item.key());
     } else if (found->second.sizes() != item.value().sizes() ||
-               found->second.is_complex() != item.value().is_complex()) {
+               !can_convert(found->second, item.value().scalar_type())) {
       match.shape_mismatches.push_back(c10::str(item.key(), ": expected ", checks::describe(item.value()),
                                                 ", got ", checks::describe(found->second)));
     } else {
@@ -77,6 +90,7 @@ LoadReport load_state_dict(torch::nn::Module& module, const StateDict& loaded, c
                  "differences:" + problems);
   }
   const at::NoGradGuard no_grad;
+  for (auto& [own, source] : pairs) source = dense(source);
   for (auto& [own, source] : pairs) own.copy_(source);
   return report;
 }

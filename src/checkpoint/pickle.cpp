@@ -8,54 +8,46 @@
 #include <cstring>
 #include <iterator>
 
+#include "checkpoint/pickle_opcodes.h"
+
 namespace attend::checkpoint {
 namespace {
 
-/// The opcodes, with the names of pickletools.py in lower case.
-enum class Opcode : uint8_t {
-  mark = '(',
-  stop = '.',
-  none = 'N',
-  newtrue = 0x88,
-  newfalse = 0x89,
-  binint = 'J',
-  binint1 = 'K',
-  binint2 = 'M',
-  long1 = 0x8a,
-  binfloat = 'G',
-  binunicode = 'X',
-  short_binunicode = 0x8c,
-  binput = 'q',
-  long_binput = 'r',
-  binget = 'h',
-  long_binget = 'j',
-  memoize = 0x94,
-  empty_tuple = ')',
-  tuple = 't',
-  tuple1 = 0x85,
-  tuple2 = 0x86,
-  tuple3 = 0x87,
-  empty_list = ']',
-  empty_dict = '}',
-  append = 'a',
-  appends = 'e',
-  setitem = 's',
-  setitems = 'u',
-  global = 'c',
-  stack_global = 0x93,
-  reduce = 'R',
-  build = 'b',
-  binpersid = 'Q',
-  proto = 0x80,
-  frame = 0x95,
-};
+std::string opcode_name(uint8_t opcode) {
+  for (const auto& [other, name] : kOtherOpcodes) {
+    if (other == opcode) return std::string("the opcode ") + name;
+  }
+  return c10::str("the byte ", int{opcode}, ", which is no opcode");
+}
+
+const char* sequence_name(Sequence::Kind kind) {
+  switch (kind) {
+    case Sequence::Kind::list:
+      return "a list";
+    case Sequence::Kind::tuple:
+      return "a tuple";
+    case Sequence::Kind::set:
+      return "a set";
+    default:
+      return "a frozenset";
+  }
+}
+
+/// Whether a value can be the key of a dict in Python.
+bool is_hashable(const Value& value) {
+  if (std::holds_alternative<Dictionary*>(value)) return false;
+  const auto* const sequence = std::get_if<Sequence*>(&value);
+  return sequence == nullptr || (*sequence)->kind == Sequence::Kind::tuple ||
+         (*sequence)->kind == Sequence::Kind::frozenset;
+}
 
 }  // namespace
 
 const char* type_name(const Value& value) {
   constexpr std::array<const char*, std::variant_size_v<Value>> kNames = {
-      "None",   "a bool",   "an int",    "a float", "a str", "a list or tuple",
-      "a dict", "a global", "a storage", "a tensor"};
+      "None",      "a bool",   "an int", "a float", "a str",     "a sequence", "a dict",  "a global",
+      "a storage", "a tensor", "an int", "bytes",   "a complex", "a device",   "a layout"};
+  if (const auto* const sequence = std::get_if<Sequence*>(&value)) return sequence_name((*sequence)->kind);
   return kNames.at(value.index());
 }
 
@@ -91,13 +83,26 @@ void Unpickler::execute(uint8_t opcode) {
     case Opcode::binint2:
       return push(int64_t{read_number<uint16_t>()});
     case Opcode::long1:
-      return push(read_long());
+      return push(read_long(read_number<uint8_t>()));
+    case Opcode::long4:
+      return push(read_long(read_number<uint32_t>()));
     case Opcode::binfloat:
       return push(read_big_endian_double());
     case Opcode::binunicode:
+    case Opcode::binstring:  // the text of Python 2
       return push(read(read_number<uint32_t>()));
     case Opcode::short_binunicode:
+    case Opcode::short_binstring:
       return push(read(read_number<uint8_t>()));
+    case Opcode::binunicode8:
+      return push(read(read_number<uint64_t>()));
+    case Opcode::binbytes:
+      return push(Bytes{read(read_number<uint32_t>()), false});
+    case Opcode::short_binbytes:
+      return push(Bytes{read(read_number<uint8_t>()), false});
+    case Opcode::binbytes8:
+    case Opcode::bytearray8:
+      return push(Bytes{read(read_number<uint64_t>()), false});
 
     case Opcode::binput:
       return store_memo(read_number<uint8_t>());
@@ -110,27 +115,45 @@ void Unpickler::execute(uint8_t opcode) {
     case Opcode::long_binget:
       return push_memo(read_number<uint32_t>());
 
+    case Opcode::pop:
+      if (stack_.size() > stack_floor()) return stack_.pop_back();
+      pop_mark();
+      return;
+    case Opcode::pop_mark: {
+      const auto first = static_cast<std::ptrdiff_t>(pop_mark());
+      stack_.erase(stack_.begin() + first, stack_.end());
+      return;
+    }
+    case Opcode::dup:
+      if (stack_.size() <= stack_floor()) fail("a stack underflow");
+      return push(stack_.back());
     case Opcode::mark:
       return marks_.push_back(stack_.size());
     case Opcode::empty_tuple:
       return push(&empty_tuple_);
     case Opcode::tuple:
-      return push_tuple(pop_mark());
+      return push_sequence(Sequence::Kind::tuple, pop_mark());
     case Opcode::tuple1:
-      return push_tuple(index_from_top(1));
+      return push_sequence(Sequence::Kind::tuple, index_from_top(1));
     case Opcode::tuple2:
-      return push_tuple(index_from_top(2));
+      return push_sequence(Sequence::Kind::tuple, index_from_top(2));
     case Opcode::tuple3:
-      return push_tuple(index_from_top(3));
+      return push_sequence(Sequence::Kind::tuple, index_from_top(3));
+    case Opcode::frozenset:
+      return push_sequence(Sequence::Kind::frozenset, pop_mark());
 
     case Opcode::empty_list:
-      return push(&sequences_.emplace_back(Sequence{.is_tuple = false}));
+      return push_sequence(Sequence::Kind::list, stack_.size());
+    case Opcode::empty_set:
+      return push_sequence(Sequence::Kind::set, stack_.size());
     case Opcode::empty_dict:
       return push(new_dictionary());
     case Opcode::append:
-      return append_from(index_from_top(1));
+      return append_from(index_from_top(1), Sequence::Kind::list);
     case Opcode::appends:
-      return append_from(pop_mark());
+      return append_from(pop_mark(), Sequence::Kind::list);
+    case Opcode::additems:
+      return append_from(pop_mark(), Sequence::Kind::set);
     case Opcode::setitem:
       return set_items_from(index_from_top(2));
     case Opcode::setitems:
@@ -143,12 +166,13 @@ void Unpickler::execute(uint8_t opcode) {
     case Opcode::binpersid:
       return push(load_persistent(*pop_as<Sequence*>("a tuple as the persistent id")));
     case Opcode::reduce:
+    case Opcode::newobj:
       return reduce();
     case Opcode::build:
       return build();
 
     default:
-      fail(c10::str("the opcode ", int{opcode}, ", which torch.save does not write for tensors"));
+      fail(opcode_name(opcode));
   }
 }
 
@@ -176,10 +200,10 @@ T Unpickler::read_number() {
   return number;
 }
 
-/// A length of one byte, and an integer of that length in two's complement; None if it exceeds 64 bits.
-Value Unpickler::read_long() {
-  const auto bytes = read(read_number<uint8_t>());
-  if (bytes.size() > sizeof(uint64_t)) return {};
+/// An integer of `size` bytes in two's complement.
+Value Unpickler::read_long(uint64_t size) {
+  const auto bytes = read(size);
+  if (bytes.size() > sizeof(uint64_t)) return BigInteger{bytes};
   if (bytes.empty()) return int64_t{0};
   uint64_t number = (static_cast<uint8_t>(bytes.back()) & 0x80U) != 0 ? ~uint64_t{0} : 0;
   std::memcpy(&number, bytes.data(), bytes.size());
@@ -234,24 +258,32 @@ void Unpickler::push_memo(uint32_t index) {
 
 // ---- containers
 
-/// Replaces the values from index `first` to the top by a tuple of them.
-void Unpickler::push_tuple(size_t first) {
-  auto& tuple = sequences_.emplace_back(Sequence{.is_tuple = true});
+/// Replaces the values from index `first` to the top by a sequence of them.
+void Unpickler::push_sequence(Sequence::Kind kind, size_t first) {
+  auto& sequence = sequences_.emplace_back(Sequence{.kind = kind});
   const auto begin = stack_.begin() + static_cast<std::ptrdiff_t>(first);
-  tuple.items.assign(std::make_move_iterator(begin), std::make_move_iterator(stack_.end()));
+  sequence.items.assign(std::make_move_iterator(begin), std::make_move_iterator(stack_.end()));
   stack_.erase(begin, stack_.end());
-  push(&tuple);
+  push(&sequence);
 }
 
-/// Appends the values from index `first` to the top to the list below them.
-void Unpickler::append_from(size_t first) {
+/// Appends the values from index `first` to the top to the list or set below them.
+void Unpickler::append_from(size_t first, Sequence::Kind kind) {
   std::vector<Value> values;
   while (stack_.size() > first) values.push_back(pop());
-  auto* const list = pop_as<Sequence*>("a list to append to");
-  if (list->is_tuple) fail("a tuple in place of a list to append to");
-  list->items.insert(list->items.end(), std::make_move_iterator(values.rbegin()),
-                     std::make_move_iterator(values.rend()));
-  push(list);
+  const auto expected = sequence_name(kind) + std::string(" to append to");
+  auto* const sequence = pop_as<Sequence*>(expected.c_str());
+  if (sequence->kind != kind) {
+    fail(c10::str(sequence_name(sequence->kind), " in place of ", expected));
+  }
+  sequence->items.insert(sequence->items.end(), std::make_move_iterator(values.rbegin()),
+                         std::make_move_iterator(values.rend()));
+  push(sequence);
+}
+
+void Unpickler::insert(Dictionary& dictionary, Value key, Value value) const {
+  if (!is_hashable(key)) fail(c10::str(type_name(key), " as the key of a dict"));
+  dictionary.items.emplace_back(std::move(key), std::move(value));
 }
 
 /// Inserts the pairs (key, value) from index `first` to the top into the dict below them.
@@ -263,8 +295,9 @@ void Unpickler::set_items_from(size_t first) {
     items.emplace_back(pop(), std::move(value));
   }
   auto* const dictionary = pop_as<Dictionary*>("a dict to insert into");
-  dictionary->items.insert(dictionary->items.end(), std::make_move_iterator(items.rbegin()),
-                           std::make_move_iterator(items.rend()));
+  for (auto item = items.rbegin(); item != items.rend(); ++item) {
+    insert(*dictionary, std::move(item->first), std::move(item->second));
+  }
   push(dictionary);
 }
 

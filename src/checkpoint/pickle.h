@@ -1,7 +1,10 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/Layout.h>
 
+#include <complex>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -18,39 +21,74 @@ namespace attend::checkpoint {
 struct Sequence;
 struct Dictionary;
 
-/// Memory that tensors can share. The elements of an untyped storage are bytes.
+/// Memory that tensors can share. The elements of an untyped storage are bytes; those of a quantized one are
+/// the integers.
 struct Storage {
   at::Tensor elements;
+  at::ScalarType dtype;
   bool is_typed;
 };
 
 /// A Python object that a pickle of tensors may refer to by module and name.
 struct Global {
-  enum class Kind {
+  enum class Kind : uint8_t {
+    // Functions and classes that make values.
     ordered_dict,
+    counter,
+    set,
+    frozenset,
+    size,
+    device,
+    complex,
+    bytes,
+    encode,  ///< text to bytes
+    layout,
+    // Functions that rebuild tensors.
+    tensor_v1,
     tensor_v2,
     tensor_v3,
     parameter,
-    parameter_with_state,
+    tensor_with_attributes,
+    sparse_tensor,
+    quantized_tensor,
+    copied_tensor,
+    // The rest is not called.
+    tensor_type,
+    quantization_per_tensor,
+    quantization_per_channel,
     typed_storage,
     untyped_storage,
     dtype
   };
   Kind kind;
   at::ScalarType dtype = at::kByte;  ///< that of a typed storage class, or the dtype itself
+  const char* name = "";             ///< without the module
 };
 
-/// A Python value in a pickle of tensors. std::monostate is None, or an integer beyond 64 bits.
-using Value = std::variant<std::monostate, bool, int64_t, double, std::string_view, Sequence*, Dictionary*,
-                           Global, Storage, at::Tensor>;
+/// bytes or bytearray.
+struct Bytes {
+  std::string_view text;
+  bool is_utf8;  ///< whether the text is the UTF-8 of characters below 256, each a byte
+};
 
-/// A list or a tuple.
+/// An integer beyond 64 bits: its bytes in two's complement, the lowest first.
+struct BigInteger {
+  std::string_view bytes;
+};
+
+/// A Python value in a pickle of tensors. std::monostate is None.
+using Value =
+    std::variant<std::monostate, bool, int64_t, double, std::string_view, Sequence*, Dictionary*, Global,
+                 Storage, at::Tensor, BigInteger, Bytes, std::complex<double>, c10::Device, at::Layout>;
+
+/// A list, tuple (also a torch.Size) or set.
 struct Sequence {
-  bool is_tuple;
+  enum class Kind : uint8_t { list, tuple, set, frozenset };
+  Kind kind;
   std::vector<Value> items = {};
 };
 
-/// A dict or OrderedDict, in the order of insertion.
+/// A dict, OrderedDict or Counter, in the order of insertion.
 struct Dictionary {
   std::vector<std::pair<Value, Value>> items = {};
 };
@@ -58,10 +96,11 @@ struct Dictionary {
 /// "an int", "a tensor", ...: the type of a value, for errors.
 const char* type_name(const Value& value);
 
-/// Interprets a pickle: the opcodes, of protocols 2 to 5, that `torch.save` writes for tensors. Python's
+/// Interprets a pickle: the opcodes of protocols 2 to 5, without those for arbitrary objects. Python's
 /// pickletools.py describes them. The derived class decides what globals, persistent ids and calls mean.
 ///
-/// The machine owns the sequences and dictionaries, which may contain each other in cycles.
+/// The machine owns the sequences and dictionaries, which may contain each other in cycles. Its memory is in
+/// proportion to the size of the pickle.
 class Unpickler {
  public:
   Unpickler(const Source& source, std::string_view pickle) : source_(source), rest_(pickle) {}
@@ -71,13 +110,18 @@ class Unpickler {
 
   /// The value at the top of the stack at STOP.
   Value run();
+  /// What follows the STOP.
+  std::string_view rest() const { return rest_; }
 
  protected:
   virtual Global find_global(std::string_view module, std::string_view name) = 0;
   virtual Value load_persistent(const Sequence& id) = 0;
   virtual Value call(const Global& function, const Sequence& arguments) = 0;
 
-  Value new_dictionary() { return &dictionaries_.emplace_back(); }
+  Dictionary* new_dictionary() { return &dictionaries_.emplace_back(); }
+  Sequence* new_tuple() { return &sequences_.emplace_back(Sequence{.kind = Sequence::Kind::tuple}); }
+  /// Inserts an item. Fails if the key is not hashable in Python.
+  void insert(Dictionary& dictionary, Value key, Value value) const;
   /// Throws c10::Error: "... expected a pickle of tensors, got ...".
   [[noreturn]] void fail(const std::string& got) const;
   const Source& source() const { return source_; }
@@ -89,7 +133,7 @@ class Unpickler {
   std::string_view read_line();
   template <typename T>
   T read_number();
-  Value read_long();
+  Value read_long(uint64_t size);
   double read_big_endian_double();
 
   void push(Value value) { stack_.push_back(std::move(value)); }
@@ -102,8 +146,8 @@ class Unpickler {
 
   void store_memo(uint32_t index);
   void push_memo(uint32_t index);
-  void push_tuple(size_t first);
-  void append_from(size_t first);
+  void push_sequence(Sequence::Kind kind, size_t first);
+  void append_from(size_t first, Sequence::Kind kind);
   void set_items_from(size_t first);
   void push_global();
   void push_stack_global();
@@ -117,7 +161,7 @@ class Unpickler {
   std::unordered_map<uint32_t, Value> memo_;
   std::deque<Sequence> sequences_;
   std::deque<Dictionary> dictionaries_;
-  Sequence empty_tuple_ = {.is_tuple = true};
+  Sequence empty_tuple_ = {.kind = Sequence::Kind::tuple};
 };
 
 }  // namespace attend::checkpoint

@@ -9,21 +9,21 @@
 #include <unordered_map>
 
 #include "checkpoint/mapped_file.h"
+#include "checkpoint/storage_source.h"
 #include "checkpoint/zip.h"
 
 namespace attend::checkpoint {
 
 /// The archive that Python's torch.save writes: in one folder of any name, the pickle data.pkl, the file
 /// byteorder, and the storages data/KEY.
-class PytorchArchive {
+class PytorchArchive final : public StorageSource {
  public:
   /// Fails unless the source is such an archive. The source must outlive it.
   explicit PytorchArchive(const Source& source);
 
   std::string_view pickle() const { return pickle_; }
 
-  /// A storage as a tensor [count]. Fails if there is none, or its size is not that of `count` elements.
-  at::Tensor storage(std::string_view key, uint64_t count, at::ScalarType dtype) const;
+  at::Tensor storage(std::string_view key, uint64_t count, at::ScalarType dtype) const override;
 
  private:
   std::optional<ZipEntry> find(const std::string& name) const;

@@ -98,9 +98,19 @@ StateDict read_safetensors(const Source& source) {
 
 // ---- writing
 
+/// The number of elements from the first to the last in memory.
+int64_t extent_of(const at::Tensor& tensor) {
+  int64_t extent = tensor.numel() == 0 ? 0 : 1;
+  for (int64_t n = 0; n < tensor.dim() && extent > 0; ++n) extent += (tensor.size(n) - 1) * tensor.stride(n);
+  return extent;
+}
+
 void check_tensor(const std::string& name, const at::Tensor& tensor) {
   const auto argument = "tensor " + printable(name);
   checks::check_strided("save_safetensors", argument.c_str(), tensor);
+  if (tensor.is_meta()) {
+    checks::fail("save_safetensors", argument.c_str(), "a tensor with data", "one on the meta device");
+  }
   if (name == "__metadata__") {
     checks::fail("save_safetensors", argument.c_str(), "a name other than that of the metadata",
                  "the same name");
@@ -108,6 +118,16 @@ void check_tensor(const std::string& name, const at::Tensor& tensor) {
   if (checkpoint::dtype_name(&checkpoint::DtypeNames::safetensors, tensor.scalar_type()).empty()) {
     checks::fail("save_safetensors", argument.c_str(), "a dtype that safetensors has",
                  checks::describe(tensor));
+  }
+  if (tensor.scalar_type() == at::ScalarType::Float4_e2m1fn_x2 && tensor.dim() == 0) {
+    checks::fail("save_safetensors", argument.c_str(), "at least one dimension for this dtype",
+                 checks::describe(tensor));
+  }
+  if (const auto extent = extent_of(tensor); extent < tensor.numel()) {
+    checks::fail(
+        "save_safetensors", argument.c_str(),
+        "a tensor whose elements do not share memory (contiguous() makes one)",
+        c10::str(checks::describe(tensor), ", ", tensor.numel(), " elements in the memory of ", extent));
   }
 }
 

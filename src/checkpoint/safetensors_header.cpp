@@ -93,6 +93,7 @@ class HeaderReader final : public json::Handler {
                                            std::pair(seen_.offsets, "data_offsets")}) {
         if (!is_seen) reject(std::string("an entry without ") + field);
       }
+      if (entry().dtype == at::ScalarType::Float4_e2m1fn_x2) halve_last_size();
     }
     const bool is_nested = position_ == Position::entry || position_ == Position::metadata;
     position_ = is_nested ? Position::header : Position::end;
@@ -122,6 +123,13 @@ class HeaderReader final : public json::Handler {
     if (is_seen == &seen_.offsets) num_offsets_ = 0;
   }
 
+  /// An element of ATen's dtype is two of F4, which share a byte.
+  void halve_last_size() {
+    auto& shape = entry().shape;
+    if (shape.empty() || shape.back() % 2 != 0) reject("F4 with an odd number of elements in a row");
+    shape.back() /= 2;
+  }
+
   [[noreturn]] void reject_duplicate(const std::string& key) const {
     source_.fail("unique keys in the header", "a duplicate " + printable(key));
   }
@@ -144,6 +152,13 @@ class HeaderReader final : public json::Handler {
   Fields seen_;  ///< of the current entry
   int num_offsets_ = 0;
 };
+
+/// The shape in the file, where F4 counts the two elements of a byte.
+std::vector<int64_t> shape_in_file(const TensorEntry& entry) {
+  auto shape = entry.shape;
+  if (entry.dtype == at::ScalarType::Float4_e2m1fn_x2) shape.back() *= 2;
+  return shape;
+}
 
 std::string comma_separated(const std::vector<int64_t>& values) {
   std::string text;
@@ -186,8 +201,8 @@ std::string write_header(const SafetensorsHeader& header) {
   for (const auto& entry : header.entries) {
     text += c10::str(text.size() > 1 ? "," : "", json::quoted(entry.name), R"(:{"dtype":")",
                      dtype_name(&DtypeNames::safetensors, entry.dtype), R"(","shape":[)",
-                     comma_separated(entry.shape), R"(],"data_offsets":[)", std::to_string(entry.begin), ",",
-                     std::to_string(entry.end), "]}");
+                     comma_separated(shape_in_file(entry)), R"(],"data_offsets":[)",
+                     std::to_string(entry.begin), ",", std::to_string(entry.end), "]}");
   }
   return text + "}";
 }

@@ -71,8 +71,12 @@ uint64_t find_end_record(const ZipReader& reader) {
     if (reader.integer<uint32_t>(offset) == kEndRecord && reader.integer<uint16_t>(offset + 20) == comment)
       return offset;
   }
-  reader.source().fail("a zip archive, which torch.save writes since PyTorch 1.6",
-                       "a file without the end record of one");
+  constexpr uint64_t kTarMagic = 257;
+  if (size > kTarMagic + 5 && reader.text(kTarMagic, 5) == "ustar") {
+    reader.source().fail("a zip archive or the pickles of torch.save", "a tar archive, as PyTorch 0.1 wrote");
+  }
+  reader.source().fail("a zip archive, which torch.save writes since PyTorch 1.6, or the pickles from before",
+                       "neither");
 }
 
 CentralDirectory find_directory(const ZipReader& reader) {

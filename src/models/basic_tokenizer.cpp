@@ -1,6 +1,7 @@
 #include "models/basic_tokenizer.h"
 
 #include <c10/util/Exception.h>
+#include <unicode/locid.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
 #include <unicode/unorm2.h>
@@ -9,6 +10,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <utility>
 
 namespace attend::models {
 namespace {
@@ -55,74 +58,161 @@ const UNormalizer2& decomposer() {
   return *instance;
 }
 
-/// Builds words from code points.
-class WordBuilder {
+void append(std::string& text, UChar32 c) {
+  std::array<char, U8_MAX_LENGTH> bytes{};
+  size_t length = 0;
+  U8_APPEND_UNSAFE(bytes.data(), length, c);
+  text.append(bytes.data(), length);
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"  // in ICU's macro
+/// The code point at `at`, which advances to the next; negative where the bytes are not UTF-8.
+UChar32 next_code_point(std::string_view text, size_t& at) {
+  UChar32 c = 0;
+  U8_NEXT(text.data(), at, text.size(), c);
+  return c;
+}
+#pragma GCC diagnostic pop
+
+/// Calls `use` for each code point, with its beginning and end; those that are not UTF-8 are negative.
+template <typename F>
+void for_each_code_point(std::string_view text, const F& use) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t begin = at;
+    const UChar32 c = next_code_point(text, at);
+    use(c, begin, at);
+  }
+}
+
+/// Builds a normalized text from code points.
+class Normalizer {
  public:
-  /// Adds the lower-case decomposition of a code point, without accents.
-  void add(UChar32 c) {
-    if (c == 0 || c == kReplacementCharacter || is_control(c)) return;
-    const bool is_word = is_chinese(c);
-    if (is_word) end();
-    std::array<UChar, 32> decomposed{};  // the longest decomposition has 4 code units
-    UErrorCode error = U_ZERO_ERROR;
-    const int32_t length = unorm2_getDecomposition(&decomposer_, c, decomposed.data(),
-                                                   static_cast<int32_t>(decomposed.size()), &error);
-    if (U_FAILURE(error) || length < 0) {
-      add_decomposed(c);
-    } else {
-      for (int32_t n = 0; n < length;) {
-        UChar32 part = 0;
-        U16_NEXT(decomposed.data(), n, length, part);
-        add_decomposed(part);
-      }
-    }
-    if (is_word) end();
+  Normalizer(const Normalization& normalization, size_t size) : normalization_(normalization) {
+    text_.reserve(size + size / 4);
   }
 
-  std::vector<std::string> take() {
-    end();
-    return std::move(words_);
+  void add(UChar32 c) {
+    if (c <= 0 || c == kReplacementCharacter || is_control(c)) return;
+    if (is_space(c)) return add_ordered(' ');
+    const bool is_alone = normalization_.isolate_chinese && is_chinese(c);
+    if (is_alone) add_ordered(' ');
+    if (normalization_.strip_accents) {
+      add_decomposed(c);
+    } else {
+      append_lower(c);
+    }
+    if (is_alone) add_ordered(' ');
+  }
+
+  std::string take() {
+    flush_marks();
+    return std::move(text_);
   }
 
  private:
   void add_decomposed(UChar32 c) {
-    if (u_charType(c) == U_NON_SPACING_MARK) return;
-    c = u_tolower(c);
-    if (is_space(c)) {
-      end();
-    } else if (is_punctuation(c)) {
-      end();
-      append(c);
-      end();
-    } else {
-      append(c);
+    constexpr UChar32 kFirstDecomposed = 0xC0;
+    std::array<UChar, 32> decomposed{};  // the longest decomposition has 4 code units
+    UErrorCode error = U_ZERO_ERROR;
+    const int32_t length = c < kFirstDecomposed
+                               ? -1
+                               : unorm2_getDecomposition(&decomposer_, c, decomposed.data(),
+                                                         static_cast<int32_t>(decomposed.size()), &error);
+    if (U_FAILURE(error) || length < 0) return add_ordered(c);
+    for (int32_t n = 0; n < length;) {
+      UChar32 part = 0;
+      U16_NEXT(decomposed.data(), n, length, part);
+      add_ordered(part);
     }
   }
 
-  void append(UChar32 c) {
-    std::array<char, U8_MAX_LENGTH> bytes{};
-    size_t length = 0;
-    U8_APPEND_UNSAFE(bytes.data(), length, c);
-    word_.append(bytes.data(), length);
+  /// Adds a code point of a decomposition. Accents are removed; other marks between two characters that are
+  /// no marks are sorted by their combining class, which is the canonical order.
+  void add_ordered(UChar32 c) {
+    const uint8_t combining_class = c < 0x80 ? 0 : u_getCombiningClass(c);
+    if (combining_class == 0) flush_marks();
+    if (c >= 0x80 && normalization_.strip_accents && u_charType(c) == U_NON_SPACING_MARK) return;
+    if (combining_class == 0) return append_lower(c);
+    marks_.emplace_back(combining_class, c);
   }
 
-  void end() {
-    if (!word_.empty()) words_.push_back(std::move(word_));
-    word_.clear();
+  void flush_marks() {
+    if (marks_.empty()) return;
+    std::ranges::stable_sort(marks_, {}, &std::pair<uint8_t, UChar32>::first);
+    for (const auto& [combining_class, c] : marks_) append_lower(c);
+    marks_.clear();
   }
 
+  void append_lower(UChar32 c) {
+    constexpr UChar32 kCapitalIWithDot = 0x130, kDotAbove = 0x307;
+    if (!normalization_.lower_case) return append(text_, c);
+    if (c == kCapitalIWithDot) {  // the only code point whose lower case is two
+      append(text_, 'i');
+      return append(text_, kDotAbove);
+    }
+    append(text_, u_tolower(c));
+  }
+
+  const Normalization normalization_;
   const UNormalizer2& decomposer_ = decomposer();
-  std::vector<std::string> words_;
-  std::string word_;
+  std::string text_;
+  std::vector<std::pair<uint8_t, UChar32>> marks_;  ///< since the last character that is no mark
 };
+
+bool is_word_character(UChar32 c) {
+  constexpr uint32_t kWord =
+      U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK;  // \w of the regular expressions of Rust
+  return c >= 0 && (u_hasBinaryProperty(c, UCHAR_ALPHABETIC) != 0 || (U_GET_GC_MASK(c) & kWord) != 0 ||
+                    u_hasBinaryProperty(c, UCHAR_JOIN_CONTROL) != 0);
+}
 
 }  // namespace
 
-std::vector<std::string> basic_tokenize(std::string_view text) {
-  WordBuilder words;
-  const auto decoded = icu::UnicodeString::fromUTF8({text.data(), static_cast<int32_t>(text.size())});
-  for (int32_t n = 0; n < decoded.length(); n = decoded.moveIndex32(n, 1)) words.add(decoded.char32At(n));
-  return words.take();
+std::string normalize(std::string_view text, const Normalization& normalization) {
+  Normalizer normalizer(normalization, text.size());
+  for_each_code_point(text, [&](UChar32 c, size_t, size_t) { normalizer.add(c); });
+  return normalizer.take();
+}
+
+std::vector<std::string_view> split_into_words(std::string_view normalized) {
+  std::vector<std::string_view> words;
+  size_t first = 0;  // of the current word
+  const auto end_word = [&](size_t end) {
+    if (end > first) words.push_back(normalized.substr(first, end - first));
+  };
+  for_each_code_point(normalized, [&](UChar32 c, size_t begin, size_t end) {
+    const bool is_mark = is_punctuation(c);
+    if (!is_mark && !is_space(c)) return;
+    end_word(begin);
+    first = is_mark ? begin : end;
+    if (is_mark) end_word(end);
+    first = end;
+  });
+  end_word(normalized.size());
+  return words;
+}
+
+bool starts_with_word(std::string_view text) {
+  size_t at = 0;
+  return !text.empty() && is_word_character(next_code_point(text, at));
+}
+
+bool ends_with_word(std::string_view text) {
+  if (text.empty()) return false;
+  const auto last = text.substr(text.size() - std::min<size_t>(text.size(), U8_MAX_LENGTH));
+  auto at = static_cast<int32_t>(last.size());
+  UChar32 c = 0;
+  U8_PREV(last.data(), 0, at, c);
+  return is_word_character(c);
+}
+
+std::string lower_case(std::string_view text) {
+  std::string lower;
+  icu::UnicodeString::fromUTF8({text.data(), static_cast<int32_t>(text.size())})
+      .toLower(icu::Locale::getRoot())
+      .toUTF8String(lower);
+  return lower;
 }
 
 size_t num_code_points(std::string_view text) {

@@ -80,9 +80,8 @@ void BertImpl::reset() {
   at_least("vocab_size", options.vocab_size(), 1);
   at_least("max_position_embeddings", options.max_position_embeddings(), 1);
   at_least("type_vocab_size", options.type_vocab_size(), 1);
-  if (options.pad_token_id() < 0 || options.pad_token_id() >= options.vocab_size()) {
-    fail(kBert, "pad_token_id", c10::str("0 ... ", options.vocab_size() - 1),
-         c10::str(options.pad_token_id()));
+  if (const auto id = options.pad_token_id(); id && (*id < 0 || *id >= options.vocab_size())) {
+    fail(kBert, "pad_token_id", c10::str("0 ... ", options.vocab_size() - 1), c10::str(*id));
   }
   word_embeddings =
       embedding("word_embeddings",

@@ -2,8 +2,10 @@
 
 #include <c10/util/StringUtil.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -40,6 +42,10 @@ std::optional<int64_t> integer_of(const json::Value& value) {
 
 }  // namespace
 
+bool has_file(const std::string& folder, const std::string& name) {
+  return std::filesystem::exists(std::filesystem::path(folder) / name);
+}
+
 ConfigFile::ConfigFile(const char* function, const std::string& folder, const std::string& name)
     : function_(function), name_(name) {
   const auto path = folder + "/" + name;
@@ -56,9 +62,15 @@ ConfigFile::ConfigFile(const char* function, const std::string& folder, const st
   }
 }
 
-const json::Value* ConfigFile::find(const char* field) const {
-  if (root_.object() == nullptr) fail(field, "a field of a JSON object", root_.type_name());
-  return root_.find(field);
+const json::Value* ConfigFile::find(std::string_view field) const {
+  const auto name = std::string(field);
+  if (root_.object() == nullptr) fail(name.c_str(), "a field of a JSON object", root_.type_name());
+  const auto* const value = root_.find(field);
+  return value == nullptr || std::holds_alternative<std::monostate>(value->content) ? nullptr : value;
+}
+
+bool ConfigFile::is_null(std::string_view field) const {
+  return find(field) == nullptr && root_.find(field) != nullptr;
 }
 
 bool ConfigFile::boolean(const char* field, bool fallback) const {
@@ -91,9 +103,14 @@ std::string ConfigFile::string(const char* field, const std::string& fallback) c
   return *value->string();
 }
 
-void ConfigFile::require(const char* field, const std::string& expected) const {
-  const auto value = string(field, expected);
-  if (value != expected) fail(field, expected, value);
+void ConfigFile::require(const char* field, std::initializer_list<std::string> expected) const {
+  const auto value = string(field, *expected.begin());
+  if (std::ranges::find(expected, value) == expected.end()) fail(field, c10::Join(" or ", expected), value);
+}
+
+void ConfigFile::require_flag(const char* field, bool expected) const {
+  const auto name = [](bool value) { return value ? "true" : "false"; };
+  if (boolean(field, expected) != expected) fail(field, name(expected), name(!expected));
 }
 
 void ConfigFile::fail(const char* field, const std::string& expected, const std::string& got) const {

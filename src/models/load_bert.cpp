@@ -16,21 +16,27 @@ constexpr auto kLoadBert = "models::load_bert";
 
 BertOptions bert_options(const std::string& folder) {
   const ConfigFile config(kLoadBert, folder, "config.json");
-  config.require("model_type", "bert");
-  config.require("hidden_act", "gelu");
-  config.require("position_embedding_type", "absolute");
+  config.require("model_type", {"bert"});
+  config.require("hidden_act", {"gelu"});
+  config.require("position_embedding_type", {"absolute"});
+  config.require_flag("is_decoder", false);
+  config.require_flag("add_cross_attention", false);
   const BertOptions defaults;
-  return BertOptions()
-      .vocab_size(config.integer("vocab_size", defaults.vocab_size()))
-      .hidden_size(config.integer("hidden_size", defaults.hidden_size()))
-      .num_hidden_layers(config.integer("num_hidden_layers", defaults.num_hidden_layers()))
-      .num_attention_heads(config.integer("num_attention_heads", defaults.num_attention_heads()))
-      .intermediate_size(config.integer("intermediate_size", defaults.intermediate_size()))
-      .max_position_embeddings(config.integer("max_position_embeddings", defaults.max_position_embeddings()))
-      .type_vocab_size(config.integer("type_vocab_size", defaults.type_vocab_size()))
-      .layer_norm_eps(config.number("layer_norm_eps", defaults.layer_norm_eps()))
-      .dropout(config.number("hidden_dropout_prob", defaults.dropout()))
-      .pad_token_id(config.integer("pad_token_id", defaults.pad_token_id()));
+  auto options =
+      BertOptions()
+          .vocab_size(config.integer("vocab_size", defaults.vocab_size()))
+          .hidden_size(config.integer("hidden_size", defaults.hidden_size()))
+          .num_hidden_layers(config.integer("num_hidden_layers", defaults.num_hidden_layers()))
+          .num_attention_heads(config.integer("num_attention_heads", defaults.num_attention_heads()))
+          .intermediate_size(config.integer("intermediate_size", defaults.intermediate_size()))
+          .max_position_embeddings(
+              config.integer("max_position_embeddings", defaults.max_position_embeddings()))
+          .type_vocab_size(config.integer("type_vocab_size", defaults.type_vocab_size()))
+          .layer_norm_eps(config.number("layer_norm_eps", defaults.layer_norm_eps()))
+          .dropout(config.number("hidden_dropout_prob", defaults.dropout()))
+          .pad_token_id(config.integer("pad_token_id", 0));
+  if (config.is_null("pad_token_id")) options.pad_token_id(std::nullopt);
+  return options;
 }
 
 /// The weights of the encoder. In the checkpoint of a model with a head, their names begin with "bert.".
@@ -81,7 +87,7 @@ StateDict with_joined_projections(const StateDict& separate) {
     const auto* key = separate.tensors.find(c10::str(layer, "attention.self.key.", parameter));
     const auto* value = separate.tensors.find(c10::str(layer, "attention.self.value.", parameter));
     if (key == nullptr || value == nullptr) {
-      checks::fail(kLoadBert, "model.safetensors", c10::str("key and value weights beside ", name), "none");
+      checks::fail(kLoadBert, "weights", c10::str("key and value weights beside ", name), "none");
     }
     joined.tensors.insert(c10::str(layer, "self_attn.in_proj_", parameter),
                           at::cat({entry.value(), *key, *value}));
@@ -115,7 +121,7 @@ std::string bert_key(std::string key) {
 }  // namespace
 
 Bert load_bert(const std::string& folder) {
-  const auto weights = encoder_weights(load_safetensors(folder + "/model.safetensors"));
+  const auto weights = encoder_weights(load_weights(folder));
   const auto options = bert_options(folder).pooler(weights.tensors.contains("pooler.dense.weight"));
   check_sizes(options, weights);
   Bert bert(options);

@@ -7,11 +7,12 @@
 #include <attend/models/sentence_encoder.h>
 
 #include <algorithm>
-#include <filesystem>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "core/checks.h"
-#include "models/config_file.h"
+#include "models/basic_tokenizer.h"
 
 namespace attend::models {
 namespace {
@@ -20,60 +21,16 @@ using checks::fail;
 
 constexpr auto kSentenceEncoder = "models::SentenceEncoder";
 
-/// The pooling that 1_Pooling/config.json enables. Fails unless it is exactly one of those in `Pooling`.
-Pooling read_pooling(const std::string& folder) {
-  const ConfigFile config(kSentenceEncoder, folder, "1_Pooling/config.json");
-  std::vector<std::string> modes;
-  if (const auto* const fields = config.root().object()) {
-    for (const auto& [key, value] : *fields) {
-      if (key.starts_with("pooling_mode_") && value.boolean() != nullptr && *value.boolean()) {
-        modes.push_back(key);
-      }
-    }
-  }
-  if (modes.size() == 1 && modes[0] == "pooling_mode_mean_tokens") return Pooling::mean;
-  if (modes.size() == 1 && modes[0] == "pooling_mode_cls_token") return Pooling::cls;
-  if (modes.size() == 1 && modes[0] == "pooling_mode_max_tokens") return Pooling::max;
-  fail(kSentenceEncoder, "1_Pooling/config.json", "one of mean, max and cls pooling",
-       modes.empty() ? "none" : c10::Join(", ", modes));
-}
-
-/// Whether modules.json contains a normalization. Fails if it contains a module that is not supported.
-bool read_normalize(const std::string& folder) {
-  const ConfigFile config(kSentenceEncoder, folder, "modules.json");
-  if (config.root().array() == nullptr) {
-    fail(kSentenceEncoder, "modules.json", "a JSON array of modules", config.root().type_name());
-  }
-  bool normalize = false;
-  for (const auto& module : *config.root().array()) {
-    const auto* const field = module.find("type");
-    const std::string type = field != nullptr && field->string() != nullptr ? *field->string() : "";
-    const bool is_normalize = type.ends_with(".Normalize");
-    if (!type.ends_with(".Transformer") && !type.ends_with(".Pooling") && !is_normalize) {
-      fail(kSentenceEncoder, "modules.json", "the modules Transformer, Pooling and Normalize",
-           type.empty() ? "a module without a type" : type);
-    }
-    normalize = normalize || is_normalize;
-  }
-  return normalize;
-}
-
-SentenceEncoderOptions read_options(const std::string& folder) {
-  const auto exists = [&](const char* file) { return std::filesystem::exists(folder + "/" + file); };
-  SentenceEncoderOptions options;
-  if (exists("sentence_bert_config.json")) {
-    const ConfigFile config(kSentenceEncoder, folder, "sentence_bert_config.json");
-    options.max_length(config.integer("max_seq_length", options.max_length()));
-  }
-  if (exists("1_Pooling/config.json")) options.pooling(read_pooling(folder));
-  if (exists("modules.json")) options.normalize(read_normalize(folder));
-  if (exists("tokenizer_config.json")) {
-    const ConfigFile config(kSentenceEncoder, folder, "tokenizer_config.json");
-    if (!config.boolean("do_lower_case", true)) {
-      config.fail("do_lower_case", "true, for an uncased vocabulary", "false");
-    }
-  }
-  return options;
+/// The prompt of a name, or the default prompt for an empty name.
+std::string prompt_named(const SentenceEncoderOptions& options, const std::string& name) {
+  const auto& used = name.empty() ? options.default_prompt_name() : name;
+  if (used.empty()) return {};
+  const auto found = options.prompts().find(used);
+  if (found != options.prompts().end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [known, prompt] : options.prompts()) names.push_back(known);
+  fail(kSentenceEncoder, name.empty() ? "default_prompt_name" : "prompt_name",
+       names.empty() ? "none, since there are no prompts" : "one of " + c10::Join(", ", names), used);
 }
 
 /// The indices of texts in the order of decreasing length.
@@ -86,20 +43,17 @@ std::vector<size_t> order_by_length(const std::vector<Encoding>& encodings) {
 
 }  // namespace
 
-SentenceEncoder SentenceEncoder::load(const std::string& folder) {
-  if (!std::filesystem::is_directory(folder)) {
-    fail(kSentenceEncoder, "folder", "a folder with config.json, model.safetensors and vocab.txt", folder);
-  }
-  return {WordPiece::load(folder + "/vocab.txt"), load_bert(folder), read_options(folder)};
-}
-
 SentenceEncoder::SentenceEncoder(WordPiece tokenizer, Bert bert, const SentenceEncoderOptions& options)
     : tokenizer_(std::move(tokenizer)), bert_(std::move(bert)), options_(options) {
   const int64_t limit = bert_->options.max_position_embeddings();
-  if (options_.max_length() < 2 || options_.max_length() > limit) {
-    fail(kSentenceEncoder, "max_length", c10::str("2 ... ", limit, ", the maximum of the model"),
-         c10::str(options_.max_length()));
+  if (!options_.max_length()) {
+    options_.max_length(std::min(limit, tokenizer_.options().model_max_length().value_or(limit)));
   }
+  if (max_length() < 2 || max_length() > limit) {
+    fail(kSentenceEncoder, "max_length", c10::str("2 ... ", limit, ", the maximum of the model"),
+         c10::str(max_length()));
+  }
+  prompt_named(options_, "");
   if (tokenizer_.vocab_size() > bert_->options.vocab_size()) {
     fail(kSentenceEncoder, "tokenizer",
          c10::str("at most ", bert_->options.vocab_size(), " tokens, the vocabulary of the model"),
@@ -107,12 +61,27 @@ SentenceEncoder::SentenceEncoder(WordPiece tokenizer, Bert bert, const SentenceE
   }
 }
 
+Encoding SentenceEncoder::tokens_of(const std::string& prompt, const std::string& text) const {
+  if (!options_.do_lower_case()) {
+    return prompt.empty() ? tokenizer_.encode(text, max_length())
+                          : tokenizer_.encode(prompt + text, max_length());
+  }
+  constexpr size_t kMaxBytes = std::numeric_limits<int32_t>::max();
+  const auto whole = prompt + text;
+  if (whole.size() > kMaxBytes)
+    fail(kSentenceEncoder, "texts", c10::str("texts of at most ", kMaxBytes, " bytes"),
+         c10::str(whole.size()));
+  return tokenizer_.encode(lower_case(whole), max_length());
+}
+
 torch::Tensor SentenceEncoder::encode(const std::vector<std::string>& texts,
-                                      const std::function<void(size_t done)>& progress) {
+                                      const std::function<void(size_t done)>& progress,
+                                      const std::string& prompt_name) {
   const at::NoGradGuard no_grad;
   std::vector<Encoding> encodings;
   encodings.reserve(texts.size());
-  for (const auto& text : texts) encodings.push_back(tokenizer_.encode(text, options_.max_length()));
+  const auto prompt = prompt_named(options_, prompt_name);
+  for (const auto& text : texts) encodings.push_back(tokens_of(prompt, text));
   const auto order = order_by_length(encodings);
   auto vectors = at::empty({static_cast<int64_t>(texts.size()), bert_->options.hidden_size()},
                            bert_->word_embeddings->weight.options().requires_grad(false));
@@ -137,7 +106,7 @@ torch::Tensor SentenceEncoder::encode(const std::vector<std::string>& texts,
 torch::Tensor SentenceEncoder::encode_batch(const std::vector<const Encoding*>& batch) {
   const auto rows = static_cast<int64_t>(batch.size());
   const auto length = static_cast<int64_t>(batch.front()->ids.size());
-  auto ids = at::full({rows, length}, bert_->options.pad_token_id(), at::kLong);
+  auto ids = at::full({rows, length}, bert_->options.pad_token_id().value_or(0), at::kLong);
   auto lengths = at::empty({rows, 1}, at::kLong);
   for (int64_t b = 0; b < rows; ++b) {
     const auto& text_ids = batch[static_cast<size_t>(b)]->ids;

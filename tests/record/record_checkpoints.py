@@ -4,14 +4,16 @@ tests/checkpoint/checkpoint_test.cpp.
 Run: python tests/record/record_checkpoints.py   (writes tests/data/checkpoints; needs torch and safetensors)
 """
 
+import io
 import json
 import os
 import pathlib
+import pickle
 import random
 import struct
 
 import torch
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
@@ -67,6 +69,110 @@ def write_pytorch():
     save("whole_module", torch.nn.Linear(2, 2))
     save("tensor", torch.ones(2))
     save("legacy", {"weight": torch.ones(2)}, _use_new_zipfile_serialization=False)
+
+
+class Rebuilt:
+    """A value that is pickled as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def with_attribute(tensor):
+    tensor.note = {"text": "attribute"}
+    return tensor
+
+
+def harmless_values():
+    """What torch.load(weights_only=True) reads besides tensors in dicts and lists, and kinds of tensors."""
+    weight = torch.arange(6.0).reshape(2, 3)
+    sparse = torch.tensor([[0.0, 1, 0, 2], [3, 0, 0, 4], [0, 0, 0, 0], [0, 5, 0, 6]])
+    return {"size": torch.Size([2, 3]), "device": torch.device("cuda", 1), "set": {1, 2}, "counter": Counter([30, 30, 80]), "complex": 1 + 2j,
+            "bytes": b"\x00\xff", "bytearray": bytearray(b"ab"), "frozenset": Rebuilt(frozenset, [1, 2]), "layout": torch.sparse_coo,
+            "dtype": torch.float8_e4m3fnuz, "attribute": with_attribute(weight.clone()), "parameter": with_attribute(torch.nn.Parameter(weight + 1)),
+            "coo": sparse.to_sparse(), "coo_hybrid": sparse.to_sparse(1), "uncoalesced": torch.sparse_coo_tensor([[0, 0, 1]], [1.0, 2, 3], (3,)),
+            "csr": sparse.to_sparse_csr(), "csc": sparse.to_sparse_csc(), "bsr": sparse.to_sparse_bsr((2, 2)), "bsc": sparse.to_sparse_bsc((2, 2)),
+            "quantized": torch.quantize_per_tensor(weight, 0.5, 3, torch.quint8), "quantized_view": torch.quantize_per_tensor(weight, 0.5, 3, torch.qint8).t()[1:],
+            "channels": torch.quantize_per_channel(weight, torch.tensor([0.25, 0.5]), torch.tensor([1, 2]), 0, torch.qint8),
+            "quantized_int32": torch.quantize_per_tensor(weight, 0.01, 0, torch.qint32)}
+
+
+def keys_of_every_kind():
+    kinds = [None, True, 7, -(2**80), 0.5, 1.0, 1e-7, 1e22, 123456.789, (1, "a", (2.5,)), (), b"x'\n\xe9", 1 + 2j, 2j, torch.float32, torch.device("cpu"), "text", 2**64]
+    return {key: torch.tensor(float(n)) for n, key in enumerate(kinds)} | {"no tensors": {0.5: []}}
+
+
+def shared_containers():
+    """A state dict under 8 names, a list of one tensor, deep nesting, long names."""
+    model = {f"layers.{n}.weight": torch.full((2,), float(n)) for n in range(16)}
+    deep, long = torch.tensor(1.0), "k" * 600
+    for n in range(200):
+        deep = {"d": deep} if n % 2 else [deep]
+    cyclic = {"none": None}
+    cyclic["self"] = cyclic
+    tied = torch.ones(3)
+    return {**{f"copy{n}": model for n in range(8)}, "list": [tied] * 200, "deep": deep, long: {f"{long}{n}": tied for n in range(12)}, "cyclic": cyclic}
+
+
+def training_checkpoint():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[30, 80])
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    scheduler.step()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "epoch": 3}
+
+
+def legacy_with_views():
+    """A file as PyTorch 0.x wrote it under Python 2: text as bytes, OrderedDict of pairs, and storages that are parts of others."""
+    text = lambda value: b"U" + bytes([len(value)]) + value.encode()
+    storage = lambda view: b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("7") + text("cpu") + b"K\x06" + view + b"tQ"
+    view = lambda offset, size: b"(" + text(f"7.{offset}") + b"K" + bytes([offset]) + b"K" + bytes([size]) + b"t"
+    tensor = lambda view, offset, size: b"ctorch._utils\n_rebuild_tensor\n(" + storage(view) + b"K" + bytes([offset]) + b"K" + bytes([size]) + b"\x85K\x01\x85tR"
+    pair = lambda name, value: b"]" + b"(" + text(name) + value + b"e"
+    pairs = b"](" + pair("whole", tensor(b"N", 1, 5)) + pair("part", tensor(view(2, 3), 1, 2)) + b"e"
+    header = io.BytesIO()
+    for value in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {"long": 4}}):
+        pickle.dump(value, header, protocol=2)
+    return (header.getvalue() + b"\x80\x02ccollections\nOrderedDict\n" + pairs + b"\x85R." + b"\x80\x02](" + text("7") + b"e."
+            + struct.pack("<q6f", 6, *range(6)))
+
+
+def flattened(value, path=""):
+    """The tensors of nested containers by name, dense."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().dequantize() if value.is_quantized else value.detach()
+        yield path, value if value.layout == torch.strided else value.to_dense()
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in items:
+        if item is not value:
+            yield from flattened(item, f"{path}.{key}" if path else str(key))
+
+
+def write_what_torch_reads():
+    """Files that torch.load(weights_only=True) reads, and in expected.safetensors the tensors that it finds in them."""
+    files = {"harmless": (harmless_values(), {}), "harmless_protocol5": (harmless_values(), {"pickle_protocol": 5}), "keys": (keys_of_every_kind(), {}),
+             "shared_containers": (shared_containers(), {}), "training": (training_checkpoint(), {}),
+             # Python reads dtypes that are newer than the legacy format from no such file.
+             "legacy_dtypes": ({name: tensor for name, tensor in tensors_of_every_dtype().items() if tensor.dtype not in torch.storage._new_dtypes()}, {"_use_new_zipfile_serialization": False}),
+             "legacy_harmless": (harmless_values(), {"_use_new_zipfile_serialization": False}),
+             "legacy_training": (training_checkpoint(), {"_use_new_zipfile_serialization": False})}
+    for name, (value, options) in files.items():
+        torch.save(value, FOLDER / f"{name}.pt", **options)
+    (FOLDER / "legacy_views.pt").write_bytes(legacy_with_views())
+    expected = {}
+    with torch.serialization.safe_globals([frozenset]):
+        for name in (*files, "legacy", "legacy_views"):
+            # Python's restricted reader lacks most opcodes of protocol 5.
+            options = {"weights_only": name != "harmless_protocol5"}
+            for key, tensor in flattened(torch.load(FOLDER / f"{name}.pt", **options)):
+                expected[f"{name}/{key}"] = tensor.contiguous().clone()
+    save_file(expected, FOLDER / "expected.safetensors")
 
 
 def file_of(header, data=b""):
@@ -128,6 +234,7 @@ def write_verdicts():
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_pytorch()
+    write_what_torch_reads()
     save_file(tensors_of_every_dtype(), FOLDER / "every_dtype.safetensors", metadata={"format": "pt", "é": "ü\n"})
     write_verdicts()
     print(f"{sum(file.stat().st_size for file in FOLDER.iterdir())} bytes in all")

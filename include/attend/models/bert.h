@@ -4,6 +4,7 @@
 #include <attend/nn/transformer.h>
 #include <torch/nn/modules/embedding.h>
 
+#include <optional>
 #include <string>
 
 namespace attend::models {
@@ -28,8 +29,8 @@ struct ATTEND_API BertOptions {
   TORCH_ARG(double, layer_norm_eps) = 1e-12;
   /// The dropout probability in training.
   TORCH_ARG(double, dropout) = 0.1;
-  /// The id of the padding token, whose embedding gets no gradient.
-  TORCH_ARG(int64_t, pad_token_id) = 0;
+  /// The id of the padding token, whose embedding gets no gradient; none: each embedding gets one.
+  TORCH_ARG(std::optional<int64_t>, pad_token_id) = 0;
   /// Whether the model has a pooler.
   TORCH_ARG(bool, pooler) = true;
 };
@@ -100,11 +101,11 @@ class Bert : public torch::nn::ModuleHolder<BertImpl> {
   }
 };
 
-/// Loads a BERT, in evaluation mode, from a folder with config.json and model.safetensors as published for
-/// Python's `transformers`.
+/// Loads a BERT, in evaluation mode, from a folder with config.json and weights (see `load_weights`) as
+/// published for Python's `transformers`.
 ///
 /// Errors (c10::Error): a file that cannot be read, a configuration with another model type, activation or
-/// kind of position embedding, and parameters that are missing or of other shapes.
+/// kind of position embedding, a decoder, and parameters that are missing or of other shapes.
 ATTEND_API Bert load_bert(const std::string& folder);
 
 /// How the hidden states of a text's tokens become one vector.

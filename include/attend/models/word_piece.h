@@ -1,12 +1,14 @@
 #pragma once
 
 #include <attend/export.h>
+#include <torch/arg.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 namespace attend::models {
@@ -17,26 +19,73 @@ struct Encoding {
   std::vector<int64_t> token_type_ids;  ///< 0 up to and including the first [SEP], then 1
 };
 
-/// The uncased WordPiece tokenizer of BERT (Wu 2016, Devlin 2018).
+/// A token that is found in a text as a whole, before the text is split into words.
+struct AddedToken {
+  std::string content;       ///< the text of the token
+  bool normalized = false;   ///< whether it is found in the normalized text, and not in the text as given
+  bool single_word = false;  ///< whether it must not touch a letter, a mark, a digit or an underscore
+};
+
+/// The end of a text from which tokens are removed.
+enum class TruncationSide {
+  right,  ///< the last tokens are removed
+  left,   ///< the first tokens are removed
+};
+
+/// Options for `WordPiece`, with the names and defaults of `transformers`' BertTokenizer.
+struct ATTEND_API WordPieceOptions {
+  /// Whether the text is lower-cased.
+  TORCH_ARG(bool, do_lower_case) = true;
+  /// Whether the text is decomposed (NFD) and accents are removed. Default: the value of `do_lower_case`.
+  TORCH_ARG(std::optional<bool>, strip_accents) = std::nullopt;
+  /// Whether each Chinese character is a word.
+  TORCH_ARG(bool, tokenize_chinese_chars) = true;
+  /// The token of a word that cannot be split into pieces.
+  TORCH_ARG(std::string, unk_token) = "[UNK]";
+  /// The token before the first text.
+  TORCH_ARG(std::string, cls_token) = "[CLS]";
+  /// The token after each text.
+  TORCH_ARG(std::string, sep_token) = "[SEP]";
+  /// The token of padding; it is not required to be in the vocabulary.
+  TORCH_ARG(std::string, pad_token) = "[PAD]";
+  /// The token of a masked word; it is not required to be in the vocabulary.
+  TORCH_ARG(std::string, mask_token) = "[MASK]";
+  /// Tokens that are found in a text as a whole, besides those above. Those that the vocabulary lacks get the
+  /// ids that follow it, in order.
+  TORCH_ARG(std::vector<AddedToken>, added_tokens) = {};
+  /// The end from which `encode` removes tokens.
+  TORCH_ARG(TruncationSide, truncation_side) = TruncationSide::right;
+  /// The maximum number of tokens of the model that this tokenizer belongs to; none: unknown.
+  TORCH_ARG(std::optional<int64_t>, model_max_length) = std::nullopt;
+};
+
+class TokenMatcher;
+
+/// The WordPiece tokenizer of BERT (Wu 2016, Devlin 2018).
 ///
-/// Control characters are removed, the text is split at white space, punctuation and Chinese characters,
-/// decomposed (NFD), stripped of accents and lower-cased. Each word is then split greedily into the longest
-/// prefixes that the vocabulary contains, where all but the first begin with ##. A word that cannot be split
-/// in this way, or is longer than 100 characters, becomes [UNK].
+/// Control characters are removed, and the text is split at white space, punctuation and Chinese characters.
+/// The tokenizer of an uncased model, which is the default, also decomposes it (NFD), removes accents and
+/// lower-cases it. Each word is then split greedily into the longest prefixes that the vocabulary contains,
+/// where all but the first begin with ##. A word that cannot be split in this way, or is longer than 100
+/// characters, becomes [UNK].
+///
+/// The time is linear in the length of the text.
 class ATTEND_API WordPiece {
  public:
-  /// Loads a vocabulary, one token per line (vocab.txt).
+  /// Loads a vocabulary, one token per line (vocab.txt). `load_word_piece` also reads the settings beside it.
   ///
-  /// Errors (c10::Error): a file that cannot be read, or lacks [UNK], [CLS] or [SEP].
-  static WordPiece load(const std::string& path);
+  /// Errors (c10::Error): a file that cannot be read, or lacks the tokens [UNK], [CLS] or [SEP] of the
+  /// options.
+  static WordPiece load(const std::string& path, const WordPieceOptions& options = {});
 
   /// The id of a token is its index in the vocabulary.
   ///
-  /// Errors (c10::Error): a vocabulary without [UNK], [CLS] or [SEP].
-  explicit WordPiece(std::vector<std::string> vocabulary);
+  /// Errors (c10::Error): a vocabulary without the tokens [UNK], [CLS] or [SEP] of the options, and an empty
+  /// added token.
+  explicit WordPiece(std::vector<std::string> vocabulary, const WordPieceOptions& options = {});
 
-  /// The ids of a text's tokens, without [CLS] and [SEP]. Bytes that are not UTF-8 are ignored. Special
-  /// tokens that occur in the text, such as "[SEP]", become the token of that name.
+  /// The ids of a text's tokens, without [CLS] and [SEP]. Bytes that are not UTF-8 are ignored. Special and
+  /// added tokens that occur in the text, such as "[SEP]", become the token of that name.
   std::vector<int64_t> tokenize(std::string_view text) const;
 
   /// [CLS] text [SEP], where the text is truncated to at most `max_length` tokens in total.
@@ -44,8 +93,9 @@ class ATTEND_API WordPiece {
   /// Errors (c10::Error): a `max_length` below 2.
   Encoding encode(std::string_view text, int64_t max_length = 512) const;
 
-  /// [CLS] first [SEP] second [SEP], where the longer text is truncated until there are at most `max_length`
-  /// tokens in total.
+  /// [CLS] first [SEP] second [SEP], with at most `max_length` tokens in total: the longer text is truncated
+  /// to the length of the shorter, then both to the same length (an odd token goes to the longer text, or to
+  /// the second).
   ///
   /// Errors (c10::Error): a `max_length` below 3.
   Encoding encode(std::string_view first, std::string_view second, int64_t max_length = 512) const;
@@ -55,21 +105,40 @@ class ATTEND_API WordPiece {
   /// Errors (c10::Error): an id that is not in the vocabulary.
   const std::string& id_to_token(int64_t id) const;
 
-  /// The number of tokens in the vocabulary.
+  /// The id of a token; none if the vocabulary lacks it.
+  std::optional<int64_t> token_to_id(std::string_view token) const;
+
+  /// The number of tokens in the vocabulary, with the added ones.
   int64_t vocab_size() const { return static_cast<int64_t>(vocabulary_.size()); }
+  /// The options.
+  const WordPieceOptions& options() const { return options_; }
 
  private:
+  void append_text(std::string_view text, std::vector<int64_t>& ids) const;
+  void append_words(std::string_view normalized, std::vector<int64_t>& ids) const;
   void append_pieces(std::string_view word, std::vector<int64_t>& ids) const;
-  void append_words(std::string_view text, std::vector<int64_t>& ids) const;
-  int64_t required_id(const char* token) const;
+  void truncate(std::vector<int64_t>& ids, size_t length) const;
+  int64_t required_id(const std::string& token) const;
+  void add_tokens();
 
   struct Hash : std::hash<std::string_view> {
     using is_transparent = void;
   };
+  WordPieceOptions options_;
   std::vector<std::string> vocabulary_;
   std::unordered_map<std::string, int64_t, Hash, std::equal_to<>> ids_;
-  std::vector<std::pair<std::string, int64_t>> special_tokens_;
+  size_t max_token_size_ = 0;  ///< in bytes
   int64_t unk_id_, cls_id_, sep_id_;
+  std::shared_ptr<const TokenMatcher> given_tokens_, normalized_tokens_;  ///< in the text and the normalized
 };
+
+/// Loads the tokenizer of a BERT from a folder with vocab.txt. The optional file tokenizer_config.json sets
+/// the options; without its `added_tokens_decoder`, special_tokens_map.json and added_tokens.json, in which
+/// older versions of `transformers` stored the tokens, do so as well.
+///
+/// Errors (c10::Error): a file that cannot be read, settings that would change the ids and are not supported,
+/// by name (another tokenizer_class, do_basic_tokenize, never_split, split_special_tokens), left padding, and
+/// added tokens whose ids do not follow the vocabulary.
+ATTEND_API WordPiece load_word_piece(const std::string& folder);
 
 }  // namespace attend::models

@@ -1,0 +1,77 @@
+#include "models/token_matcher.h"
+
+#include <ranges>
+#include <utility>
+
+#include "models/basic_tokenizer.h"
+
+namespace attend::models {
+
+TokenMatcher::TokenMatcher(std::vector<Token> tokens) : tokens_(std::move(tokens)) {
+  for (size_t n = 0; n < tokens_.size(); ++n) add(static_cast<int32_t>(n));
+  link();
+}
+
+void TokenMatcher::add(int32_t token) {
+  int32_t state = 0;
+  for (const char byte : std::views::reverse(tokens_[static_cast<size_t>(token)].text)) {
+    const auto [found, is_new] = edges_.try_emplace(edge(state, byte), static_cast<int32_t>(states_.size()));
+    if (is_new) states_.emplace_back();
+    state = found->second;
+  }
+  states_[static_cast<size_t>(state)].token = token;
+}
+
+/// Sets the fallbacks, in the order of the length of states.
+void TokenMatcher::link() {
+  struct Edge {
+    int32_t from, to;
+    char byte;
+  };
+  std::vector<std::vector<Edge>> out(states_.size());
+  for (const auto& [key, to] : edges_) {
+    const auto from = static_cast<int32_t>(key >> 8U);
+    out[static_cast<size_t>(from)].push_back({from, to, static_cast<char>(key & 0xffU)});
+  }
+  std::vector<int32_t> order = {0};
+  for (size_t n = 0; n < order.size(); ++n) {
+    for (const auto& [from, to, byte] : out[static_cast<size_t>(order[n])]) {
+      auto& state = states_[static_cast<size_t>(to)];
+      state.fallback = from == 0 ? 0 : next(states_[static_cast<size_t>(from)].fallback, byte);
+      if (state.token < 0) state.token = states_[static_cast<size_t>(state.fallback)].token;
+      order.push_back(to);
+    }
+  }
+}
+
+int32_t TokenMatcher::next(int32_t state, char byte) const {
+  while (true) {
+    const auto found = edges_.find(edge(state, byte));
+    if (found != edges_.end()) return found->second;
+    if (state == 0) return 0;
+    state = states_[static_cast<size_t>(state)].fallback;
+  }
+}
+
+std::vector<TokenMatcher::Match> TokenMatcher::find(std::string_view text) const {
+  if (tokens_.empty()) return {};
+  std::vector<std::pair<size_t, int32_t>> starts;  // from right to left
+  int32_t state = 0;
+  for (size_t at = text.size(); at-- > 0;) {
+    state = next(state, text[at]);
+    const int32_t token = states_[static_cast<size_t>(state)].token;
+    if (token >= 0) starts.emplace_back(at, token);
+  }
+  std::vector<Match> matches;
+  size_t end = 0;
+  for (const auto& [begin, index] : std::views::reverse(starts)) {
+    if (begin < end) continue;
+    const auto& token = tokens_[static_cast<size_t>(index)];
+    end = begin + token.text.size();
+    const bool touches_word = ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end));
+    if (!token.single_word || !touches_word) matches.push_back({begin, end, token.id});
+  }
+  return matches;
+}
+
+}  // namespace attend::models
