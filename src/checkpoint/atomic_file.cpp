@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Follows symbolic links; the file at their end need not exist.
+/// Follows symbolic links. The file to which they lead need not exist.
 std::string follow_links(const std::string& path) {
   constexpr int kMaxLinks = 40;
   fs::path target = path;
@@ -36,7 +36,8 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
-/// A random name in the same folder, to which other machines may write as well.
+/// Returns a random name in the same folder. The name is random since other machines may write to the folder
+/// as well.
 std::string temporary_name(const std::string& path) {
   std::random_device random;
   const auto name = fs::path(path).filename().string().substr(0, 200);

@@ -5,9 +5,9 @@
 
 namespace attend::checkpoint {
 
-/// Replaces the file at `path` atomically: `write` goes to a temporary file in the same folder, which
-/// `commit` flushes to the disk and renames to `path`. Without a commit, the destructor deletes it. Errors
-/// name `function`.
+/// Replaces the file at `path` atomically: `write` writes to a temporary file in the same folder, which
+/// `commit` flushes to the disk and renames to `path`. Without a commit, the destructor deletes the temporary
+/// file. Errors begin with the name `function`.
 class AtomicFile {
  public:
   AtomicFile(const char* function, const std::string& path);
@@ -24,9 +24,9 @@ class AtomicFile {
   [[noreturn]] void fail();
 
   const char* function_;
-  std::string given_path_;  ///< for errors
-  std::string path_;        ///< after following symbolic links
-  std::string temporary_;   ///< empty after the commit
+  std::string given_path_;  ///< the path as given, for error messages
+  std::string path_;        ///< the path after symbolic links were followed
+  std::string temporary_;   ///< the path of the temporary file; empty after the commit
   int file_ = -1, folder_ = -1;
 };
 

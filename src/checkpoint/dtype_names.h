@@ -8,12 +8,12 @@
 
 namespace attend::checkpoint {
 
-/// A dtype and its names in the two file formats.
+/// The names of a dtype in the two file formats.
 struct DtypeNames {
   at::ScalarType dtype;
-  std::string_view safetensors;  ///< empty if the format lacks the dtype
+  std::string_view safetensors;  ///< the name in safetensors; empty if the format lacks the dtype
   std::string_view storage;      ///< the typed storage class of Python's torch; empty if there is none
-  std::string_view python;       ///< the attribute of Python's torch
+  std::string_view python;       ///< the name of the dtype in Python's torch
 };
 
 constexpr std::array<DtypeNames, 25> kDtypes = {{
@@ -44,7 +44,7 @@ constexpr std::array<DtypeNames, 25> kDtypes = {{
     {at::kQInt32, "", "QInt32Storage", "qint32"},
 }};
 
-/// The dtype that a format calls `name`, as in `dtype_named(&DtypeNames::safetensors, "F32")`.
+/// Returns the dtype that a format calls `name`, as in `dtype_named(&DtypeNames::safetensors, "F32")`.
 inline std::optional<at::ScalarType> dtype_named(std::string_view DtypeNames::*format,
                                                  std::string_view name) {
   for (const auto& names : kDtypes) {
@@ -53,7 +53,7 @@ inline std::optional<at::ScalarType> dtype_named(std::string_view DtypeNames::*f
   return {};
 }
 
-/// The name of a dtype in a format; empty if the format lacks it.
+/// Returns the name of a dtype in a format; empty if the format lacks the dtype.
 inline std::string_view dtype_name(std::string_view DtypeNames::*format, at::ScalarType dtype) {
   for (const auto& names : kDtypes) {
     if (names.dtype == dtype) return names.*format;

@@ -10,7 +10,7 @@
 namespace attend::checkpoint {
 namespace {
 
-/// The address of a container; nullptr for other values.
+/// Returns the address of a container; nullptr for other values.
 const void* container_in(const Value& value) {
   if (const auto* const dictionary = std::get_if<Dictionary*>(&value)) return *dictionary;
   if (const auto* const sequence = std::get_if<Sequence*>(&value)) return *sequence;
@@ -28,7 +28,8 @@ const Value& item_of(const Value& container, size_t index) {
                                : std::get<Sequence*>(container)->items[index];
 }
 
-/// The containers from which a tensor can be reached. Others are skipped: they may be cyclic, or repeated.
+/// Returns the containers from which a tensor can be reached. The other containers are skipped, since they
+/// may be cyclic or occur many times.
 std::unordered_set<const void*> containers_of_tensors(const Value& root) {
   std::unordered_map<const void*, std::vector<const void*>> parents = {{container_in(root), {}}};
   std::vector<Value> open = {root};
@@ -83,7 +84,8 @@ class Flattener {
  private:
   static constexpr uint64_t kAlways = uint64_t{1} << 20U, kPerByte = 128;
 
-  /// A container on the path, the index of its next item, and the length of the path around it.
+  /// A container on the current path, the index of its next item, and the length of the path to the
+  /// container.
   struct Frame {
     Value container;
     size_t index, path_size;
@@ -123,7 +125,7 @@ class Flattener {
   }
 
   void insert(const at::Tensor& tensor) {
-    constexpr uint64_t kBytesPerTensor = 128;  // of an entry of a StateDict, without its name
+    constexpr uint64_t kBytesPerTensor = 128;  // the size of an entry of a StateDict, without its name
     charge(kBytesPerTensor + path_.size());
     if (result_.tensors.contains(path_)) source_.fail("unique names", "a duplicate " + printable(path_));
     result_.tensors.insert(path_, tensor);

@@ -9,7 +9,7 @@
 namespace attend::checkpoint {
 namespace {
 
-/// The shortest decimal text of a number, as Python's `repr` formats it.
+/// Returns the shortest decimal text of a number, as Python's `repr` formats it.
 std::string number_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
@@ -25,12 +25,12 @@ std::string number_text(double value) {
   return text.find('.') == std::string::npos ? text + ".0" : text;
 }
 
-/// An integer in two's complement, the lowest byte first, in decimal.
+/// Returns an integer in decimal, given its bytes in two's complement, the lowest byte first.
 std::string integer_text(std::string_view bytes) {
   constexpr uint64_t kBase = 1'000'000'000;
   constexpr size_t kDigits = 9;
   const bool is_negative = !bytes.empty() && (static_cast<unsigned char>(bytes.back()) & 0x80U) != 0;
-  std::vector<uint32_t> magnitude;  // the highest byte first
+  std::vector<uint32_t> magnitude;  // base 256, the highest byte first
   uint32_t carry = is_negative ? 1 : 0;
   for (const char byte : bytes) {
     const uint32_t value =
@@ -55,13 +55,13 @@ std::string integer_text(std::string_view bytes) {
   return (is_negative ? "-" : "") + text;
 }
 
-/// The quotation mark that Python's `repr` chooses for a text.
+/// Returns the quotation mark that Python's `repr` chooses for a text.
 char quote_for(std::string_view text) {
   const bool has_single = text.find('\'') != std::string_view::npos;
   return has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
 }
 
-/// A byte or character below 128 in a literal of Python.
+/// Returns a byte, or a character below 128, as it appears in a Python literal.
 std::string escaped(unsigned byte, char quote) {
   constexpr const char* kDigits = "0123456789abcdef";
   if (byte == '\n') return "\\n";
@@ -85,7 +85,7 @@ std::string bytes_text(const Bytes& bytes) {
   return text + quote;
 }
 
-/// Characters beyond ASCII stay as they are.
+/// Returns a text in quotes. Characters beyond ASCII are not escaped.
 std::string quoted_text(std::string_view content) {
   const char quote = quote_for(content);
   std::string text = {quote};
@@ -106,7 +106,7 @@ std::string complex_text(const std::complex<double>& value) {
   return "(" + part(value.real()) + (std::signbit(value.imag()) ? "" : "+") + imaginary + ")";
 }
 
-/// Appends keys to a text of limited length.
+/// Appends the texts of keys to a text of limited length.
 class KeyWriter {
  public:
   KeyWriter(const Source& source, uint64_t limit) : source_(source), limit_(limit) {}
@@ -140,7 +140,7 @@ class KeyWriter {
     if (const auto* const value = std::get_if<int64_t>(&key)) return std::to_string(*value);
     if (const auto* const value = std::get_if<double>(&key)) return number_text(*value);
     if (const auto* const value = std::get_if<BigInteger>(&key)) {
-      constexpr size_t kMaxBytes = 255;  // decimal digits take the square of the time
+      constexpr size_t kMaxBytes = 255;  // converting to decimal takes quadratic time
       if (value->bytes.size() > kMaxBytes) source_.fail("integer keys of at most 255 bytes", "a longer one");
       return integer_text(value->bytes);
     }

@@ -9,8 +9,8 @@
 namespace attend::checkpoint {
 namespace {
 
-/// Interprets a pickle without its tensors, and collects the dtypes of its storages: the data follow the
-/// pickles, and their sizes depend on the dtypes.
+/// Interprets a pickle without loading tensors, and collects the dtypes of the storages. The data follow the
+/// pickles in the file, and their sizes depend on the dtypes.
 class StoragePlan final : public StateDictUnpickler {
  public:
   using StateDictUnpickler::StateDictUnpickler;
@@ -72,7 +72,7 @@ LegacyFile::LegacyFile(const Source& source) : source_(source) {
   }
 }
 
-/// Reads the pickles before that of the object.
+/// Reads the pickles that precede the pickle of the object.
 void LegacyFile::check_header(std::string_view& rest) const {
   constexpr std::string_view kMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
   constexpr int64_t kVersion = 1001;

@@ -10,7 +10,7 @@
 namespace attend {
 namespace {
 
-/// The lines of an error that list keys of one kind; empty where there are none.
+/// Returns the lines of an error message that list keys of one kind; empty if there are no keys.
 std::string key_list(const char* title, const std::vector<std::string>& keys) {
   constexpr size_t kMaxListed = 10;  // all keys of a large model would bury the rest of the message
   if (keys.empty()) return {};
@@ -21,14 +21,14 @@ std::string key_list(const char* title, const std::vector<std::string>& keys) {
   return text;
 }
 
-/// Whether the values of a tensor can be copied into one of another dtype.
+/// Whether the values of a tensor can be converted to the dtype.
 bool can_convert(const at::Tensor& tensor, at::ScalarType dtype) {
   constexpr auto kPacked = at::ScalarType::Float4_e2m1fn_x2;
   if ((tensor.scalar_type() == kPacked || dtype == kPacked) && tensor.scalar_type() != dtype) return false;
   return tensor.is_complex() == c10::isComplexType(dtype);
 }
 
-/// The values of a sparse or quantized tensor as a dense one.
+/// Returns the values of a sparse or quantized tensor as a dense tensor.
 at::Tensor dense(const at::Tensor& tensor) {
   const auto values = tensor.is_quantized() ? tensor.dequantize() : tensor;
   return values.layout() == at::kStrided ? values : values.to_dense();

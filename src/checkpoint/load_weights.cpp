@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 constexpr auto kLoadWeights = "load_weights";
 
-/// The names of the files of a folder, for an error: sorted, the first ten.
+/// Returns the first ten names, in alphabetical order, of the files in a folder, for an error message.
 std::string listed(const std::string& folder) {
   constexpr size_t kMaxListed = 10;
   std::set<std::string> names;
@@ -34,8 +34,8 @@ StateDict load_file(const std::string& path) {
   return path.ends_with(".safetensors") ? load_safetensors(path) : load_pytorch(path);
 }
 
-/// The files of the index of a sharded model, and the names of the tensors in each. Fails unless each is the
-/// name of a file beside the index.
+/// Reads the index of a sharded model: the names of its files, and of the tensors in each file. Fails unless
+/// each file is in the folder of the index.
 std::map<std::string, std::vector<std::string>> read_index(const std::string& path) {
   const auto source = checkpoint::map_file(kLoadWeights, path);
   json::Value root;

@@ -76,7 +76,8 @@ at::Tensor tensor_at(const Source& source, uint64_t offset, uint64_t count, at::
     return at::from_blob(start, {length}, [owner = source.bytes](void*) {}, type);
   };
   if (count == 0) return at::empty({0}, dtype);
-  if (dtype == at::kBool) return view(at::kByte).ne(0);  // reading a bool other than 0 or 1 is undefined
+  // A bool with another byte than 0 or 1 is undefined behaviour.
+  if (dtype == at::kBool) return view(at::kByte).ne(0);
   const auto size = c10::elementSize(dtype);
   if (reinterpret_cast<uintptr_t>(start) % size == 0) return view(dtype);
   auto copy = at::empty({length}, dtype);

@@ -89,7 +89,7 @@ void Unpickler::execute(uint8_t opcode) {
     case Opcode::binfloat:
       return push(read_big_endian_double());
     case Opcode::binunicode:
-    case Opcode::binstring:  // the text of Python 2
+    case Opcode::binstring:  // a str of Python 2
       return push(read(read_number<uint32_t>()));
     case Opcode::short_binunicode:
     case Opcode::short_binstring:
@@ -200,7 +200,7 @@ T Unpickler::read_number() {
   return number;
 }
 
-/// An integer of `size` bytes in two's complement.
+/// Reads an integer of `size` bytes in two's complement.
 Value Unpickler::read_long(uint64_t size) {
   const auto bytes = read(size);
   if (bytes.size() > sizeof(uint64_t)) return BigInteger{bytes};
@@ -231,7 +231,7 @@ T Unpickler::pop_as(const char* expected) {
   return *found;
 }
 
-/// Removes the topmost mark; returns the index of the value that follows it.
+/// Removes the topmost mark, and returns the index of the value that follows the mark.
 size_t Unpickler::pop_mark() {
   if (marks_.empty()) fail("an opcode that needs a MARK, without one");
   const size_t mark = marks_.back();
@@ -239,7 +239,7 @@ size_t Unpickler::pop_mark() {
   return mark;
 }
 
-/// The index of the first of the topmost `count` values.
+/// Returns the index of the first of the topmost `count` values.
 size_t Unpickler::index_from_top(size_t count) const {
   if (stack_.size() < stack_floor() + count) fail("a stack underflow");
   return stack_.size() - count;
@@ -258,7 +258,7 @@ void Unpickler::push_memo(uint32_t index) {
 
 // ---- containers
 
-/// Replaces the values from index `first` to the top by a sequence of them.
+/// Replaces the values from index `first` to the top by one sequence of these values.
 void Unpickler::push_sequence(Sequence::Kind kind, size_t first) {
   auto& sequence = sequences_.emplace_back(Sequence{.kind = kind});
   const auto begin = stack_.begin() + static_cast<std::ptrdiff_t>(first);
@@ -267,7 +267,7 @@ void Unpickler::push_sequence(Sequence::Kind kind, size_t first) {
   push(&sequence);
 }
 
-/// Appends the values from index `first` to the top to the list or set below them.
+/// Appends the values from index `first` to the top of the stack to the list or set below them.
 void Unpickler::append_from(size_t first, Sequence::Kind kind) {
   std::vector<Value> values;
   while (stack_.size() > first) values.push_back(pop());
@@ -286,7 +286,7 @@ void Unpickler::insert(Dictionary& dictionary, Value key, Value value) const {
   dictionary.items.emplace_back(std::move(key), std::move(value));
 }
 
-/// Inserts the pairs (key, value) from index `first` to the top into the dict below them.
+/// Inserts the pairs (key, value) from index `first` to the top of the stack into the dict below them.
 void Unpickler::set_items_from(size_t first) {
   std::vector<std::pair<Value, Value>> items;
   while (stack_.size() > first) {
@@ -318,8 +318,8 @@ void Unpickler::reduce() {
   push(call(pop_as<Global>("a callable for REDUCE"), *arguments));
 }
 
-/// Sets attributes of a dict. A state dict has only `_metadata`, the version numbers of modules: it is
-/// ignored.
+/// Ignores the attributes of a dict. A state dict has only the attribute `_metadata`, the version numbers of
+/// modules.
 void Unpickler::build() {
   pop_as<Dictionary*>("a dict of attributes");
   push(pop_as<Dictionary*>("a dict to set attributes of"));

@@ -21,8 +21,8 @@ namespace attend::checkpoint {
 struct Sequence;
 struct Dictionary;
 
-/// Memory that tensors can share. The elements of an untyped storage are bytes; those of a quantized one are
-/// the integers.
+/// Memory that tensors can share. The elements of an untyped storage are bytes; those of a quantized storage
+/// are integers.
 struct Storage {
   at::Tensor elements;
   at::ScalarType dtype;
@@ -41,7 +41,7 @@ struct Global {
     device,
     complex,
     bytes,
-    encode,  ///< text to bytes
+    encode,  ///< converts text to bytes
     layout,
     // Functions that rebuild tensors.
     tensor_v1,
@@ -52,7 +52,7 @@ struct Global {
     sparse_tensor,
     quantized_tensor,
     copied_tensor,
-    // The rest is not called.
+    // The following globals are not called.
     tensor_type,
     quantization_per_tensor,
     quantization_per_channel,
@@ -61,14 +61,14 @@ struct Global {
     dtype
   };
   Kind kind;
-  at::ScalarType dtype = at::kByte;  ///< that of a typed storage class, or the dtype itself
-  const char* name = "";             ///< without the module
+  at::ScalarType dtype = at::kByte;  ///< the dtype of a typed storage class, or the dtype that the global is
+  const char* name = "";             ///< the name without the module
 };
 
 /// bytes or bytearray.
 struct Bytes {
   std::string_view text;
-  bool is_utf8;  ///< whether the text is the UTF-8 of characters below 256, each a byte
+  bool is_utf8;  ///< whether `text` is UTF-8 of characters below 256, each of which is one byte
 };
 
 /// An integer beyond 64 bits: its bytes in two's complement, the lowest first.
@@ -93,13 +93,14 @@ struct Dictionary {
   std::vector<std::pair<Value, Value>> items = {};
 };
 
-/// "an int", "a tensor", ...: the type of a value, for errors.
+/// Returns the type of a value for error messages: "an int", "a tensor", ...
 const char* type_name(const Value& value);
 
 /// Interprets a pickle: the opcodes of protocols 2 to 5, without those for arbitrary objects. Python's
-/// pickletools.py describes them. The derived class decides what globals, persistent ids and calls mean.
+/// pickletools.py describes the opcodes. The derived class defines the meaning of globals, persistent ids and
+/// calls.
 ///
-/// The machine owns the sequences and dictionaries, which may contain each other in cycles. Its memory is in
+/// This object owns the sequences and dictionaries, which may contain each other in cycles. Its memory is in
 /// proportion to the size of the pickle.
 class Unpickler {
  public:
@@ -108,9 +109,9 @@ class Unpickler {
   Unpickler& operator=(const Unpickler&) = delete;
   virtual ~Unpickler() = default;
 
-  /// The value at the top of the stack at STOP.
+  /// Returns the value at the top of the stack at the opcode STOP.
   Value run();
-  /// What follows the STOP.
+  /// Returns the bytes after the opcode STOP.
   std::string_view rest() const { return rest_; }
 
  protected:
@@ -155,8 +156,8 @@ class Unpickler {
   void build();
 
   const Source& source_;
-  std::string_view rest_;    ///< of the pickle
-  std::deque<Value> stack_;  ///< not a vector: growing one would copy it and double its memory
+  std::string_view rest_;    ///< the bytes of the pickle that are not read yet
+  std::deque<Value> stack_;  ///< not a vector, which would be copied when it grows, with double the memory
   std::vector<size_t> marks_;
   std::unordered_map<uint32_t, Value> memo_;
   std::deque<Sequence> sequences_;

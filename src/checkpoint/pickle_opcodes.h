@@ -60,7 +60,8 @@ enum class Opcode : uint8_t {
   frame = 0x95,
 };
 
-/// The names of the other opcodes: those of the text protocol 0, and those for arbitrary objects.
+/// The names of the opcodes that are not interpreted: those of the text protocol 0, and those for arbitrary
+/// objects.
 constexpr std::array<std::pair<uint8_t, const char*>, 18> kOtherOpcodes = {{
     {'I', "INT"},
     {'L', "LONG"},

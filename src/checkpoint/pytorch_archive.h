@@ -14,11 +14,11 @@
 
 namespace attend::checkpoint {
 
-/// The archive that Python's torch.save writes: in one folder of any name, the pickle data.pkl, the file
+/// The archive that Python's torch.save writes. A folder of any name contains the pickle data.pkl, the file
 /// byteorder, and the storages data/KEY.
 class PytorchArchive final : public StorageSource {
  public:
-  /// Fails unless the source is such an archive. The source must outlive it.
+  /// Fails unless the source is such an archive. The source must outlive this object.
   explicit PytorchArchive(const Source& source);
 
   std::string_view pickle() const { return pickle_; }
@@ -33,7 +33,7 @@ class PytorchArchive final : public StorageSource {
 
   const Source& source_;
   std::unordered_map<std::string, ZipEntry> files_;
-  std::string folder_;  ///< with a slash at its end
+  std::string folder_;  ///< the name of the folder, with a slash at its end
   std::string_view pickle_;
 };
 

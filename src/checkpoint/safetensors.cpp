@@ -41,7 +41,7 @@ std::string_view header_text(const Source& source) {
   return {source.data() + kLengthSize, length};
 }
 
-/// The size of a tensor in bytes. Fails if the size or a stride exceeds 63 bits.
+/// Returns the size of a tensor in bytes. Fails if the size or a stride exceeds 63 bits.
 uint64_t byte_size(const Source& source, const TensorEntry& entry) {
   int64_t extent = static_cast<int64_t>(c10::elementSize(entry.dtype));
   bool is_empty = false;
@@ -98,7 +98,7 @@ StateDict read_safetensors(const Source& source) {
 
 // ---- writing
 
-/// The number of elements from the first to the last in memory.
+/// Returns the number of elements between the first and the last element in memory, inclusive.
 int64_t extent_of(const at::Tensor& tensor) {
   int64_t extent = tensor.numel() == 0 ? 0 : 1;
   for (int64_t n = 0; n < tensor.dim() && extent > 0; ++n) extent += (tensor.size(n) - 1) * tensor.stride(n);
@@ -131,8 +131,9 @@ void check_tensor(const std::string& name, const at::Tensor& tensor) {
   }
 }
 
-/// Lays out a file. The header lists the tensors in their given order; `order` receives their indices in the
-/// order of their data, which is that of decreasing element size, so that all data is aligned.
+/// Returns the header of a file, which lists the tensors in the given order. The data are stored in the order
+/// of decreasing element size, so that all data are aligned; `order` receives the indices of the tensors in
+/// this order.
 SafetensorsHeader layout(const StateDict& state_dict, std::vector<size_t>& order) {
   SafetensorsHeader header;
   header.metadata = state_dict.metadata;

@@ -13,8 +13,8 @@ namespace {
 
 constexpr const char* kMetadata = "__metadata__";
 
-/// Reads a header from the events of the JSON parser, and rejects each value that the format does not allow
-/// where it occurs, so that no memory is spent on what a malicious header nests or repeats.
+/// Reads a header from the events of the JSON parser. A value that the format does not allow is rejected as
+/// soon as it occurs, so that nested or repeated values in a malicious header take no memory.
 class HeaderReader final : public json::Handler {
  public:
   explicit HeaderReader(const Source& source) : source_(source) {}
@@ -123,7 +123,7 @@ class HeaderReader final : public json::Handler {
     if (is_seen == &seen_.offsets) num_offsets_ = 0;
   }
 
-  /// An element of ATen's dtype is two of F4, which share a byte.
+  /// One element of ATen's dtype stands for two elements of F4, which share a byte.
   void halve_last_size() {
     auto& shape = entry().shape;
     if (shape.empty() || shape.back() % 2 != 0) reject("F4 with an odd number of elements in a row");
@@ -147,13 +147,13 @@ class HeaderReader final : public json::Handler {
   const Source& source_;
   SafetensorsHeader header_;
   Position position_ = Position::start;
-  std::string key_;  ///< the last one
+  std::string key_;  ///< the key that was parsed last
   std::unordered_set<std::string> keys_;
-  Fields seen_;  ///< of the current entry
+  Fields seen_;  ///< the fields of the current entry that were parsed
   int num_offsets_ = 0;
 };
 
-/// The shape in the file, where F4 counts the two elements of a byte.
+/// Returns the shape in the file, in which the two elements of F4 in a byte are counted separately.
 std::vector<int64_t> shape_in_file(const TensorEntry& entry) {
   auto shape = entry.shape;
   if (entry.dtype == at::ScalarType::Float4_e2m1fn_x2) shape.back() *= 2;
@@ -184,7 +184,7 @@ SafetensorsHeader read_header(const Source& source, std::string_view text) {
   if (text.empty() || text.front() != '{') {
     source.fail("a header that begins with {", printable(text.substr(0, 1)));
   }
-  // The parser would take a zero byte for the end of the text.
+  // The parser would treat a zero byte as the end of the text.
   if (text.find('\0') != std::string_view::npos) source.fail("a JSON header", "a zero byte in it");
   HeaderReader reader(source);
   try {

@@ -19,7 +19,7 @@ struct NamedGlobal {
   Kind kind;
 };
 
-// Protocol 2 calls the module `builtins` as Python 2 does.
+// In protocol 2, the module `builtins` has the name that it has in Python 2.
 constexpr std::array<NamedGlobal, 32> kGlobals = {{
     {"collections", "OrderedDict", Kind::ordered_dict},
     {"collections", "Counter", Kind::counter},
@@ -94,9 +94,9 @@ Value StateDictUnpickler::call(const Global& function, const Sequence& arguments
   switch (function.kind) {
     case Kind::ordered_dict:
       return ordered_dict(arguments);
-    case Kind::counter:  // of a dict: the same dict, which nothing else in a pickle refers to
+    case Kind::counter:  // Counter(dict): returns the dict itself, to which nothing else in the pickle refers
       return items.empty() ? new_dictionary() : argument<Dictionary*>("Counter", arguments, 0);
-    case Kind::set:  // of a list, in the same way
+    case Kind::set:  // set(list): turns the list itself into the set, in the same way
       return as_kind(Sequence::Kind::set, function, arguments);
     case Kind::frozenset:
       return as_kind(Sequence::Kind::frozenset, function, arguments);
@@ -145,7 +145,7 @@ Value StateDictUnpickler::as_kind(Sequence::Kind kind, const Global& function, c
   return sequence;
 }
 
-/// OrderedDict(), or OrderedDict(pairs), which Python 2 wrote.
+/// Calls OrderedDict(), or OrderedDict(pairs), which Python 2 wrote.
 Value StateDictUnpickler::ordered_dict(const Sequence& arguments) {
   auto* const dictionary = new_dictionary();
   if (arguments.items.empty()) return dictionary;

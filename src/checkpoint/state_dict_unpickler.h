@@ -15,13 +15,13 @@ class StateDictUnpickler : public Unpickler {
       : Unpickler(source, pickle), max_work_(pickle.size()) {}
 
  protected:
-  /// The result of a function that rebuilds a tensor.
+  /// Returns the result of a function that rebuilds a tensor.
   virtual Value rebuild(const Global& function, const Sequence& arguments) = 0;
 
   Global find_global(std::string_view module, std::string_view name) override;
   Value call(const Global& function, const Sequence& arguments) override;
 
-  /// An argument of a call. Fails if there is none, or it has another type.
+  /// Returns an argument of a call. Fails if the argument is missing or has another type.
   template <typename T>
   T argument(const char* function, const Sequence& arguments, size_t index) const {
     const auto* const found =
@@ -31,9 +31,9 @@ class StateDictUnpickler : public Unpickler {
   }
   [[noreturn]] void fail_arguments(const char* function) const;
 
-  /// Limits the memory for what calls make: with the memo, a short pickle could make an object any number of
-  /// times from the same arguments. `bytes` is at most what the pickle spends on the object where it spells
-  /// out the arguments, so that such a pickle stays below the limit.
+  /// Limits the memory of the objects that calls create: by the memo, a short pickle could call a function
+  /// with the same arguments any number of times. `bytes` is at most the size of such a call in a pickle that
+  /// spells out the arguments, so that these pickles stay below the limit.
   void charge(uint64_t bytes);
 
  private:

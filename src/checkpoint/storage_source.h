@@ -15,7 +15,8 @@ class StorageSource {
   StorageSource& operator=(const StorageSource&) = delete;
   virtual ~StorageSource() = default;
 
-  /// A storage as a tensor [count]. Fails if there is none, or its size is not that of `count` elements.
+  /// Returns a storage as a tensor [count]. Fails if there is no such storage, or its size is not that of
+  /// `count` elements.
   virtual at::Tensor storage(std::string_view key, uint64_t count, at::ScalarType dtype) const = 0;
 };
 

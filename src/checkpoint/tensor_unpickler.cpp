@@ -24,7 +24,7 @@ constexpr auto kStorage = "a storage's persistent id";
 constexpr auto kTensor = "_rebuild_tensor";
 constexpr auto kQuantized = "_rebuild_qtensor";
 constexpr auto kSparse = "_rebuild_sparse_tensor";
-constexpr uint64_t kMinBytes = 16;  // of the pickle of a tensor, without its dimensions
+constexpr uint64_t kMinBytes = 16;  // the size of the pickle of a tensor, without its dimensions
 
 /// Whether every element of a strided tensor lies in a storage of `storage_size` elements, and the number of
 /// elements fits 64 bits.
@@ -44,7 +44,7 @@ bool fits_storage(int64_t storage_size, int64_t offset, const std::vector<int64_
   return is_empty ? offset <= storage_size : last < storage_size;
 }
 
-/// The dtype in which the elements of a storage are read.
+/// Returns the dtype in which the elements of a storage are read: integers for a quantized dtype.
 at::ScalarType read_as(at::ScalarType dtype) { return c10::toUnderlying(dtype); }
 
 bool fits_64_bits(const std::vector<int64_t>& sizes) {
@@ -55,8 +55,8 @@ bool fits_64_bits(const std::vector<int64_t>& sizes) {
 
 }  // namespace
 
-/// Loads a storage, from the id ("storage", class, key, device, number of elements). Files from before
-/// PyTorch 1.6 add None, or a part of the storage: (key, first element, number of elements).
+/// Loads a storage, given its id ("storage", class, key, device, number of elements). In files from before
+/// PyTorch 1.6 the id also has None, or a part of the storage (key, first element, number of elements).
 Value TensorUnpickler::load_persistent(const Sequence& id) {
   const auto type = argument<Global>(kStorage, id, 1);
   const auto key = argument<std::string_view>(kStorage, id, 2);
@@ -100,7 +100,7 @@ Value TensorUnpickler::rebuild(const Global& function, const Sequence& arguments
       return rebuild_quantized(arguments);
     case Kind::sparse_tensor:
       return rebuild_sparse(arguments);
-    default: {  // (tensor, dtype, device, requires_grad): a tensor that was copied to the CPU to be saved
+    default: {  // (tensor, dtype, device, requires_grad), for a tensor that was copied to the CPU to be saved
       const auto tensor = argument<at::Tensor>(function.name, arguments, 0);
       if (argument<Global>(function.name, arguments, 1).dtype != tensor.scalar_type()) {
         fail_arguments(function.name);
@@ -110,7 +110,8 @@ Value TensorUnpickler::rebuild(const Global& function, const Sequence& arguments
   }
 }
 
-/// The arguments are (function, type, arguments, attributes). The attributes of a tensor are ignored.
+/// Rebuilds a tensor subclass; the arguments are (function, type, arguments, attributes). The attributes of a
+/// tensor are ignored.
 Value TensorUnpickler::rebuild_from_type(const Sequence& arguments) {
   constexpr auto kFromType = "_rebuild_from_type_v2";
   const auto function = argument<Global>(kFromType, arguments, 0);
@@ -121,7 +122,8 @@ Value TensorUnpickler::rebuild_from_type(const Sequence& arguments) {
   return rebuild(function, *argument<Sequence*>(kFromType, arguments, 2));
 }
 
-/// The position that arguments 1 to 3 describe: offset, sizes, strides. Fails unless it lies in the storage.
+/// Returns the position that arguments 1 to 3 describe: offset, sizes, strides. Fails unless the tensor lies
+/// in the storage.
 TensorUnpickler::View TensorUnpickler::view_in(const at::Tensor& elements, const Sequence& arguments) {
   View view{argument<int64_t>(kTensor, arguments, 1),
             sizes_of(kTensor, *argument<Sequence*>(kTensor, arguments, 2)),
@@ -136,8 +138,9 @@ TensorUnpickler::View TensorUnpickler::view_in(const at::Tensor& elements, const
   return view;
 }
 
-/// The arguments are (storage, offset, size, stride) in version 1; then requires_grad, hooks, metadata in
-/// version 2. Version 3, for untyped storages, has the dtype before the metadata.
+/// Rebuilds a dense tensor. The arguments are (storage, offset, size, stride) in version 1, followed by
+/// requires_grad, hooks and metadata in version 2. Version 3, for untyped storages, has the dtype before the
+/// metadata.
 Value TensorUnpickler::rebuild_tensor(const Sequence& arguments, Kind kind) {
   const bool has_dtype = kind == Kind::tensor_v3;
   const auto storage = argument<Storage>(kTensor, arguments, 0);
@@ -150,7 +153,8 @@ Value TensorUnpickler::rebuild_tensor(const Sequence& arguments, Kind kind) {
   return metadata < arguments.items.size() ? with_conj_and_neg(tensor, arguments.items[metadata]) : tensor;
 }
 
-/// The arguments are (storage, offset, size, stride, quantizer, requires_grad, hooks).
+/// Rebuilds a quantized tensor; the arguments are (storage, offset, size, stride, quantizer, requires_grad,
+/// hooks).
 Value TensorUnpickler::rebuild_quantized(const Sequence& arguments) {
   const auto storage = argument<Storage>(kQuantized, arguments, 0);
   if (!storage.is_typed || !c10::isQIntType(storage.dtype)) fail_arguments(kQuantized);
@@ -167,8 +171,8 @@ Value TensorUnpickler::rebuild_quantized(const Sequence& arguments) {
   }
 }
 
-/// A tensor without elements, of the dtype and with the quantizer: (scheme, scale, zero point), or (scheme,
-/// scales, zero points, axis).
+/// Returns a tensor with the dtype of the storage and the given quantizer, (scheme, scale, zero point) or
+/// (scheme, scales, zero points, axis), whose elements are not set.
 at::Tensor TensorUnpickler::quantized_like(const Storage& storage, const View& view,
                                            const Sequence& parameters) {
   const auto scheme = argument<Global>(kQuantized, parameters, 0).kind;
@@ -189,8 +193,8 @@ at::Tensor TensorUnpickler::quantized_like(const Storage& storage, const View& v
   return at::_empty_per_channel_affine_quantized(sizes, scales, zero_points, axis, options);
 }
 
-/// The arguments are (layout, data). The data are (indices, values, size, is_coalesced) for sparse_coo, and
-/// (compressed indices, plain indices, values, size) for the other layouts.
+/// Rebuilds a sparse tensor; the arguments are (layout, data). The data are (indices, values, size,
+/// is_coalesced) for sparse_coo, and (compressed indices, plain indices, values, size) for the other layouts.
 Value TensorUnpickler::rebuild_sparse(const Sequence& arguments) {
   const auto layout = argument<at::Layout>(kSparse, arguments, 0);
   const auto& data = *argument<Sequence*>(kSparse, arguments, 1);
@@ -219,7 +223,7 @@ Value TensorUnpickler::rebuild_sparse(const Sequence& arguments) {
   }
 }
 
-/// A tensor that another one is made of, whose elements are read.
+/// Returns a tensor of which a sparse tensor consists, and counts its elements as read.
 at::Tensor TensorUnpickler::component(const Sequence& data, size_t index) {
   auto tensor = argument<at::Tensor>(kSparse, data, index);
   if (tensor.layout() != at::kStrided || tensor.is_quantized()) fail_arguments(kSparse);
@@ -227,7 +231,7 @@ at::Tensor TensorUnpickler::component(const Sequence& data, size_t index) {
   return tensor;
 }
 
-/// Sets the conjugate and negative bits that the metadata of a tensor names: None, or a dict of bools.
+/// Sets the conjugate and negative bits that the metadata of a tensor, None or a dict of bools, request.
 at::Tensor TensorUnpickler::with_conj_and_neg(at::Tensor tensor, const Value& metadata) const {
   if (std::holds_alternative<std::monostate>(metadata)) return tensor;
   const auto* const flags = std::get_if<Dictionary*>(&metadata);
@@ -243,7 +247,8 @@ at::Tensor TensorUnpickler::with_conj_and_neg(at::Tensor tensor, const Value& me
   return tensor;
 }
 
-/// An untyped storage with a dtype. A storage is converted once, so that its tensors share memory.
+/// Returns an untyped storage as a tensor of the dtype. A storage is converted only once, so that its tensors
+/// share memory.
 at::Tensor TensorUnpickler::with_dtype(const at::Tensor& bytes, const Global& dtype) {
   if (dtype.kind != Global::Kind::dtype) fail_arguments(kTensor);
   auto& converted = converted_[{bytes.const_data_ptr(), dtype.dtype}];
@@ -270,7 +275,7 @@ std::vector<int64_t> TensorUnpickler::sizes_of(const char* function, const Seque
   return sizes;
 }
 
-/// Limits the time for elements that are read: a short pickle could refer to the same ones any number of
+/// Limits the number of elements that are read: a short pickle could refer to the same elements any number of
 /// times, or to one element 2^62 times by strides of 0.
 void TensorUnpickler::charge_elements(const at::Tensor& tensor) {
   constexpr uint64_t kMaxReads = 8;

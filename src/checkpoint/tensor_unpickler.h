@@ -10,8 +10,8 @@
 
 namespace attend::checkpoint {
 
-/// Interprets a pickle with the functions that tensors and parameters are pickled with (torch/_utils.py). The
-/// storages must outlive it.
+/// Interprets a pickle with the functions that rebuild tensors and parameters (torch/_utils.py). The storages
+/// must outlive this object.
 class TensorUnpickler final : public StateDictUnpickler {
  public:
   TensorUnpickler(const Source& source, std::string_view pickle, const StorageSource& storages)
@@ -42,9 +42,9 @@ class TensorUnpickler final : public StateDictUnpickler {
 
   const StorageSource& source_;
   std::unordered_map<std::string_view, Storage> storages_;
-  /// By the memory of a storage and the dtype. `storages_` owns the memory.
+  /// The converted storages, by the memory of the storage and the dtype. `storages_` owns the memory.
   std::map<std::pair<const void*, at::ScalarType>, at::Tensor> converted_;
-  uint64_t read_bytes_ = 0;  ///< of elements that were read to check a tensor
+  uint64_t read_bytes_ = 0;  ///< the size of the elements that were read to check tensors
 };
 
 }  // namespace attend::checkpoint

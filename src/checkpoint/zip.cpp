@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <vector>
 
-// A reader of zip archives without compression (PKWARE, APPNOTE.TXT, section 4.3). Literal offsets below are
-// those of the fields within their record.
+// A reader of zip archives without compression (PKWARE, APPNOTE.TXT, section 4.3). Literal offsets in this
+// file are offsets of fields within their record.
 
 namespace attend::checkpoint {
 namespace {
@@ -19,10 +19,10 @@ constexpr uint32_t kLocalHeader = 0x04034b50, kCentralHeader = 0x02014b50, kEndR
                    kEndRecord64 = 0x06064b50, kEndLocator64 = 0x07064b50;
 constexpr uint64_t kLocalHeaderSize = 30, kCentralHeaderSize = 46, kEndRecordSize = 22, kEndRecord64Size = 56,
                    kEndLocator64Size = 20;
-constexpr uint32_t kStoredInZip64 = 0xffffffff;  // the value is in the zip64 extra field
+constexpr uint32_t kStoredInZip64 = 0xffffffff;  // marks a value that is in the zip64 extra field
 constexpr uint16_t kZip64ExtraField = 1;
 
-/// Reads fields of the archive. Fails if one lies beyond the end of the file.
+/// Reads fields of the archive. Fails if a field lies beyond the end of the file.
 class ZipReader {
  public:
   explicit ZipReader(const Source& source) : source_(source) {}
@@ -63,7 +63,7 @@ struct CentralDirectory {
   uint64_t offset, size, count;
 };
 
-/// The offset of the end record, which only a comment of up to 64 KB may follow.
+/// Returns the offset of the end record, which may be followed only by a comment of up to 64 KB.
 uint64_t find_end_record(const ZipReader& reader) {
   const uint64_t size = reader.source().size();
   for (uint64_t comment = 0; comment <= 0xffff && comment + kEndRecordSize <= size; ++comment) {
@@ -92,7 +92,7 @@ CentralDirectory find_directory(const ZipReader& reader) {
           reader.integer<uint16_t>(end + 10)};
 }
 
-/// Replaces the fields that are `kStoredInZip64`, in their order, by the values of the zip64 extra field.
+/// Replaces the fields with the value `kStoredInZip64`, in order, by the values of the zip64 extra field.
 void read_zip64(const ZipReader& reader, uint64_t extra, uint64_t extra_size, std::vector<uint64_t*> fields) {
   std::erase_if(fields, [](const uint64_t* field) { return *field != kStoredInZip64; });
   if (fields.empty()) return;
@@ -114,7 +114,7 @@ struct NamedZipEntry {
   ZipEntry entry;
 };
 
-/// Reads the directory entry at `offset`, and advances `offset` to the next.
+/// Reads the directory entry at `offset`, and advances `offset` to the next entry.
 NamedZipEntry read_entry(const ZipReader& reader, uint64_t& offset) {
   reader.require(offset, kCentralHeaderSize);
   reader.require_signature(offset, kCentralHeader);

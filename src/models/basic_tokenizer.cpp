@@ -20,7 +20,8 @@ constexpr UChar32 kReplacementCharacter = 0xFFFD;
 
 bool is_space(UChar32 c) { return c == '\t' || c == '\n' || c == '\r' || u_isUWhiteSpace(c) != 0; }
 
-/// Whether a code point is in the categories Cc, Cf or Co, and is not white space.
+/// Whether a code point is in Cc, Cf or Co, apart from tab, line feed and carriage return, which BERT counts
+/// as white space.
 bool is_control(UChar32 c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
   constexpr uint32_t kOther = U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK;
@@ -66,8 +67,8 @@ void append(std::string& text, UChar32 c) {
 }
 
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"  // in ICU's macro
-/// The code point at `at`, which advances to the next; negative where the bytes are not UTF-8.
+#pragma GCC diagnostic ignored "-Wconversion"  // for a macro of ICU
+/// Returns the code point at `at`, and advances `at` to the next; negative if the bytes are not UTF-8.
 UChar32 next_code_point(std::string_view text, size_t& at) {
   UChar32 c = 0;
   U8_NEXT(text.data(), at, text.size(), c);
@@ -75,7 +76,8 @@ UChar32 next_code_point(std::string_view text, size_t& at) {
 }
 #pragma GCC diagnostic pop
 
-/// Calls `use` for each code point, with its beginning and end; those that are not UTF-8 are negative.
+/// Calls `use` for each code point, with its beginning and end. The code point is negative for bytes that are
+/// not UTF-8.
 template <typename F>
 void for_each_code_point(std::string_view text, const F& use) {
   for (size_t at = 0; at < text.size();) {
@@ -127,8 +129,8 @@ class Normalizer {
     }
   }
 
-  /// Adds a code point of a decomposition. Accents are removed; other marks between two characters that are
-  /// no marks are sorted by their combining class, which is the canonical order.
+  /// Adds a code point of a decomposition. Accents are removed. Other marks between two base characters are
+  /// sorted by their combining class, which is the canonical order.
   void add_ordered(UChar32 c) {
     const uint8_t combining_class = c < 0x80 ? 0 : u_getCombiningClass(c);
     if (combining_class == 0) flush_marks();
@@ -147,7 +149,7 @@ class Normalizer {
   void append_lower(UChar32 c) {
     constexpr UChar32 kCapitalIWithDot = 0x130, kDotAbove = 0x307;
     if (!normalization_.lower_case) return append(text_, c);
-    if (c == kCapitalIWithDot) {  // the only code point whose lower case is two
+    if (c == kCapitalIWithDot) {  // the only code point whose lower case has two code points
       append(text_, 'i');
       return append(text_, kDotAbove);
     }
@@ -157,7 +159,7 @@ class Normalizer {
   const Normalization normalization_;
   const UNormalizer2& decomposer_ = decomposer();
   std::string text_;
-  std::vector<std::pair<uint8_t, UChar32>> marks_;  ///< since the last character that is no mark
+  std::vector<std::pair<uint8_t, UChar32>> marks_;  ///< the marks since the last base character
 };
 
 bool is_word_character(UChar32 c) {
@@ -177,7 +179,7 @@ std::string normalize(std::string_view text, const Normalization& normalization)
 
 std::vector<std::string_view> split_into_words(std::string_view normalized) {
   std::vector<std::string_view> words;
-  size_t first = 0;  // of the current word
+  size_t first = 0;  // the beginning of the current word
   const auto end_word = [&](size_t end) {
     if (end > first) words.push_back(normalized.substr(first, end - first));
   };

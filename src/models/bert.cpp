@@ -30,8 +30,8 @@ nn::TransformerLayerOptions layer_options(const BertOptions& options) {
       .layer_norm_eps(options.layer_norm_eps());
 }
 
-/// The masks for an attention mask. Padding that follows each text, the usual case, becomes key lengths, so
-/// that keys past them are not read.
+/// Returns the masks for an attention mask. If padding only follows the texts, the usual case, the mask
+/// becomes key lengths, so that keys past them are not read.
 nn::MultiHeadAttentionParams masks_of(const BertParams& params) {
   if (!params.attention_mask.defined()) return {};
   const auto is_token = params.attention_mask != 0;
@@ -43,7 +43,7 @@ nn::MultiHeadAttentionParams masks_of(const BertParams& params) {
   return {.key_padding_mask = is_token.logical_not()};
 }
 
-/// Fails unless the tensor has the shape of `ids` and is int64, or perhaps boolean.
+/// Fails unless the tensor has the shape of `ids` and is int64, or boolean if that is allowed.
 void check_like_ids(const char* argument, const torch::Tensor& tensor, const torch::Tensor& ids,
                     bool may_be_bool) {
   checks::check_strided(kBert, argument, tensor);
@@ -54,8 +54,8 @@ void check_like_ids(const char* argument, const torch::Tensor& tensor, const tor
   }
 }
 
-/// Fails unless the values are in [0, end). Values on another device are not checked, which would wait for
-/// it.
+/// Fails unless the values are in [0, end). Values on other devices than the CPU are not checked, since that
+/// would synchronise with the device.
 void check_range(const char* argument, const torch::Tensor& values, int64_t end) {
   if (!values.is_cpu() || values.numel() == 0) return;
   const auto [least, largest] = at::aminmax(values);
@@ -100,7 +100,7 @@ void BertImpl::pretty_print(std::ostream& stream) const {
          << ")";
 }
 
-/// Checks the arguments of `forward`, and embeds the tokens: [B, L, hidden_size].
+/// Checks the arguments of `forward`, and returns the embeddings of the tokens, [B, L, hidden_size].
 torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertParams& params) {
   checks::check_strided(kBert, "ids", ids);
   const int64_t max_length = options.max_position_embeddings();

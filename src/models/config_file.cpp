@@ -17,7 +17,7 @@
 namespace attend::models {
 namespace {
 
-/// A number as a double.
+/// Returns a JSON number as a double; nullopt for other values.
 std::optional<double> number_of(const json::Value& value) {
   if (const auto* number = std::get_if<uint64_t>(&value.content)) return static_cast<double>(*number);
   if (const auto* number = std::get_if<int64_t>(&value.content)) return static_cast<double>(*number);
@@ -25,7 +25,8 @@ std::optional<double> number_of(const json::Value& value) {
   return {};
 }
 
-/// A number as an integer, if it is one of 64 bits. JSON does not distinguish 2 and 2.0.
+/// Returns a JSON number as an integer; nullopt if it is not an integer of 64 bits. JSON does not distinguish
+/// 2 and 2.0.
 std::optional<int64_t> integer_of(const json::Value& value) {
   if (const auto* number = std::get_if<int64_t>(&value.content)) return *number;
   if (const auto* number = std::get_if<uint64_t>(&value.content)) {
@@ -34,7 +35,7 @@ std::optional<int64_t> integer_of(const json::Value& value) {
     }
   }
   if (const auto* number = std::get_if<double>(&value.content)) {
-    constexpr double kMax = 9007199254740992;  // 2^53: doubles up to it are exact
+    constexpr double kMax = 9007199254740992;  // 2^53: up to this value, every integer is a double
     if (std::abs(*number) <= kMax && *number == std::trunc(*number)) return static_cast<int64_t>(*number);
   }
   return {};

@@ -12,8 +12,8 @@ namespace attend::models {
 /// Whether `folder`/`name` exists.
 bool has_file(const std::string& folder, const std::string& name);
 
-/// A JSON file that configures a model. Errors name the public function that reads it, the file and the
-/// field.
+/// A JSON file that configures a model. Errors state the public function that reads the file, the file and
+/// the field.
 class ConfigFile {
  public:
   /// Reads `folder`/`name`. Fails unless it is a JSON object or array.
@@ -21,12 +21,12 @@ class ConfigFile {
 
   const json::Value& root() const { return root_; }
 
-  /// The value of a field of the object; nullptr where there is none or it is null. Fails if the file is an
-  /// array.
+  /// Returns the value of a field of the object; nullptr if the field is missing or null. Fails if the file
+  /// is an array.
   const json::Value* find(std::string_view field) const;
 
-  /// The value of a field of the object; `fallback` where there is none or it is null. Fails if it has
-  /// another type, or the file is an array.
+  /// Returns the value of a field of the object; `fallback` if the field is missing or null. Fails if the
+  /// value has another type, or the file is an array.
   bool boolean(const char* field, bool fallback) const;
   int64_t integer(const char* field, int64_t fallback) const;
   double number(const char* field, double fallback) const;
@@ -36,7 +36,7 @@ class ConfigFile {
   void require(const char* field, std::initializer_list<std::string> expected) const;
   void require_flag(const char* field, bool expected) const;
 
-  /// Whether the field is null; false where there is none.
+  /// Whether the field is present and null.
   bool is_null(std::string_view field) const;
 
   /// Throws c10::Error: "attend::function: name: field: expected ..., got ...".

@@ -39,7 +39,8 @@ BertOptions bert_options(const std::string& folder) {
   return options;
 }
 
-/// The weights of the encoder. In the checkpoint of a model with a head, their names begin with "bert.".
+/// Returns the weights of the encoder, whose names begin with "bert." in the checkpoint of a model with a
+/// head.
 StateDict encoder_weights(const StateDict& checkpoint) {
   constexpr std::string_view kPrefix = "bert.";
   bool has_prefix = false;
@@ -97,8 +98,8 @@ StateDict with_joined_projections(const StateDict& separate) {
 
 /// Maps a name in a checkpoint of `transformers`, after the projections were joined, to that in `Bert`.
 std::string bert_key(std::string key) {
-  // In this order: the names of attention.output contain those of output. LayerNorm's parameters are called
-  // gamma and beta in the oldest checkpoints.
+  // The order matters, since the names of attention.output contain those of output. In the oldest
+  // checkpoints, the parameters of LayerNorm are called gamma and beta.
   constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kReplacements = {{
       {"LayerNorm.gamma", "LayerNorm.weight"},
       {"LayerNorm.beta", "LayerNorm.bias"},
@@ -114,7 +115,8 @@ std::string bert_key(std::string key) {
   for (const auto& [from, to] : kReplacements) {
     if (const size_t at = key.find(from); at != std::string::npos) key.replace(at, from.size(), to);
   }
-  constexpr std::string_view kEmbeddings = "embeddings.";  // a prefix, but also the end of word_embeddings
+  // Only a prefix is removed: word_embeddings ends with the same text.
+  constexpr std::string_view kEmbeddings = "embeddings.";
   return key.starts_with(kEmbeddings) ? key.substr(kEmbeddings.size()) : key;
 }
 

@@ -19,11 +19,12 @@ constexpr auto kLoadEncoder = "models::SentenceEncoder";
 /// The folders of the modules, and whether vectors are normalized.
 struct Modules {
   std::string transformer, pooling;
-  bool has_pooling_folder = false;  ///< whether modules.json names it
+  bool has_pooling_folder = false;  ///< whether modules.json names the folder `pooling`
   bool normalize = SentenceEncoderOptions().normalize();
 };
 
-/// The folder that a module's path refers to. Fails if it leads out of the model's folder.
+/// Returns the folder to which the path of a module refers. Fails if the path leads out of the folder of the
+/// model.
 std::string folder_of_module(const std::string& folder, const std::string& path) {
   const std::filesystem::path relative(path);
   const bool leads_out =
@@ -40,7 +41,7 @@ Modules read_modules(const std::string& folder) {
     fail(kLoadEncoder, "modules.json", "a JSON array of modules", config.root().type_name());
   }
   constexpr std::array<std::string_view, 3> kTypes = {".Transformer", ".Pooling", ".Normalize"};
-  size_t next = 0;  // the type that follows
+  size_t next = 0;  // the index of the next allowed type
   for (const auto& module : *config.root().array()) {
     const auto text = [&](const char* field) {
       const auto* const value = module.find(field);
@@ -67,7 +68,8 @@ Modules read_modules(const std::string& folder) {
   return modules;
 }
 
-/// The pooling that a configuration enables. Fails unless it is exactly one of those in `Pooling`.
+/// Returns the pooling that a configuration enables. Fails unless it enables exactly one mode, and `Pooling`
+/// has that mode.
 Pooling read_pooling(const ConfigFile& config, const char* name) {
   std::vector<std::string> modes;
   if (const auto* const fields = config.root().object()) {
@@ -77,7 +79,7 @@ Pooling read_pooling(const ConfigFile& config, const char* name) {
       }
     }
   }
-  // Newer versions name one mode.
+  // Newer versions have one field with the name of the mode.
   if (const auto mode = config.string("pooling_mode", ""); !mode.empty()) modes.push_back(mode);
   const auto is = [&](const char* mode, const char* flag) {
     return modes.size() == 1 && (modes[0] == mode || modes[0] == flag);
@@ -89,7 +91,7 @@ Pooling read_pooling(const ConfigFile& config, const char* name) {
        modes.empty() ? "none" : c10::Join(", ", modes));
 }
 
-/// Reads the prompts, and the name of the default one.
+/// Reads the prompts, and the name of the default prompt.
 void read_prompts(const std::string& folder, SentenceEncoderOptions& options) {
   constexpr auto kFile = "config_sentence_transformers.json";
   if (!has_file(folder, kFile)) return;

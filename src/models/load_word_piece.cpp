@@ -16,7 +16,7 @@ namespace {
 constexpr auto kLoad = "models::load_word_piece";
 constexpr auto kConfig = "tokenizer_config.json";
 
-/// A token of a configuration file: its text, or an object with the text and how it is found.
+/// Reads a token of a configuration file: a string, or an object with the text and the settings of the token.
 std::optional<AddedToken> read_token(const json::Value& value) {
   if (const auto* const text = value.string()) return AddedToken{*text};
   const auto* const content = value.find("content");
@@ -25,7 +25,8 @@ std::optional<AddedToken> read_token(const json::Value& value) {
     const auto* const field = value.find(name);
     return field == nullptr || field->boolean() == nullptr ? fallback : *field->boolean();
   };
-  // In `transformers`, tokens that are not special are found in the normalized text, unless it is said.
+  // In `transformers`, tokens that are not special are found in the normalized text, unless the object has
+  // the field `normalized`.
   const bool is_named = value.find("special") == nullptr;
   return AddedToken{*content->string(), flag("normalized", !is_named && !flag("special", false)),
                     flag("single_word", false)};
@@ -85,7 +86,7 @@ class SettingsReader {
     read_added_tokens(config);
   }
 
-  /// Reads the names of special tokens: those of BERT, and others, which are added.
+  /// Reads the names of the special tokens of BERT, and of other special tokens, which become added tokens.
   void read_special_tokens(const ConfigFile& config) {
     const std::array<std::pair<const char*, std::string*>, 5> names = {
         {{"unk_token", &options_.unk_token()},
@@ -154,7 +155,8 @@ class SettingsReader {
     declare(kConfig, tokens);
   }
 
-  /// Reads the file of older versions: ids by tokens, which are found in the normalized text unless special.
+  /// Reads the file in which older versions stored the ids of added tokens. These tokens are found in the
+  /// normalized text unless they are special.
   void read_added_tokens_file() {
     const ConfigFile config(kLoad, folder_, "added_tokens.json");
     std::set<std::string_view> special;
@@ -176,7 +178,7 @@ class SettingsReader {
     }
   }
 
-  /// Adds the special tokens that are not declared with an id. Padding and masks need not be in the
+  /// Adds the special tokens that are not declared with an id. The padding and mask tokens need not be in the
   /// vocabulary.
   void add_special_tokens() {
     for (const auto& token : named_) {
@@ -193,7 +195,7 @@ class SettingsReader {
   WordPieceOptions options_;
   std::vector<AddedToken> named_, extra_, added_;
   std::vector<std::pair<std::string, int64_t>> declared_ids_;
-  std::string declared_in_;   ///< the name of the file
+  std::string declared_in_;   ///< the name of the file that declares the added tokens
   bool has_decoder_ = false;  ///< whether tokenizer_config.json declares the added tokens
   std::set<std::string> known_;
 };

@@ -21,7 +21,7 @@ using checks::fail;
 
 constexpr auto kSentenceEncoder = "models::SentenceEncoder";
 
-/// The prompt of a name, or the default prompt for an empty name.
+/// Returns the prompt with a name, or the default prompt for an empty name.
 std::string prompt_named(const SentenceEncoderOptions& options, const std::string& name) {
   const auto& used = name.empty() ? options.default_prompt_name() : name;
   if (used.empty()) return {};
@@ -33,7 +33,7 @@ std::string prompt_named(const SentenceEncoderOptions& options, const std::strin
        names.empty() ? "none, since there are no prompts" : "one of " + c10::Join(", ", names), used);
 }
 
-/// The indices of texts in the order of decreasing length.
+/// Returns the indices of texts in the order of decreasing length.
 std::vector<size_t> order_by_length(const std::vector<Encoding>& encodings) {
   std::vector<size_t> order(encodings.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -102,7 +102,7 @@ torch::Tensor SentenceEncoder::encode(const std::vector<std::string>& texts,
   return vectors;
 }
 
-/// The vectors of texts in the order of decreasing length, [N, hidden_size].
+/// Returns the vectors [N, hidden_size] of texts that are sorted by decreasing length.
 torch::Tensor SentenceEncoder::encode_batch(const std::vector<const Encoding*>& batch) {
   const auto rows = static_cast<int64_t>(batch.size());
   const auto length = static_cast<int64_t>(batch.front()->ids.size());

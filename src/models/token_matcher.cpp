@@ -22,7 +22,7 @@ void TokenMatcher::add(int32_t token) {
   states_[static_cast<size_t>(state)].token = token;
 }
 
-/// Sets the fallbacks, in the order of the length of states.
+/// Sets the fallback of each state, in the order of the length of the states.
 void TokenMatcher::link() {
   struct Edge {
     int32_t from, to;
@@ -55,7 +55,8 @@ int32_t TokenMatcher::next(int32_t state, char byte) const {
 
 std::vector<TokenMatcher::Match> TokenMatcher::find(std::string_view text) const {
   if (tokens_.empty()) return {};
-  std::vector<std::pair<size_t, int32_t>> starts;  // from right to left
+  // The beginnings of tokens and the tokens, from right to left.
+  std::vector<std::pair<size_t, int32_t>> starts;
   int32_t state = 0;
   for (size_t at = text.size(); at-- > 0;) {
     state = next(state, text[at]);

@@ -8,14 +8,15 @@
 
 namespace attend::models {
 
-/// Finds tokens in texts: at each place the longest one, from left to right, without overlaps (Aho, Corasick
-/// 1975). The time is linear in the length of the text, whatever the tokens are.
+/// Finds tokens in texts, from left to right and without overlaps. Of the tokens that begin at the same
+/// place, the longest is found (Aho, Corasick 1975). The time is linear in the length of the text, whatever
+/// the tokens are.
 class TokenMatcher {
  public:
   struct Token {
     std::string text;  ///< not empty
     int64_t id;
-    bool single_word;  ///< whether it is ignored where it touches a character of a word
+    bool single_word;  ///< whether the token is ignored where it touches a character of a word
   };
   struct Match {
     size_t begin, end;  ///< in bytes
@@ -27,11 +28,12 @@ class TokenMatcher {
   std::vector<Match> find(std::string_view text) const;
 
  private:
-  /// A state is a suffix of a token: the machine reads a text from its end, so that it knows the longest
-  /// token that begins at each place.
+  /// A state stands for a suffix of a token. The automaton reads a text from its end, so that its state
+  /// determines the longest token that begins at each place.
   struct State {
-    int32_t fallback = 0;  ///< the longest shorter suffix that is a state
-    int32_t token = -1;    ///< the longest token that the state begins with; -1: none
+    /// The state of the longest prefix of this suffix that is also a suffix of a token.
+    int32_t fallback = 0;
+    int32_t token = -1;  ///< the longest token that is a prefix of the suffix; -1 if there is none
   };
 
   static uint64_t edge(int32_t state, char byte) {

@@ -113,7 +113,7 @@ void WordPiece::append_pieces(std::string_view word, std::vector<int64_t>& ids) 
     return at < word.size() && (static_cast<unsigned char>(word[at]) & 0xC0U) == 0x80U;
   };
   const size_t before = ids.size();
-  std::string text = "##";  // and the word; ## moves on with the pieces that follow the first
+  std::string text = "##";  // "##" and the word; the "##" is moved in front of each piece after the first
   text += word;
   for (size_t first = 0; first < word.size();) {
     const size_t prefix = first == 0 ? 0 : 2;

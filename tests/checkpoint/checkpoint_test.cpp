@@ -19,12 +19,12 @@
 #include "checkpoint_files.h"
 #include "support.h"
 
-// The number of bytes that were allocated: a reader must not allocate much more than the size of the file.
+// Counts the allocated bytes: a reader must not allocate much more memory than the size of the file.
 namespace {
 std::atomic<size_t> allocated = 0;
 }
 
-// Not inlined, because the compiler would warn about malloc and free in inlined code.
+// These functions are not inlined, because the compiler would warn about malloc and free in inlined code.
 [[gnu::noinline]] void* operator new(size_t size) {
   allocated += size;
   if (void* const memory = std::malloc(size)) return memory;
@@ -39,7 +39,7 @@ std::atomic<size_t> allocated = 0;
 
 namespace {
 
-/// Counts the data of tensors as well, which is not allocated by operator new.
+/// Counts the data of tensors, which operator new does not allocate.
 class CountingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t size) override {
@@ -77,7 +77,7 @@ class CheckpointTest : public ::testing::Test {
   fs::path folder_;
 };
 
-/// The values of a sparse or quantized tensor as a dense one.
+/// Returns the values of a sparse or quantized tensor as a dense tensor.
 torch::Tensor dense(const torch::Tensor& tensor) {
   const auto values = tensor.is_quantized() ? tensor.dequantize() : tensor;
   return values.layout() == torch::kStrided ? values : values.to_dense();
@@ -367,7 +367,7 @@ TEST_F(CheckpointTest, SavingKeepsThePermissions) {
   EXPECT_EQ(fs::status(path("file")).permissions(), fs::perms::owner_read | fs::perms::owner_write);
 }
 
-/// A locale with thousands separators, as desktop programs set it.
+/// A locale with thousands separators, as desktop programs may set.
 class GroupedDigits : public std::numpunct<char> {
   char do_thousands_sep() const override { return ','; }
   std::string do_grouping() const override { return "\3"; }
@@ -460,7 +460,7 @@ TEST_F(CheckpointTest, ReadsConjugateAndNegativeBits) {
   EXPECT_TRUE(torch::equal(load_safetensors(path("file")).tensors["negative"], torch::tensor({-2.0F, 4.0F})));
 }
 
-/// Converted once: otherwise a short pickle could request any number of copies of a storage.
+/// A storage must be converted only once: otherwise a short pickle could request any number of copies of it.
 TEST_F(CheckpointTest, BooleansOfOneStorageShareMemory) {
   const auto loaded = load_pytorch(recorded("booleans.pt")).tensors;
   EXPECT_TRUE(torch::equal(loaded["some"], torch::tensor({false, true, true})));
@@ -474,7 +474,8 @@ TEST_F(CheckpointTest, ReadsNestedDictionaries) {
   EXPECT_EQ(checkpoint.tensors["optimizer.state.0.step"].item<int64_t>(), 5);
 }
 
-/// Each file of expected.safetensors has the tensors that Python's torch.load(weights_only=True) finds in it.
+/// expected.safetensors holds, for each file, the tensors that Python's torch.load(weights_only=True) finds
+/// in it.
 TEST_F(CheckpointTest, ReadsWhatTheRestrictedReaderOfPythonReads) {
   const auto recorded_tensors = load_safetensors(recorded("expected.safetensors")).tensors;
   std::map<std::string, std::map<std::string, torch::Tensor>> files;
@@ -696,7 +697,7 @@ TEST_F(CheckpointTest, KeysAreMapped) {
 
 // ---- damaged files
 
-/// Changes a file in a few places.
+/// Returns a file that is changed in a few places.
 std::string mutated(std::string file, std::mt19937& random) {
   const auto below = [&](size_t end) { return std::uniform_int_distribution<size_t>(0, end)(random); };
   const std::array<std::string, 8> pieces = {std::string(8, '\xff'),
@@ -732,7 +733,7 @@ std::string mutated(std::string file, std::mt19937& random) {
   return file;
 }
 
-/// The bytes of a file that are changed: changes of tensors' data would have no effect.
+/// The range of bytes of a file that are changed. Changes of the data of tensors would have no effect.
 using Region = std::pair<size_t, size_t>;
 
 Region whole(const std::string& file) { return {0, file.size()}; }
@@ -742,12 +743,13 @@ Region pickle_of(const std::string& file) {
   return {file.find("\x80", name), file.find("PK", name)};
 }
 
-/// Parses `count` mutations of a file: each must load or throw c10::Error, with limited memory. Returns how
-/// many load.
+/// Parses `count` mutations of a file, each of which must load or throw c10::Error, with limited memory.
+/// Returns the number of mutations that load.
 int64_t parse_mutations(const std::string& name, int count,
                         const std::function<Region(const std::string&)>& region,
                         const std::function<StateDict(const torch::Tensor&)>& parse, size_t fixed = 65536) {
-  // The memory of a tensor without its data, in relation to the shortest text that describes one.
+  // The memory of a tensor without its data, divided by the length of the shortest text that describes a
+  // tensor.
   constexpr size_t kFactor = 32;
   static CountingAllocator counting;
   c10::SetAllocator(c10::kCPU, &counting);
@@ -789,7 +791,8 @@ TEST_F(CheckpointTest, SurvivesFiftyThousandDamagedPickles) {
 }
 
 TEST_F(CheckpointTest, SurvivesThirtyThousandDamagedKindsOfTensors) {
-  // ATen's error for a sparse tensor, which ours quotes, takes as much memory for its backtrace as ours.
+  // ATen's error for a sparse tensor, which our error quotes, takes as much memory for its backtrace as our
+  // error.
   constexpr size_t kTwoErrors = 2 * 65536 + 32768;
   const int64_t loaded = parse_mutations("harmless.pt", 10'000, pickle_of, parse_pytorch) +
                          parse_mutations("harmless_protocol5.pt", 5'000, pickle_of, parse_pytorch) +

@@ -1,5 +1,5 @@
-// Files that are valid for their format and yet refused, since reading them would take time or memory out of
-// proportion to their size, or lead out of bounds; and the weights of folders.
+// Tests files that follow their format but must be refused, since reading them would take time or memory out
+// of proportion to their size, or would access memory out of bounds; and the weights of folders.
 #include <attend/checkpoint.h>
 #include <unistd.h>
 
@@ -14,19 +14,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The pickled name of length below 256.
+/// Returns a pickled text of less than 256 bytes.
 std::string text(const std::string& name) {
   return std::string("\x8c") + static_cast<char>(name.size()) + name;
 }
 
-/// A tensor of a file's first storage, by the opcodes of its sizes and strides.
+/// Returns the pickle of a tensor in the first storage of a file, given the opcodes of its sizes and strides.
 std::string tensor(const std::string& sizes, const std::string& strides, const std::string& type = "Float") {
   return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\n" + type + "Storage\n" +
          text("0") + text("cpu") + "K\x04tQK" + std::string(1, '\0') + sizes + strides + "\x89}tR";
 }
 
-/// A file of the format before PyTorch 1.6, with one storage of four float32 elements, or of another type of
-/// this size.
+/// Returns a file in the format before PyTorch 1.6, with one storage of 16 bytes: four float32 elements, or
+/// elements of another type.
 std::string legacy_file_of(const std::string& object, const std::string& data = std::string(16, '\0')) {
   const std::string header =
       "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
@@ -41,7 +41,7 @@ std::string error_with(const std::string& file) {
 }
 
 TEST(CheckpointLimits, RepeatedContainersAreLimited) {
-  // 30 lists, each of which contains the next ten times, around a tensor: 10^30 names.
+  // 30 nested lists around a tensor, each of which contains the next list ten times: 10^30 names.
   std::string nested = "](" + tensor("K\x04\x85", "K\x01\x85") + "e";
   for (int n = 0; n < 30; ++n) {
     nested = "](" + nested + "2222222222e";
@@ -61,7 +61,7 @@ TEST(CheckpointLimits, CyclesThroughTensorsAreRefused) {
 }
 
 TEST(CheckpointLimits, KeysAreNamedInProportion) {
-  // A tuple of 2^40 names: ((..., ...), (..., ...)).
+  // A key that is a tuple of 2^40 texts: ((..., ...), (..., ...)).
   std::string key = text("key");
   for (int n = 0; n < 30; ++n) key += "2\x86";
   EXPECT_EQ(error_with(legacy_file_of("}" + key + tensor("K\x04\x85", "K\x01\x85") + "s")),
@@ -70,7 +70,7 @@ TEST(CheckpointLimits, KeysAreNamedInProportion) {
 
 TEST(CheckpointLimits, TensorsAreAsManyAsThePickleSpells) {
   const auto call = tensor("K\x04\x85", "K\x01\x85");
-  // The arguments, then the function and they again and again.
+  // The arguments, and then many calls of the function with the same arguments.
   const auto arguments = call.substr(call.find("(("), call.size() - call.find("((") - 1);
   std::string many = "](ctorch._utils\n_rebuild_tensor_v2\nq\x01" + arguments + "q\x02R";
   for (int n = 0; n < 1000; ++n) many += "h\x01h\x02R";
@@ -78,7 +78,7 @@ TEST(CheckpointLimits, TensorsAreAsManyAsThePickleSpells) {
             "expected a pickle of tensors, got more tensors than a pickle of its size can describe");
 }
 
-/// A sparse tensor [2, 2] with the indices of a storage of int64.
+/// Returns the pickle of a sparse tensor [2, 2], whose indices are in an int64 storage.
 std::string sparse(const std::string& indices, const std::string& values) {
   return "ctorch._utils\n_rebuild_sparse_tensor\n(ctorch.serialization\n_get_layout\n" +
          text("torch.sparse_coo") + "\x85R(" + indices + values + "K\x02K\x02\x86\x89ttR";
@@ -99,7 +99,7 @@ TEST(CheckpointLimits, SparseTensorsAreChecked) {
   const auto message = error_with(legacy_file_of(pickle, indices(1'000'000)));
   EXPECT_TRUE(message.starts_with("expected a pickle of tensors, got a sparse tensor that is not valid ("))
       << message;
-  // One element, 2^60 times.
+  // One element, which strides of 0 repeat 2^60 times.
   const std::string huge = std::string("\x8a\x08\0\0\0\0\0\0\0\x10", 10);
   EXPECT_EQ(error_with(legacy_file_of(
                 "}" + text("a") +
@@ -167,7 +167,7 @@ TEST_F(LoadWeightsTest, ReadsShards) {
   EXPECT_EQ(weights.tensors.keys(), (std::vector<std::string>{"b", "c", "a"}));
   EXPECT_TRUE(torch::equal(weights.tensors["a"], torch::full(4, 2.0F)));
   EXPECT_EQ(weights.metadata.at("format"), "pt");
-  // One file has precedence.
+  // A single file has precedence over an index.
   save_safetensors({{{{"whole", torch::ones(1)}}}}, path("model.safetensors"));
   EXPECT_EQ(load_weights(path()).tensors.keys(), std::vector<std::string>{"whole"});
 }

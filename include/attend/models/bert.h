@@ -23,13 +23,13 @@ struct ATTEND_API BertOptions {
   TORCH_ARG(int64_t, intermediate_size) = 3072;
   /// The maximum length of an input.
   TORCH_ARG(int64_t, max_position_embeddings) = 512;
-  /// The number of token types: two, for a first and a second text.
+  /// The number of token types; two, if an input can consist of two texts.
   TORCH_ARG(int64_t, type_vocab_size) = 2;
   /// The epsilon of the layer norms.
   TORCH_ARG(double, layer_norm_eps) = 1e-12;
   /// The dropout probability in training.
   TORCH_ARG(double, dropout) = 0.1;
-  /// The id of the padding token, whose embedding gets no gradient; none: each embedding gets one.
+  /// The id of the padding token, whose embedding gets no gradient; if none, every embedding gets a gradient.
   TORCH_ARG(std::optional<int64_t>, pad_token_id) = 0;
   /// Whether the model has a pooler.
   TORCH_ARG(bool, pooler) = true;
@@ -39,7 +39,7 @@ struct ATTEND_API BertOptions {
 struct BertParams {
   /// [B, L], boolean or int64: true or 1 for tokens, false or 0 for padding. Default: no padding.
   torch::Tensor attention_mask = {};
-  /// int64 [B, L]: the text that each token belongs to, 0 or 1. Default: 0.
+  /// int64 [B, L]: the text to which each token belongs, 0 or 1. Default: 0.
   torch::Tensor token_type_ids = {};
 };
 
@@ -53,34 +53,35 @@ class ATTEND_API BertImpl : public torch::nn::Cloneable<BertImpl> {
  public:
   explicit BertImpl(const BertOptions& options = {});
 
-  /// Registers the submodules anew.
+  /// Creates and registers the submodules.
   void reset() override;
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// The hidden states of the last layer, [B, L, hidden_size]. `ids` is int64 [B, L], each in
-  /// [0, vocab_size).
+  /// Returns the hidden states of the last layer, [B, L, hidden_size]. `ids` is int64 [B, L], each in [0,
+  /// vocab_size).
   ///
   /// Errors (c10::Error): tensors of another shape or dtype, L above max_position_embeddings, and (on the
   /// CPU) an id out of range.
   torch::Tensor forward(const torch::Tensor& ids, const BertParams& params = {});
 
-  /// The attention weights of all layers and heads: [layers, B, H, L, L].
+  /// Returns the attention weights of all layers and heads: [layers, B, H, L, L].
   torch::Tensor attention_weights(const torch::Tensor& ids, const BertParams& params = {});
 
-  /// tanh(pooler(h)) for the hidden state h of the first token, [B, hidden_size]. `hidden` is the result of
-  /// `forward`.
+  /// Returns tanh(pooler(h)) for the hidden state h of the first token, [B, hidden_size]. `hidden` is the
+  /// result of `forward`.
   ///
   /// Errors (c10::Error): a model without a pooler.
   torch::Tensor pooled(const torch::Tensor& hidden);
 
   BertOptions options;                                  ///< the options
-  torch::nn::Embedding word_embeddings{nullptr};        ///< of tokens
-  torch::nn::Embedding position_embeddings{nullptr};    ///< of positions, learned
-  torch::nn::Embedding token_type_embeddings{nullptr};  ///< of token types
-  nn::Norm norm{nullptr};                               ///< over the sum of the embeddings
+  torch::nn::Embedding word_embeddings{nullptr};        ///< the embeddings of tokens
+  torch::nn::Embedding position_embeddings{nullptr};    ///< the learned embeddings of positions
+  torch::nn::Embedding token_type_embeddings{nullptr};  ///< the embeddings of token types
+  nn::Norm norm{nullptr};                               ///< the norm of the sum of the embeddings
   nn::TransformerEncoder encoder{nullptr};              ///< the layers
-  torch::nn::Linear pooler{nullptr};                    ///< of the first token; may be null
+  /// The layer of `pooled`; null in a model without pooler.
+  torch::nn::Linear pooler{nullptr};
 
  protected:
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(BertParams())})
@@ -108,9 +109,9 @@ class Bert : public torch::nn::ModuleHolder<BertImpl> {
 /// kind of position embedding, a decoder, and parameters that are missing or of other shapes.
 ATTEND_API Bert load_bert(const std::string& folder);
 
-/// How the hidden states of a text's tokens become one vector.
+/// How the hidden states of the tokens of a text are combined into one vector.
 enum class Pooling {
-  cls,   ///< that of the first token, [CLS]
+  cls,   ///< the hidden state of the first token, [CLS]
   mean,  ///< the mean over the tokens
   max,   ///< the maximum over the tokens, per element
 };

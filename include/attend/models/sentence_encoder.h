@@ -20,7 +20,7 @@ struct SentenceEncoderOptions {
   /// The maximum length of a text in tokens, with [CLS] and [SEP]; a longer text is truncated. Default: the
   /// smaller of the model's max_position_embeddings and the tokenizer's model_max_length.
   TORCH_ARG(std::optional<int64_t>, max_length) = std::nullopt;
-  /// How the hidden states of a text's tokens become one vector.
+  /// How the hidden states of the tokens of a text are combined into one vector.
   TORCH_ARG(Pooling, pooling) = Pooling::mean;
   /// Whether vectors are scaled to length 1, so that their dot product is the cosine similarity.
   TORCH_ARG(bool, normalize) = true;
@@ -28,7 +28,7 @@ struct SentenceEncoderOptions {
   TORCH_ARG(int64_t, max_batch_tokens) = 1024;
   /// Texts by name that `encode` puts before each text on request, such as "query: ".
   TORCH_ARG(Prompts, prompts) = {};
-  /// The name of the prompt where none is requested; empty: no prompt.
+  /// The name of the prompt that `encode` uses if none is requested; empty means no prompt.
   TORCH_ARG(std::string, default_prompt_name) = "";
   /// Whether texts are lower-cased (as by Python's `str.lower`) before the tokenizer reads them.
   TORCH_ARG(bool, do_lower_case) = false;
@@ -43,8 +43,8 @@ class ATTEND_API SentenceEncoder {
   /// Pooling and Normalize with their folders; sentence_bert_config.json, the config.json of the pooling and
   /// config_sentence_transformers.json set the options.
   ///
-  /// Errors (c10::Error): a file that cannot be read, and one that configures another kind of model, by name
-  /// of the field.
+  /// Errors (c10::Error): a file that cannot be read, and a file that configures another kind of model; the
+  /// message names the field.
   static SentenceEncoder load(const std::string& folder);
 
   /// Errors (c10::Error): a `max_length` below 2 or above the model's maximum, a vocabulary larger than the
@@ -52,8 +52,8 @@ class ATTEND_API SentenceEncoder {
   SentenceEncoder(WordPiece tokenizer, Bert bert, const SentenceEncoderOptions& options = {});
 
   /// Encodes texts, in UTF-8: one row of [N, hidden_size] per text. Texts are batched by length, so that
-  /// there is little padding. `progress` is called after each batch with the number of texts that are
-  /// encoded. `prompt_name` names the prompt that is put before each text; empty: the default prompt. No
+  /// there is little padding. `progress` is called after each batch with the number of texts encoded so far.
+  /// `prompt_name` is the name of the prompt that is put before each text; empty means the default prompt. No
   /// gradients are recorded.
   ///
   /// Errors (c10::Error): a name that is not among the prompts.

@@ -13,7 +13,7 @@
 
 namespace attend::models {
 
-/// The tokens of one or two texts, as a model reads them.
+/// The tokens of one or two texts, as inputs of a model.
 struct Encoding {
   std::vector<int64_t> ids;             ///< indices into the vocabulary
   std::vector<int64_t> token_type_ids;  ///< 0 up to and including the first [SEP], then 1
@@ -21,9 +21,11 @@ struct Encoding {
 
 /// A token that is found in a text as a whole, before the text is split into words.
 struct AddedToken {
-  std::string content;       ///< the text of the token
-  bool normalized = false;   ///< whether it is found in the normalized text, and not in the text as given
-  bool single_word = false;  ///< whether it must not touch a letter, a mark, a digit or an underscore
+  std::string content;  ///< the text of the token
+  /// Whether the token is found in the normalized text, rather than in the text as given.
+  bool normalized = false;
+  /// Whether the token is ignored where it touches a letter, a mark, a digit or an underscore.
+  bool single_word = false;
 };
 
 /// The end of a text from which tokens are removed.
@@ -40,7 +42,7 @@ struct ATTEND_API WordPieceOptions {
   TORCH_ARG(std::optional<bool>, strip_accents) = std::nullopt;
   /// Whether each Chinese character is a word.
   TORCH_ARG(bool, tokenize_chinese_chars) = true;
-  /// The token of a word that cannot be split into pieces.
+  /// The token for a word that cannot be split into pieces.
   TORCH_ARG(std::string, unk_token) = "[UNK]";
   /// The token before the first text.
   TORCH_ARG(std::string, cls_token) = "[CLS]";
@@ -55,7 +57,7 @@ struct ATTEND_API WordPieceOptions {
   TORCH_ARG(std::vector<AddedToken>, added_tokens) = {};
   /// The end from which `encode` removes tokens.
   TORCH_ARG(TruncationSide, truncation_side) = TruncationSide::right;
-  /// The maximum number of tokens of the model that this tokenizer belongs to; none: unknown.
+  /// The maximum number of tokens that the model of this tokenizer can read. Default: unknown.
   TORCH_ARG(std::optional<int64_t>, model_max_length) = std::nullopt;
 };
 
@@ -78,37 +80,38 @@ class ATTEND_API WordPiece {
   /// options.
   static WordPiece load(const std::string& path, const WordPieceOptions& options = {});
 
-  /// The id of a token is its index in the vocabulary.
+  /// Makes a tokenizer with a vocabulary, in which the index of a token is its id.
   ///
   /// Errors (c10::Error): a vocabulary without the tokens [UNK], [CLS] or [SEP] of the options, and an empty
   /// added token.
   explicit WordPiece(std::vector<std::string> vocabulary, const WordPieceOptions& options = {});
 
-  /// The ids of a text's tokens, without [CLS] and [SEP]. Bytes that are not UTF-8 are ignored. Special and
-  /// added tokens that occur in the text, such as "[SEP]", become the token of that name.
+  /// Returns the ids of the tokens of a text, without [CLS] and [SEP]. Bytes that are not UTF-8 are ignored.
+  /// Special and added tokens that occur in the text, such as "[SEP]", become the token of that name.
   std::vector<int64_t> tokenize(std::string_view text) const;
 
-  /// [CLS] text [SEP], where the text is truncated to at most `max_length` tokens in total.
+  /// Returns the tokens [CLS] text [SEP], with the text truncated so that there are at most `max_length`
+  /// tokens in total.
   ///
   /// Errors (c10::Error): a `max_length` below 2.
   Encoding encode(std::string_view text, int64_t max_length = 512) const;
 
-  /// [CLS] first [SEP] second [SEP], with at most `max_length` tokens in total: the longer text is truncated
-  /// to the length of the shorter, then both to the same length (an odd token goes to the longer text, or to
-  /// the second).
+  /// Returns the tokens [CLS] first [SEP] second [SEP], at most `max_length` in total: the longer text is
+  /// truncated to the length of the shorter, and then both to the same length (an odd token goes to the
+  /// longer text, or to the second).
   ///
   /// Errors (c10::Error): a `max_length` below 3.
   Encoding encode(std::string_view first, std::string_view second, int64_t max_length = 512) const;
 
-  /// The token with an id.
+  /// Returns the token with an id.
   ///
   /// Errors (c10::Error): an id that is not in the vocabulary.
   const std::string& id_to_token(int64_t id) const;
 
-  /// The id of a token; none if the vocabulary lacks it.
+  /// Returns the id of a token; nullopt if the vocabulary lacks the token.
   std::optional<int64_t> token_to_id(std::string_view token) const;
 
-  /// The number of tokens in the vocabulary, with the added ones.
+  /// Returns the number of tokens in the vocabulary, including added tokens.
   int64_t vocab_size() const { return static_cast<int64_t>(vocabulary_.size()); }
   /// The options.
   const WordPieceOptions& options() const { return options_; }
