@@ -25,8 +25,8 @@ inline double milliseconds(const std::function<void()>& run) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Times both sides alternately, so that other load of the machine affects both. If a run is shorter than a
-/// millisecond, a measurement repeats it until it lasts a millisecond.
+/// Times both sides alternately, so that other load of the machine affects both sides. If a run is shorter
+/// than a millisecond, a measurement repeats it until it lasts a millisecond.
 inline Comparison compare(const std::function<void()>& ours, const std::function<void()>& baseline,
                           int pairs) {
   const double once = std::min(milliseconds(ours), milliseconds(baseline));

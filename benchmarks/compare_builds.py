@@ -45,7 +45,7 @@ class Bench:
         return [name for name in self.run("--list").splitlines() if name != LENGTHS]
 
     def measure(self, name, threads, pairs):
-        """Attend's time in each setting of threads, with the unit: {2: (1.5, "ms")}."""
+        """Returns attend's time, with its unit, for each number of threads, such as {2: (1.5, "ms")}."""
         with tempfile.TemporaryDirectory() as folder:
             self.run("--filter", name, "--pairs", str(pairs), "--output", folder,
                      *(["--threads", str(threads)] if threads else []))
@@ -55,7 +55,7 @@ class Bench:
 
 
 def matched(old_rows, new_rows):
-    """Pairs of an old and a new name, and the names without a partner."""
+    """Returns the pairs of old and new names of the same row, and the names without a counterpart."""
     only_old = [name for name in old_rows if name not in new_rows]
     only_new = [name for name in new_rows if name not in old_rows]
     if len(only_old) != len(only_new):
@@ -76,7 +76,8 @@ class Row:
 
 
 def measure(old, new, names, options, rows):
-    """Adds `options.pairs` pairs to the row of each number of threads; the first of a pair alternates."""
+    """Measures a row `options.pairs` times with both builds, and adds the times to the row of each number of threads.
+    The build that runs first alternates."""
     for pair in range(options.pairs):
         sides = [(old, names[0]), (new, names[1])]
         results = {}

@@ -18,14 +18,14 @@ MAX_LENGTH, BATCH = 256, 32
 
 
 def passages(vocabulary, count):
-    """Texts of 10 to 200 words, the lengths of paragraphs."""
+    """Returns texts of 10 to 200 words, the lengths of paragraphs."""
     words = [word for word in vocabulary if word.isalpha() and len(word) > 2]
     return [" ".join(random.choices(words, k=random.randint(10, 200))) for _ in range(count)]
 
 
 class Transformers:
-    """Mean pooling over a text's tokens, normalised to length 1; batches of 32, in the given order or, as
-    sentence_transformers does, sorted by descending length."""
+    """Python's transformers with mean pooling over the tokens of a text, normalised to length 1. Texts are batched by 32,
+    in the given order or, as sentence_transformers does, in the order of descending length."""
 
     def __init__(self, folder, is_sorted):
         self.is_sorted = is_sorted

@@ -13,7 +13,7 @@ WINDOW, SOFTCAP = 256, 20.0
 
 
 def variant(name, length, slopes):
-    """The arguments of attend::attention and of flex_attention."""
+    """Returns the arguments of attend::attention and of flex_attention."""
     def block_mask(allowed):
         return {"block_mask": create_block_mask(allowed, None, None, length, length, device="cpu")}
 

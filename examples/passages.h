@@ -63,7 +63,7 @@ inline std::string read_file(const std::filesystem::path& path) {
 /// lines where possible: short paragraphs are joined, and only longer ones are split between words.
 inline void add_passages(std::string_view text, size_t file, std::vector<Passage>& passages) {
   constexpr size_t max_words = 120;
-  size_t begin = 0, end = 0, words = 0;  // of the current passage
+  size_t begin = 0, end = 0, words = 0;  // the range and the number of words of the current passage
   size_t newlines = 0;
   const auto finish = [&] {
     if (words > 0) passages.push_back({file, begin, end});

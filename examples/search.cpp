@@ -120,7 +120,7 @@ struct Options {
 /// A passage with its text.
 struct PassageText {
   std::string path, text;
-  int64_t line;  ///< its first line in the file, counted from 1
+  int64_t line;  ///< the first line of the passage in the file, counted from 1
 };
 
 PassageText read_passage(const Index& index, const Passage& passage, const fs::path& folder) {

@@ -139,7 +139,7 @@ template <typename Call>
 Backend choose(const char* function, const Call& call, Backend requested) {
   const auto explanation = explain_backend(call, requested);
   if (requested != Backend::automatic && explanation.chosen != requested) {
-    checks::fail(function, "backend", "one that can serve the call",
+    checks::fail(function, "backend", "a backend that can serve the call",
                  c10::str(backend_name(requested), ", which cannot: ", explanation.refused.front().reason));
   }
   return explanation.chosen;

@@ -80,7 +80,7 @@ struct OpaqueAttention : torch::autograd::Function<OpaqueAttention> {
     auto gradients = at::GradMode::is_enabled()
                          ? differentiable_backward(arguments, next[0], grads)
                          : opaque_backward(arguments, next[0], {next[1], next[2], next[3]}, grads);
-    gradients.resize(gradients.size() + 2);  // of the arguments and the seed
+    gradients.resize(gradients.size() + 2);  // `arguments` and the seed have no gradient
     return gradients;
   }
 };

@@ -255,7 +255,7 @@ struct OpaqueLinearAttention : torch::autograd::Function<OpaqueLinearAttention> 
     for (size_t n = 0; n < all.size(); ++n) {
       if (saved[n].defined()) gradients.push_back(all[n]);
     }
-    gradients.emplace_back();  // of the arguments
+    gradients.emplace_back();  // `arguments` itself has no gradient
     return gradients;
   }
 };

@@ -46,9 +46,10 @@ class Backends : public ::testing::Test {
     EXPECT_EQ(explanation.refused.size(), 1U);
     EXPECT_EQ(explanation.refused[0].backend, Backend::sdpa);
     const auto reason = explanation.refused[0].reason;
-    EXPECT_EQ(error_of([&] { attention(in.query, in.key, in.value, params); }),
-              "attend::attention: backend: expected one that can serve the call, got sdpa, which cannot: " +
-                  reason);
+    EXPECT_EQ(
+        error_of([&] { attention(in.query, in.key, in.value, params); }),
+        "attend::attention: backend: expected a backend that can serve the call, got sdpa, which cannot: " +
+            reason);
     return reason;
   }
 };
@@ -74,12 +75,13 @@ TEST_F(Backends, EveryRefusalIsExplained) {
   EXPECT_EQ(explanation.refused[0].reason, "the tensors are not on the CPU");
   EXPECT_EQ(explanation.refused[1].backend, Backend::sdpa);
   EXPECT_EQ(explanation.refused[1].reason, "the tensors are neither on the CPU nor on a CUDA device");
-  EXPECT_EQ(error_of([&] {
-              attention(on_meta(in.query), on_meta(in.key), on_meta(in.value), {.backend = Backend::fused});
-            }),
-            "attend::attention: backend: expected one that can serve the call, got fused, which cannot: the "
-            "tensors "
-            "are not on the CPU");
+  EXPECT_EQ(
+      error_of([&] {
+        attention(on_meta(in.query), on_meta(in.key), on_meta(in.value), {.backend = Backend::fused});
+      }),
+      "attend::attention: backend: expected a backend that can serve the call, got fused, which cannot: the "
+      "tensors "
+      "are not on the CPU");
 }
 
 TEST_F(Backends, SdpaRefusesCallsThatItCannotExpress) {
@@ -99,9 +101,10 @@ TEST_F(Backends, SdpaRefusesCallsThatItCannotExpress) {
   EXPECT_EQ(refusal_of_sdpa(in, {.score_mod = bias(values.clone().requires_grad_())}), no_kernel);
   EXPECT_EQ(refusal_of_sdpa({in.query, in.key, in.value.slice(3, 0, 5)}, {}), no_kernel);
   EXPECT_EQ(refusal_of_sdpa(Inputs::random(2, 2, 0, 4, 8), {}), no_kernel);
-  EXPECT_EQ(error_of([&] { attention_with_lse(in.query, in.key, in.value, {.backend = Backend::sdpa}); }),
-            "attend::attention_with_lse: backend: expected one that can serve the call, got sdpa, which "
-            "cannot: the logsumexp is requested");
+  EXPECT_EQ(
+      error_of([&] { attention_with_lse(in.query, in.key, in.value, {.backend = Backend::sdpa}); }),
+      "attend::attention_with_lse: backend: expected a backend that can serve the call, got sdpa, which "
+      "cannot: the logsumexp is requested");
 }
 
 TEST_F(Backends, TheReferenceServesForwardMode) {
@@ -204,9 +207,10 @@ TEST_F(Backends, AStepOfLinearAttentionObeysTheBackend) {
     return torch::cat({output.flatten(), state.flatten()});
   };
   expect_close(run(Backend::reference), run(Backend::fused), 1e-12);
-  EXPECT_EQ(error_of([&] { run(Backend::sdpa); }),
-            "attend::linear_attention_step: backend: expected one that can serve the call, got sdpa, which "
-            "cannot: at::scaled_dot_product_attention computes softmax attention only");
+  EXPECT_EQ(
+      error_of([&] { run(Backend::sdpa); }),
+      "attend::linear_attention_step: backend: expected a backend that can serve the call, got sdpa, which "
+      "cannot: at::scaled_dot_product_attention computes softmax attention only");
 }
 
 TEST_F(Backends, SlowDropoutIsNoted) {

@@ -427,7 +427,7 @@ TEST_F(LinearAttention, ErrorsListTheChoices) {
             prefix + "backend: expected automatic, fused, sdpa or reference, got -1");
   EXPECT_EQ(error({.backend = Backend::sdpa}),
             prefix +
-                "backend: expected one that can serve the call, got sdpa, which cannot: "
+                "backend: expected a backend that can serve the call, got sdpa, which cannot: "
                 "at::scaled_dot_product_attention computes softmax attention only");
   EXPECT_EQ(error({.feature_map = FeatureMap::random_features}),
             prefix +

@@ -571,7 +571,7 @@ TEST_F(ScoreMods, DualNumbersCarryDerivatives) {
   sum /= 2;
   EXPECT_DOUBLE_EQ(derivative(sum), 0.7);
   EXPECT_TRUE(x > 0 && x >= 0.7 && x < 1 && x <= 1 && x == 0.7 && x != 1);
-  const Dual<D> y(x, D(1));  // of x^3: 3 x^2 and 6 x
+  const Dual<D> y(x, D(1));  // the derivatives of x^3 are 3 x^2 and 6 x
   EXPECT_DOUBLE_EQ((y * y * y).derivative.value, 3 * 0.49);
   EXPECT_DOUBLE_EQ((y * y * y).derivative.derivative, 6 * 0.7);
 }

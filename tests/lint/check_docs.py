@@ -1,4 +1,4 @@
-"""Finds public names of include/attend that have no documentation, in the XML that Doxygen writes.
+"""Finds public names in include/attend without documentation, using the XML output of Doxygen.
 
 Run: python tests/lint/check_docs.py XML_FOLDER
 
@@ -35,7 +35,7 @@ def location(element):
 
 
 def undocumented(xml):
-    """((file, line), name) of each public name that has no comment."""
+    """Returns ((file, line), name) of each public name that has no comment."""
     for file in sorted(xml.glob("*.xml")):
         for compound in ET.parse(file).getroot().iter("compounddef"):
             kind, name = compound.get("kind"), compound.findtext("compoundname")

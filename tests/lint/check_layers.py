@@ -1,4 +1,4 @@
-"""Holds every include in src against src/layers.txt.
+"""Checks every include in src against src/layers.txt.
 
 Run: python tests/lint/check_layers.py [FOLDER]   (FOLDER has layers.txt; default: src)
 
@@ -10,7 +10,7 @@ import sys
 
 
 def read_layers(path):
-    """{folder: the folders that it may include}."""
+    """Returns for each folder the folders that it may include."""
     layers = {}
     for line in path.read_text().splitlines():
         line = line.split("#")[0].strip()
@@ -21,7 +21,7 @@ def read_layers(path):
 
 
 def layer_of(path, layers):
-    """The innermost listed folder that a path is in; None where no folder is listed."""
+    """Returns the innermost listed folder that contains a path; None if no listed folder does."""
     return next((str(folder) for folder in pathlib.PurePosixPath(path).parents if str(folder) in layers), None)
 
 

@@ -1,4 +1,4 @@
-"""Checks the links of the Markdown files: relative ones must lead to a file, and to a heading of it. Needs no network.
+"""Checks the links of the Markdown files: a relative link must lead to an existing file and heading. Needs no network.
 
 Run: python tests/lint/check_links.py [ROOT] [FILE...]   (default: the files that git knows in ROOT, the working folder)
 
@@ -16,12 +16,12 @@ kPath = re.compile(r"`((?:src|include|tests|docs|cmake|examples|benchmarks|fuzz|
 
 
 def without_code(text):
-    """The text with its fenced blocks emptied, line by line, so that line numbers stay."""
+    """Returns the text with empty lines in place of fenced blocks, so that line numbers stay the same."""
     return re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), text, flags=re.M | re.S)
 
 
 def anchors(path):
-    """The anchors of a file's headings, formed as GitHub forms them."""
+    """Returns the anchors of the headings of a file, as GitHub makes them."""
     uses = collections.Counter()
     found = set()
     for heading in re.findall(r"^#{1,6}\s+(.*?)\s*#*$", without_code(path.read_text()), flags=re.M):

@@ -18,7 +18,7 @@ BATCH, HEADS, KV_HEADS, QUERIES, KEYS, D, DV = 2, 4, 2, 5, 7, 8, 6
 
 def formula(query, key, value, *, attn_mask=None, is_causal=False, window=None, key_lengths=None, alibi_slopes=None,
             softcap=0.0, scale=None):
-    """Output and logsumexp by the equations of the papers; tensors are [B, H, L, D]."""
+    """Computes output and logsumexp by the equations of the papers; tensors are [B, H, L, D]."""
     group = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     scores = query @ key.transpose(-1, -2) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
@@ -53,7 +53,7 @@ def inputs(dtype=torch.float64, batch=BATCH, heads=HEADS, kv_heads=KV_HEADS, que
 
 
 def cases(dtype=torch.float64):
-    """Arguments by the name of their case: each one alone, and combined."""
+    """Returns the arguments of each case by the name of the case: each argument alone, and all combined."""
     torch.manual_seed(1)
     bias = torch.randn(HEADS, QUERIES, KEYS, dtype=torch.float64).to(dtype)
     slopes = torch.rand(HEADS, dtype=torch.float64).to(dtype)
@@ -79,7 +79,7 @@ def cases(dtype=torch.float64):
 
 
 def tensors_of(params):
-    """The parameters with leaves in place of their floating tensors, and those leaves."""
+    """Returns the parameters with their floating tensors replaced by leaves, and the leaves."""
     params = {name: leaves([value])[0] if torch.is_tensor(value) else value for name, value in params.items()}
     return params, [value for value in params.values() if torch.is_tensor(value) and value.is_floating_point()]
 

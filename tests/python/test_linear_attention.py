@@ -15,7 +15,7 @@ BATCH, HEADS, KV_HEADS, LENGTH, D, DV = 2, 4, 2, 5, 3, 6
 
 def recurrence(query, key, value, *, feature_map="elu_plus_one", normalize=True, is_causal=False, log_decay=None,
                beta=None, initial_state=None, scale=None):
-    """Output and final state, computed step by step; tensors are [B, H, L, D]."""
+    """Computes output and final state step by step; tensors are [B, H, L, D]."""
     phi = {"elu_plus_one": lambda x: torch.nn.functional.elu(x) + 1, "relu": torch.relu, "identity": lambda x: x}
     group = query.shape[1] // key.shape[1]
     q = phi[feature_map](query) * (scale if scale is not None else 1 if normalize else D**-0.5)
@@ -70,7 +70,7 @@ def cases(dtype=torch.float64):
 
 
 def with_leaves(params):
-    """The parameters with leaves in place of their tensors, and those leaves by name."""
+    """Returns the parameters with their tensors replaced by leaves, and the leaves by name."""
     params = {name: leaves([value])[0] if torch.is_tensor(value) else value for name, value in params.items()}
     return params, {name: value for name, value in params.items() if torch.is_tensor(value)}
 

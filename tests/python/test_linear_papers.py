@@ -18,7 +18,7 @@ def transposed(x):
 
 
 def katharopoulos(q, k, v):
-    """Linear attention, 2020, equation 9, with the map of equation 7."""
+    """Katharopoulos 2020, equation 9, with the feature map of equation 7."""
     phi = lambda x: torch.where(x > 0, x + 1, x.clamp(max=0).exp())
     similarity = (phi(q) @ transposed(phi(k))).masked_fill(~CAUSAL, 0)
     return similarity @ v / similarity.sum(-1, keepdim=True)
@@ -39,7 +39,7 @@ def mamba2(c, b, x, a):
 
 
 def gla(q, k, v, alpha):
-    """Yang 2023, section 4.1: ((Q * B)(K / B)^T masked) V, B_t the product of the gates up to t."""
+    """Yang 2023, section 4.1: ((Q * B)(K / B)^T masked) V, where B_t is the product of the gates up to t."""
     b = alpha.cumprod(2)
     return ((q * b) @ transposed(k / b)).masked_fill(~CAUSAL, 0) @ v * D**-0.5
 
@@ -82,7 +82,7 @@ class Papers(unittest.TestCase):
         self.head_decay = leaves([1 - 2.0 ** (-5 - torch.arange(HEADS, dtype=torch.float64))])[0]
 
     def check(self, formula, gates, **params):
-        """`gates`: further leaves, on which the formula and the parameters depend."""
+        """`gates` are further leaves, on which the formula and the parameters depend."""
         inputs = [self.q, self.k, self.v, *gates]
         ours, exact = linear_attention(*inputs[:3], **params)[0], formula(*inputs)
         torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-10)

@@ -69,7 +69,7 @@ def strange_word():
 
 
 def texts_of_every_length(count, strange=0.0):
-    """Texts of 1 to 300 words, of which the fraction `strange` is random characters."""
+    """Returns texts of 1 to 300 words, of which a fraction `strange` consists of random characters."""
 
     def word():
         return strange_word() if random.random() < strange else random.choice(WORDS)
@@ -86,7 +86,7 @@ def vocabulary():
 
 
 def encode(tokenizer, model, texts, max_length):
-    """The ids of each text, and the mean of the last hidden states over them, scaled to length 1; without padding."""
+    """Returns the ids of each text, and the mean of the last hidden states, scaled to length 1; without padding."""
     ids = [tokenizer(text, truncation=True, max_length=max_length)["input_ids"] for text in texts]
     vectors = []
     with torch.no_grad():

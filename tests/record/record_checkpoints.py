@@ -1,4 +1,4 @@
-"""Records files that Python writes, and whether the reference reader accepts damaged ones, for
+"""Records files that Python writes, and whether the reference reader accepts damaged files, for
 tests/checkpoint/checkpoint_test.cpp.
 
 Run: python tests/record/record_checkpoints.py   (writes tests/data/checkpoints; needs torch and safetensors)
@@ -181,7 +181,7 @@ def file_of(header, data=b""):
 
 
 def damaged_files():
-    """Small safetensors files: valid ones, then invalid ones, then mutations of the valid ones."""
+    """Returns small safetensors files: valid files, invalid files, and mutations of the valid files."""
     entry = lambda begin, end, shape=None, dtype="U8": {
         "dtype": dtype, "shape": [end - begin] if shape is None else shape, "data_offsets": [begin, end]}
     valid = [
@@ -224,7 +224,7 @@ def is_accepted(file):
 
 
 def write_verdicts():
-    """Writes, for each file: whether the reference reader accepts it (1 byte), its length (4 bytes), and the file."""
+    """Writes for each file whether the reference reader accepts it (1 byte), its length (4 bytes), and its contents."""
     records = [(file, is_accepted(file)) for file in dict.fromkeys(damaged_files())]
     text = b"".join(struct.pack("<?I", accepted, len(file)) + file for file, accepted in records)
     (FOLDER / "verdicts.bin").write_bytes(text)

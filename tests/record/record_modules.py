@@ -56,7 +56,7 @@ def record_buckets(bidirectional, count, max_distance):
 
 
 def alibi_slopes(heads):
-    """The slopes of the reference code of Press 2022."""
+    """Returns the slopes of ALiBi by the reference code of Press 2022."""
     if math.log2(heads).is_integer():
         start = 2 ** (-(2 ** -(math.log2(heads) - 3)))
         return [start * start**i for i in range(heads)]
@@ -89,12 +89,12 @@ NARROWER = (torch.float32, torch.bfloat16, torch.float16)  # the order of the re
 
 
 def coarse(*sizes):
-    """Random values that every dtype represents exactly."""
+    """Returns random values that every dtype represents exactly."""
     return (torch.randn(*sizes, dtype=torch.float64) * 16).round() / 16
 
 
 def masks(batch, heads, queries, keys, key_padding_mask=None, attn_mask=None):
-    """Random masks. Key 0 stays visible, since PyTorch returns NaN for a fully masked row."""
+    """Returns random masks. Key 0 stays visible, since PyTorch returns NaN for a fully masked row."""
     made = {}
     if key_padding_mask is not None:
         hidden = torch.rand(batch, keys) < 0.4
@@ -115,7 +115,7 @@ def to_dtype(tensors, dtype):
 
 
 def results(module, call, inputs, dtype):
-    """The outputs, and the gradients of the inputs and parameters."""
+    """Returns the outputs, and the gradients of the inputs and parameters."""
     module.to(dtype).zero_grad()
     inputs = to_dtype(inputs, dtype)
     leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items() if name in INPUTS}
@@ -144,7 +144,7 @@ def near_the_kink(module, call, inputs):
 
 
 def record_module(module, call, inputs):
-    """Inputs, parameters, exact results, and the maximum errors of PyTorch in narrower dtypes."""
+    """Returns the inputs, parameters, exact results, and the largest errors of PyTorch in narrower dtypes."""
     draw_parameters(module)
     while near_the_kink(module, call, inputs):
         draw_parameters(module)
@@ -212,7 +212,7 @@ def decoder_inputs(kinds, memory="memory"):
 
 
 def python_masks(inputs, *parts):
-    """The masks by the argument names of these modules, where attn_mask is called mask."""
+    """Returns the masks by their argument names in these modules, where attn_mask is called mask."""
     named = {name.replace("attn_mask", "mask"): tensor for name, tensor in inputs.items() if "mask" in name}
     return {name: tensor for name, tensor in named.items() if name.startswith(parts)}
 

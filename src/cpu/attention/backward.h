@@ -32,7 +32,7 @@ template <typename Element>
 struct BackwardScratch {
   using T = Compute<Element>;
   BackwardBlock<Element> blocks[kMaxBlocksPerTask];
-  T *scores, *raw_scores, *grad_scores, *kept;            // of the tile, [keys, kBlockQueries]
+  T *scores, *raw_scores, *grad_scores, *kept;            // values of the tile, [keys, kBlockQueries]
   Operand<Element>*key, *value, *key_over, *tile_factor;  // copies in the layout that matrix products read
   uint8_t* allowed;
   int64_t bytes;  ///< the total size of the arrays
@@ -156,6 +156,8 @@ struct WeightGradient {
   Vec<T> weight, grad_score;
 };
 
+/// Computes a weight P, and the gradient dS of its score, by the formulas of each weighting:
+///
 ///     softmax  P = exp(S - logsumexp)   dS = P (dP - delta)
 ///     sigmoid  P = 1 / (1 + exp(-S))    dS = P (1 - P) dP
 ///     relu     P = max(S, 0)            dS = [S > 0] dP

@@ -24,8 +24,8 @@ struct AttentionArgs {
   int64_t batch, heads, kv_heads, queries, keys, d, d_v;
   double scale;
   KernelWeighting weighting;
-  const MaskTiles* mask;        ///< or null
-  const ScoreTiles* score_mod;  ///< or null
+  const MaskTiles* mask;        ///< may be null
+  const ScoreTiles* score_mod;  ///< may be null
   uint64_t dropout_seed;
   uint32_t dropout_threshold;  ///< 0 means no dropout; see core/philox.h
   double dropout_scale;        ///< the factor of weights that are not dropped

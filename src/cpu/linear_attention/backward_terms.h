@@ -13,11 +13,11 @@ template <typename T>
 struct GradientScratch {
   OutputScratch<T> forward;
   T *start_factors, *end_factors;  ///< [kMaxChunk, padded decay width]: decays from the start, and to the end
-  LogDecayTerms<T> terms;          ///< likewise
-  T* grad_log;                     ///< likewise
+  LogDecayTerms<T> terms;          ///< [kMaxChunk, padded decay width]
+  T* grad_log;                     ///< [kMaxChunk, padded decay width]
   T* grad_beta;                    ///< [kMaxChunk]
   T *grad_query, *grad_key;        ///< [kMaxChunk, padded d]
-  T* grad_decayed;                 ///< likewise
+  T* grad_decayed;                 ///< [kMaxChunk, padded d]
   T *grad_read, *grad_value;       ///< [kMaxChunk, padded state width]
   T* grad_products;                ///< [kMaxChunk, kMaxChunk]
   T* value_t;                      ///< [state width, kMaxChunk]

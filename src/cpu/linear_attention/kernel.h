@@ -61,7 +61,7 @@ struct DeltaChunks {
 struct PrefetchQueue {
   struct Part {
     const char* data;
-    int64_t stride, bytes;  ///< of a row, in bytes
+    int64_t stride, bytes;  ///< the stride and the size of a row, in bytes
     int64_t rows;
   };
   Part parts[4];
@@ -91,7 +91,7 @@ struct LinearArgs {
   /// chunks, decay_width], with padded rows.
   void* chunk_decays;
   DeltaChunks delta;
-  PrefetchQueue* prefetch;  ///< or null
+  PrefetchQueue* prefetch;  ///< may be null
 
   int64_t steps() const { return queries > keys ? queries : keys; }
   int64_t chunks() const { return divide_up(steps(), chunk_steps); }

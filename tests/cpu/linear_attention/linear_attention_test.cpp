@@ -647,10 +647,10 @@ TEST_F(FusedLinearAttention, GradientOfOneHeadsDecayHasTheSameBitsForEveryNumber
 
 TEST_F(FusedLinearAttention, RefusalsNameTheReason) {
   const auto x = torch::randn({1, 1, 3, 4}).to(torch::kMeta);
-  EXPECT_EQ(
-      error_of([&] { linear_attention(x, x, x, {.is_causal = true, .backend = Backend::fused}); }),
-      "attend::linear_attention: backend: expected one that can serve the call, got fused, which cannot: the "
-      "tensors are not on the CPU");
+  EXPECT_EQ(error_of([&] { linear_attention(x, x, x, {.is_causal = true, .backend = Backend::fused}); }),
+            "attend::linear_attention: backend: expected a backend that can serve the call, got fused, which "
+            "cannot: the "
+            "tensors are not on the CPU");
 }
 
 }  // namespace
