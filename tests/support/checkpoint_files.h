@@ -11,7 +11,7 @@
 
 namespace attend::testing {
 
-/// The path of a file that tests/record/record_checkpoints.py writes.
+/// Returns the path of a file that tests/record/record_checkpoints.py wrote.
 inline std::string recorded(const std::string& name) {
   const char* folder = std::getenv("ATTEND_TEST_DATA");
   TORCH_CHECK(folder != nullptr, "ATTEND_TEST_DATA is not set: run the tests through ctest");
@@ -30,7 +30,7 @@ inline torch::Tensor bytes_of(const std::string& text) {
   return bytes;
 }
 
-/// A safetensors file with a header and data.
+/// Returns a safetensors file with a header and data.
 inline std::string file_of(const std::string& header, const std::string& data = "") {
   const uint64_t length = header.size();
   return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
@@ -41,7 +41,7 @@ std::string little_endian(T value) {
   return {reinterpret_cast<const char*>(&value), sizeof(value)};
 }
 
-/// An archive of torch.save with a pickle and no storages: one member of a zip archive.
+/// Returns an archive of torch.save with a pickle and no storages: a zip archive with one member.
 inline std::string archive_of(const std::string& pickle) {
   const std::string name = "a/data.pkl";
   const auto size = static_cast<uint32_t>(pickle.size());

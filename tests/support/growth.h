@@ -12,7 +12,7 @@
 
 namespace attend::testing {
 
-/// The processor time of a call in seconds, the least of three.
+/// Returns the least processor time of three calls, in seconds.
 inline double processor_time(const std::function<void()>& call) {
   double least = std::numeric_limits<double>::infinity();
   for (int n = 0; n < 3; ++n) {
@@ -27,11 +27,12 @@ inline double processor_time(const std::function<void()>& call) {
 }
 
 /// Checks that the time of a call is linear in the size of its input: an input of 16 times the size must take
-/// less than 64 times as long, where the square would take 256 times. The time is that of the thread on a
-/// processor, which other programs hardly change. `prepare` returns the call for an input of about so many
-/// bytes.
+/// less than 64 times as long, where the square would take 256 times. The time is the processor time of the
+/// thread, on which other programs have little influence. `prepare` gets a number of bytes, and returns the
+/// call for an input of about this size.
 ///
-/// ATTEND_GROWTH=10485760 prints the times of inputs of 10 KiB, 20 KiB, ... up to so many bytes instead.
+/// With ATTEND_GROWTH=10485760 in the environment, prints the times of inputs of 10 KiB, 20 KiB, ... up to
+/// 10485760 bytes instead.
 inline void expect_linear(const std::string& name,
                           const std::function<std::function<void()>(size_t)>& prepare) {
   constexpr size_t kLeast = 10'240, kSmall = 32'768, kFactor = 16;
