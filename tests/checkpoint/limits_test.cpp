@@ -68,7 +68,7 @@ TEST(CheckpointLimits, KeysAreNamedInProportion) {
             "expected names of tensors in proportion to the file, got longer ones");
 }
 
-TEST(CheckpointLimits, TensorsAreAsManyAsThePickleSpells) {
+TEST(CheckpointLimits, RepeatedCallsAreLimited) {
   const auto call = tensor("K\x04\x85", "K\x01\x85");
   // The arguments, and then many calls of the function with the same arguments.
   const auto arguments = call.substr(call.find("(("), call.size() - call.find("((") - 1);

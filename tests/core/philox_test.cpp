@@ -35,7 +35,7 @@ TEST(Philox, EveryEightWeightsHaveTheirOwnNumbers) {
   EXPECT_EQ(numbers.size(), 2U * 2 * 5 * 25);
 }
 
-TEST(Philox, NumbersAreTheHalvesOfTheWords) {
+TEST(Philox, DropoutNumbersAreTheHalvesOfTheWords) {
   const auto words = philox({3, 5, 2, 1}, 7);
   for (int64_t n = 0; n < 8; ++n) {
     const auto word = words.at(static_cast<size_t>(n / 2));

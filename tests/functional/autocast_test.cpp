@@ -136,15 +136,15 @@ void expect_the_same_under_autocast(const Function& function, bool with_gradient
   }
 }
 
-TEST(UnderAutocast, EveryPublicFunctionIgnoresIt) {
+TEST(UnderAutocast, HasNoEffectOnPublicFunctions) {
   for (const auto& function : other_functions()) expect_the_same_under_autocast(function, false);
 }
 
-TEST(UnderAutocast, GradientsOfTheLibraryAndTheirGraphIgnoreIt) {
+TEST(UnderAutocast, HasNoEffectOnGradientsAndTheirGraph) {
   for (const auto& function : differentiable_functions()) expect_the_same_under_autocast(function, true);
 }
 
-TEST(UnderAutocast, ChunksOfAdditiveAttentionAreRecomputedWithoutIt) {
+TEST(UnderAutocast, HasNoEffectOnRecomputedChunks) {
   torch::manual_seed(0);
   // The arguments of tanh are too many for one chunk.
   const auto query = torch::randn({1, 1, 700, 8}).requires_grad_(), key = torch::randn({1, 1, 1000, 8}),

@@ -288,7 +288,7 @@ TEST(Errors, HoldThePartsOfTheirMessage) {
   }
 }
 
-TEST(Errors, OfAPartNameTheCallerAndThePath) {
+TEST(Errors, OfASubmoduleNameTheCallerAndThePath) {
   const Error inner("nn::Inner", "key", "a", "b");
   const auto middle = inner.raised_in("nn::Middle", "layers.3", "memory");
   EXPECT_STREQ(middle.what_without_backtrace(), "attend::nn::Middle: layers.3: memory: expected a, got b");

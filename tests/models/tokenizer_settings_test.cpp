@@ -311,7 +311,7 @@ TEST(EncoderSettings, DecodersAreRefused) {
   }
 }
 
-TEST(EncoderSettings, MissingWeightsNameWhatStandsThere) {
+TEST(EncoderSettings, MissingWeightsListTheFilesOfTheFolder) {
   const Folder folder;
   folder.copy_encoder();
   fs::remove(folder.path() + "/model.safetensors");

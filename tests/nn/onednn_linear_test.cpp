@@ -27,7 +27,7 @@ TEST_F(OneDnn, KnowsTheSchemaOfThisLibTorch) {
                      max_difference(torch::gelu(torch::linear(x_, weight_, bias_)), gelu), gelu, 2, "gelu");
 }
 
-TEST_F(OneDnn, IsNotCalledWhereItsSchemaIsAnother) {
+TEST_F(OneDnn, IsNotCalledIfItsSchemaDiffers) {
   const OneDnnLinear other(
       "mkldnn::_linear_pointwise(Tensor X, Tensor W, Tensor? B, str attr, Scalar?[] scalars, str? algorithm, "
       "*, "

@@ -293,7 +293,7 @@ TEST_F(FusedAttention, OffsetsBeyondThirtyTwoBits) {
   expect_close(output, row.expand({1, 1, 2, 16}), 1e-5);
 }
 
-TEST_F(FusedAttention, RowsFarApart) {
+TEST_F(FusedAttention, RowsWithLargeStrides) {
   // The last rows begin 2^31 or more elements after the first. Memory between rows is not touched.
   const int64_t stride = int64_t{1} << 30;
   const auto far_apart = [&](const torch::Tensor& rows) {

@@ -15,7 +15,7 @@ TEST(Dispatch, KnowsTheNamesOfATen) {
   EXPECT_EQ(instruction_set_named("AVX512"), InstructionSet::avx512);
 }
 
-TEST(Dispatch, TellsAnUnknownNameFromTheBaseline) {
+TEST(Dispatch, DistinguishesAnUnknownNameFromTheBaseline) {
   EXPECT_EQ(instruction_set_named("AVX10"), std::nullopt);
   EXPECT_EQ(instruction_set_named(""), std::nullopt);
 }
