@@ -15,7 +15,7 @@ struct Measurement {
   Comparison times;
   double target = 0;                 ///< the least ratio to be reached; 0 means none
   double gflops = 0, gigabytes = 0;  ///< the rates of attend per second; 0 means not counted
-  /// The time at the peak rates divided by attend's time; 0 means not counted
+  /// The time at the peak rates divided by attend's time; 0 means not counted.
   double roofline_fraction = 0;
 
   bool meets_target() const { return times.ratio >= target; }

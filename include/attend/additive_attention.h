@@ -27,16 +27,16 @@ struct AdditiveAttentionParams {
 /// | result       | [B, H, Lq, Dv]   |                                                               |
 ///
 /// Sums accumulate in float32 (float64 for float64), also under autocast. Differentiable, also twice. The
-/// arguments of tanh, A for each score, are built for a few queries at a time, and again for the gradient, so
-/// that memory does not grow with Lq.
+/// arguments of tanh, A for each score, are computed for a few queries at a time, and recomputed for the
+/// gradient, so that their memory does not grow with Lq.
 ///
 /// Errors (c10::Error, before any work): as `attention`, and a score_weight of another shape or dtype.
 ATTEND_API at::Tensor additive_attention(const at::Tensor& query, const at::Tensor& key,
                                          const at::Tensor& value, const at::Tensor& score_weight,
                                          const AdditiveAttentionParams& params = {});
 
-/// The weights softmax(mask(S)) before dropout, [B, H, Lq, Lk] in the query's dtype. Errors: as
-/// `additive_attention`, but for those of a value.
+/// Returns the weights softmax(mask(S)) before dropout, [B, H, Lq, Lk] in the query's dtype. Errors: as
+/// `additive_attention`, except those of the value.
 ATTEND_API at::Tensor additive_attention_weights(const at::Tensor& query, const at::Tensor& key,
                                                  const at::Tensor& score_weight, const Mask& mask = {});
 

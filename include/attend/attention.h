@@ -25,24 +25,24 @@ struct AttentionParams {
   ScoreMod score_mod = {};
   /// Multiplies QK^T. Default: 1 / sqrt(D).
   std::optional<double> scale = {};
-  /// Probability in [0, 1], rounded to a multiple of 2^-16, that a weight is set to 0; the others are
-  /// multiplied by 1 / (1 - that multiple). Which are dropped depends on (seed, b, h, i, j) alone; the seed
-  /// is drawn from the default generator of the query's device. On devices other than the CPU the factors of
-  /// all scores are drawn on the CPU and copied, which is slow.
+  /// Probability in [0, 1], rounded to a multiple of 2^-16, that a weight is set to 0; the other weights are
+  /// multiplied by 1 / (1 - this multiple). Whether a weight is dropped depends on (seed, b, h, i, j) alone;
+  /// the seed is drawn from the default generator of the query's device. For other devices than the CPU, the
+  /// dropout factors of all weights are computed on the CPU and copied, which is slow.
   double dropout_p = 0.0;
   /// The function that turns scores into weights.
   Weighting weighting = Weighting::softmax;
-  /// Attention sinks: [H], the query's dtype or float32, on its device; a learned score per head in the
-  /// softmax's denominator, without a value (Miller 2023; Xiao 2024), so that weights sum to less than 1. The
-  /// logsumexp includes the sink. It is neither modified nor masked: a fully masked row has output 0 and the
-  /// sink as its logsumexp. Differentiable. The output of half types is rounded before the sink is applied
-  /// and after.
+  /// Attention sinks: a learned score per head in the denominator of the softmax, without a value (Miller
+  /// 2023; Xiao 2024), so that weights sum to less than 1. [H], in the query's dtype or float32, on the
+  /// query's device; differentiable. The logsumexp includes the sink. The sink is neither modified nor
+  /// masked: a fully masked row has output 0 and the sink as its logsumexp. The output of half types is
+  /// rounded both before and after the sink is applied.
   at::Tensor sinks = {};
-  /// The implementation to use. Error if the requested one cannot serve the call; see `explain`.
+  /// The implementation to use. It is an error if the requested backend cannot serve the call; see `explain`.
   Backend backend = Backend::automatic;
 };
 
-/// Scaled dot-product attention (Vaswani 2017, equation 1), with scores as `params` changes them:
+/// Computes scaled dot-product attention (Vaswani 2017, equation 1), with the changes that `params` requests:
 ///
 ///     S = mask(score_mod(scale * Q K^T)),  P = weighting(S),  O = dropout(P) V
 ///
@@ -66,36 +66,37 @@ struct AttentionParams {
 /// operations.
 ///
 /// Errors (c10::Error, before any work): a wrong number of dimensions, size, dtype, device or parameter; the
-/// message names the argument, what was expected and what it got.
+/// message states the argument, what was expected and what was given.
 ATTEND_API at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                 const AttentionParams& params = {});
 
 /// The result of `attention_with_lse`.
 struct AttentionWithLse {
-  at::Tensor output;  ///< as `attention` returns it
+  at::Tensor output;  ///< the output of `attention`
   /// [B, H, Lq]: the logarithm of exp(sink) plus the sum of exp(S) over the keys; float32 (float64 for
   /// float64)
   at::Tensor logsumexp;
 };
 
-/// `attention`, and the logarithm of each row's softmax denominator before dropout, which is -inf for a fully
-/// masked row. With it, results over parts of the keys can be merged. Softmax weighting only.
+/// Computes `attention`, and the logsumexp of each row: the logarithm of the softmax denominator before
+/// dropout, which is -inf for a fully masked row. With the logsumexp, results for parts of the keys can be
+/// merged. Softmax weighting only.
 ATTEND_API AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& key,
                                                const at::Tensor& value, const AttentionParams& params = {});
 
-/// The backend that `attention` would use for the same arguments. `automatic` takes the first that can serve
-/// the call: `fused` on the CPU; then `sdpa`, which serves softmax weighting without dropout, logsumexp or
-/// sinks, any mask (all but `causal` are materialized) and no score modification but a bias; then
-/// `reference`. `sdpa` and `reference` use ATen on any device, but only the CPU has been tested. If `params`
-/// requests a backend, only that one is considered: if it cannot serve the call, which is an error of
-/// `attention`, `refused` states the reason and `chosen` is `reference`. Errors: as `attention`, but for this
-/// one.
+/// Returns the backend that `attention` would use for the same arguments. `automatic` takes the first backend
+/// that can serve the call: `fused` on the CPU; then `sdpa`, which serves softmax weighting without dropout,
+/// logsumexp and sinks, with any mask (every mask except `causal` is materialized) and with no score
+/// modification except a bias; then `reference`. `sdpa` and `reference` use ATen on any device, but only the
+/// CPU has been tested. If `params` requests a backend, only this backend is considered. If it cannot serve
+/// the call, `attention` would fail; here, `refused` states the reason and `chosen` is `reference`. All other
+/// errors are those of `attention`.
 ATTEND_API Explanation explain(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                const AttentionParams& params = {});
 
-/// The weights P before dropout, [B, H, Lq, Lk] in the query's dtype, for inspection: this materializes what
-/// `attention` avoids, by the operations of the reference, whatever `params.backend` is. Errors: as
-/// `attention`, but for those of a value and of the backend.
+/// Returns the weights P before dropout, [B, H, Lq, Lk] in the query's dtype, for inspection. The reference
+/// computes them, whatever `params.backend` is, and stores all scores, which `attention` avoids. Errors: as
+/// `attention`, except those of the value and of the backend.
 ATTEND_API at::Tensor attention_weights(const at::Tensor& query, const at::Tensor& key,
                                         const AttentionParams& params = {});
 

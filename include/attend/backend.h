@@ -5,11 +5,12 @@
 
 namespace attend {
 
-/// The implementation that computes a call of `attention` or `linear_attention`. All give the same results up
-/// to rounding.
+/// The implementation that computes a call of `attention` or `linear_attention`. All backends give the same
+/// results up to rounding.
 enum class Backend {
   automatic,  ///< the fastest that can serve the call; never an error
-  fused,      ///< the library's kernels for the CPU; O(L) memory, tiles that a mask hides are skipped
+  /// The library's kernels for the CPU; O(L) memory, and fully masked tiles of scores are skipped.
+  fused,
   /// at::scaled_dot_product_attention, where it has a fused kernel and can express the call; softmax
   /// attention only.
   sdpa,
@@ -23,11 +24,11 @@ struct Explanation {
   /// A backend that cannot serve the call.
   struct Refusal {
     Backend backend;     ///< the backend that was considered
-    std::string reason;  ///< the property of the call that it cannot serve
+    std::string reason;  ///< the property of the call that the backend does not support
   };
   Backend chosen;                       ///< the backend that serves the call; never `automatic`
-  std::vector<Refusal> refused;         ///< the backends that were considered before it, in order
-  std::vector<std::string> notes = {};  ///< what makes the call slow on the chosen backend
+  std::vector<Refusal> refused;         ///< the backends that were considered before `chosen`, in order
+  std::vector<std::string> notes = {};  ///< the properties of the call that make the chosen backend slow
 };
 
 }  // namespace attend

@@ -20,11 +20,12 @@ namespace attend {
 /// |          | tensors that must not change in place before the backward pass                              |
 ///
 /// The second call of `run` sees the state of the default generator of the inputs' device and the autocast
-/// settings of the first call, so that dropout drops the same elements. While it runs, other threads must not
-/// draw from that generator: they would repeat its numbers, and their draws are undone afterwards.
+/// settings of the first call, so that dropout drops the same elements. During the second call, other threads
+/// must not draw from this generator: they would draw the same numbers as `run`, and the state of the
+/// generator is reset afterwards.
 ///
-/// The result is differentiable twice. Where no gradient is needed, where a tensor carries a forward-mode
-/// tangent, and on the meta device, this is run(inputs) and nothing more.
+/// The result is differentiable twice. If no gradient is needed, if a tensor carries a forward-mode tangent,
+/// and on the meta device, the function just returns run(inputs).
 ATTEND_API at::Tensor checkpointed(
     const std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>& run,
     const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& captured = {});

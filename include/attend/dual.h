@@ -9,12 +9,13 @@
 namespace attend {
 
 /// A dual number: a value with its derivative with respect to the score, the first argument of a lambda on
-/// scores. Arithmetic and comparison work between dual numbers and with plain numbers; `exp`, `log`, `tanh`
-/// and `abs` of it are below. T: float, double, or Dual<double>, which carries the second derivative.
+/// scores. Arithmetic and comparison work between dual numbers and with plain numbers; the functions `exp`,
+/// `log`, `tanh` and `abs` of dual numbers are defined below. T is float, double, or Dual<double>, which
+/// carries the second derivative.
 template <typename T>
 struct Dual {
   T value{};       ///< the value
-  T derivative{};  ///< its derivative with respect to the score
+  T derivative{};  ///< the derivative of the value with respect to the score
 
   /// The constant 0.
   constexpr Dual() = default;
@@ -64,7 +65,7 @@ struct Dual {
 
 namespace detail {
 
-/// The constants of a floating-point type that the functions below need.
+/// The constants of a floating-point type for the functions below.
 template <typename T>
 struct Real;
 template <>
@@ -90,7 +91,7 @@ struct Real<double> {
 };
 
 // Selections below compare integers, never floating-point values: a floating-point comparison may trap, so
-// that compilers turn such selections into branches, which they do not vectorise.
+// compilers turn a selection by it into a branch, which they do not vectorise.
 
 template <std::floating_point T>
 using Bits = typename Real<T>::Bits;
@@ -109,13 +110,14 @@ inline T choose(bool condition, T yes, T no) {
   return std::bit_cast<T>(static_cast<Bits<T>>((bits_of(yes) & mask) | (bits_of(no) & ~mask)));
 }
 
-/// x, or 0 where it is infinite or NaN: the product of such a derivative and a weight of 0 would be NaN.
+/// Returns x, or 0 if x is infinite or NaN: the product of such a derivative and a gradient of 0 would be
+/// NaN.
 template <std::floating_point T>
 inline T finite_or_zero(T x) {
   return choose(bits_of(std::fabs(x)) < kInfinityBits<T>, x, T{0});
 }
 
-/// x clamped to [-limit, limit]; NaN stays NaN.
+/// Returns x clamped to [-limit, limit]; NaN for NaN.
 template <std::floating_point T>
 inline T clamp_magnitude(T x, T limit) {
   const auto magnitude = bits_of(std::fabs(x));
@@ -143,7 +145,8 @@ struct ExpParts {
   T rest;
 };
 
-/// n = round(x / ln 2), rest = exp(r) - 1 by its Taylor polynomial, |r| <= ln 2 / 2. |x| <= exp_limit.
+/// Computes n = round(x / ln 2) and rest = exp(r) - 1 by its Taylor polynomial, with r = x - n ln 2, |r| <=
+/// ln 2 / 2. |x| must be at most exp_limit.
 template <std::floating_point T>
 inline ExpParts<T> exp_parts(T x) {
   using R = Real<T>;
@@ -160,7 +163,8 @@ inline ExpParts<T> exp_parts(T x) {
   return {bits_of(shifted) - bits_of(R::round), series * (r * r) + r};
 }
 
-/// log(x) / 2 s - 1 where x = (1 + s) / (1 - s) in sqrt(1/2) ... sqrt(2): s^2 / 3 + s^4 / 5 + ...
+/// Returns log(x) / (2 s) - 1 = s^2 / 3 + s^4 / 5 + ..., given s^2, where x = (1 + s) / (1 - s) is in
+/// sqrt(1/2) ... sqrt(2).
 template <std::floating_point T>
 inline T log_series(T squared) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -178,7 +182,7 @@ inline T log_series(T squared) {
 template <std::floating_point T>
 inline T exp(T x) {
   const auto [n, rest] = exp_parts(clamp_magnitude(x, Real<T>::exp_limit));
-  const auto half = n >> 1;  // 2^n itself may be too large or too small
+  const auto half = n >> 1;  // 2^n may overflow or underflow, its two factors do not
   return (1 + rest) * power_of_two<T>(half) * power_of_two<T>(n - half);
 }
 
@@ -197,7 +201,7 @@ inline T log(T x) {
   using R = Real<T>;
   constexpr T kSqrtHalf = static_cast<T>(0.70710678118654752440), kInfinity = static_cast<T>(__builtin_inf());
   const T magnitude = std::fabs(x);
-  const bool is_small = magnitude < R::smallest;  // below it there are fewer bits
+  const bool is_small = magnitude < R::smallest;  // subnormal numbers have fewer mantissa bits
   const T scaled = choose(is_small, magnitude * R::two_to_mantissa, magnitude);
   const auto exponent = (bits_of(scaled) - bits_of(kSqrtHalf)) >> R::mantissa_bits;
   const T m = std::bit_cast<T>(static_cast<Bits<T>>(bits_of(scaled) - (exponent << R::mantissa_bits)));
@@ -241,7 +245,7 @@ inline Dual<T> tanh(Dual<T> x) {
   return {result, x.derivative * (1 - result * result)};
 }
 
-/// The absolute value; its derivative at 0 is 0, as ATen's.
+/// The absolute value; its derivative at 0 is 0, as in ATen.
 template <typename T>
 inline Dual<T> abs(Dual<T> x) {
   using detail::abs;

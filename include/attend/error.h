@@ -7,14 +7,14 @@
 
 namespace attend {
 
-/// What every function and module of this library throws on wrong input, before it has changed anything. It
-/// is a c10::Error, and so a RuntimeError in Python, that also holds the parts of its message:
+/// The exception that every function and module of this library throws on wrong input, before anything is
+/// changed. It is a c10::Error, which Python receives as a RuntimeError, and holds the parts of its message:
 ///
 ///     attend::FUNCTION: ARGUMENT: expected EXPECTED, got GOT
 ///     attend::MODULE: PATH: ARGUMENT: expected EXPECTED, got GOT
 ///
-/// The second form is that of an error in a module which the called module contains:
-/// "attend::nn::Transformer: encoder.layers.0.self_attn: src_mask: expected ..., got ...".
+/// The second form reports an error in a submodule of the called module: "attend::nn::Transformer:
+/// encoder.layers.0.self_attn: src_mask: expected ..., got ...".
 class ATTEND_API Error : public c10::Error {
  public:
   /// An error of `function` itself; its path is empty.
@@ -27,18 +27,18 @@ class ATTEND_API Error : public c10::Error {
 
   /// The function or module that was called, without "attend::", such as "nn::Transformer".
   const std::string& function() const { return function_; }
-  /// The name within that module of the module that failed, as in `named_modules`; empty where they are the
-  /// same.
+  /// The name of the submodule that failed, as in `named_modules`; empty if the called function or module
+  /// itself failed.
   const std::string& path() const { return path_; }
   /// The wrong argument or option, under the name that it has in `function`.
   const std::string& argument() const { return argument_; }
-  /// The values that are valid.
+  /// A description of the valid values.
   const std::string& expected() const { return expected_; }
-  /// The value that was given.
+  /// A description of the given value.
   const std::string& got() const { return got_; }
 
-  /// The same error as a caller's: raised in `function`, whose part `path` failed, on what `function` calls
-  /// `argument`. The path is extended to the left.
+  /// Returns the error as a caller reports it: raised in `function`, whose submodule `path` failed, about
+  /// what `function` calls `argument`. `path` is prepended to the path of this error.
   Error raised_in(std::string function, const std::string& path, std::string argument) const;
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
 
-/// Exports a class or a function from the library, which is built with hidden visibility: only what has this
-/// mark can be linked to.
+/// Exports a class or function from the library. The library is built with hidden visibility, so that
+/// programs can link only to exported names.
 #define ATTEND_API __attribute__((visibility("default")))

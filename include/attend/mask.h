@@ -15,9 +15,9 @@ struct MaskNode;
 
 /// Which queries may attend to which keys. A small immutable value: copies share their contents.
 ///
-/// True always means "may attend". Positions count from 0; query i of Lq and key j of Lk. Where Lq != Lk, the
-/// last query is aligned with the last key, so that a query's own position among the keys is i + Lk - Lq: the
-/// queries continue a sequence whose earlier keys are in a cache.
+/// True always means "may attend". Queries i = 0 ... Lq - 1 and keys j = 0 ... Lk - 1 are counted from 0. If
+/// Lq != Lk, the last query is aligned with the last key, so that query i has the position i + Lk - Lq among
+/// the keys: the queries continue a sequence whose earlier keys are in a cache.
 ///
 /// Masks are combined with `&` (both allow), `|` (either allows) and `~` (does not allow). A fully masked
 /// row, a query that may attend to no key, has output 0, logsumexp -inf and gradients 0.
@@ -28,12 +28,12 @@ class ATTEND_API Mask {
   /// The same as `dense(allowed)`; an undefined tensor is the default mask.
   Mask(const at::Tensor&
            allowed);  // NOLINT(google-explicit-constructor): `.mask = tensor` is intended to work
-  /// For the library: the mask with this data.
+  /// For internal use: makes the mask with this data.
   explicit Mask(std::shared_ptr<const MaskNode> node) : node_(std::move(node)) {}
 
   /// False for the default mask, which hides nothing.
   bool defined() const { return node_ != nullptr; }
-  /// For the library: the data of the mask, null for the default mask.
+  /// For internal use: the data of the mask; null for the default mask.
   const std::shared_ptr<const MaskNode>& node() const { return node_; }
 
  private:
@@ -47,7 +47,8 @@ ATTEND_API Mask operator|(const Mask& left, const Mask& right);
 /// A query may attend to a key where the mask does not allow it.
 ATTEND_API Mask operator~(const Mask& mask);
 
-/// Where the diagonal of a causal mask ends when Lq != Lk. For Lq = 2, Lk = 4 (x: may attend):
+/// The corner of the scores that the diagonal of a causal mask is aligned to, which matters when Lq != Lk.
+/// For Lq = 2, Lk = 4 (x: may attend):
 ///
 ///     bottom_right  x x x .     top_left  x . . .
 ///                   x x x x               x x . .
@@ -63,26 +64,27 @@ ATTEND_API Mask causal(Corner corner = Corner::bottom_right);
 /// Lq. -1 leaves a side unbounded (FlashAttention's meaning). Error: a value below -1.
 ATTEND_API Mask window(int64_t left, int64_t right);
 
-/// The queries of batch element b may attend to the keys j < lengths[b]. `lengths`: int64 or int32 [B], each
-/// in 0 ... Lk, on any device; they are copied. Keys and values past the length are never read where this is
-/// the whole mask or an operand of `&`.
+/// The queries of batch element b may attend to the keys j < lengths[b]. `lengths` is int64 or int32 [B],
+/// each in 0 ... Lk, on any device; its values are copied. Keys and values past the length are never read if
+/// this is the whole mask or an operand of `&`.
 ATTEND_API Mask key_lengths(const at::Tensor& lengths);
 
 /// The queries of batch element b may attend to the keys j < lengths[b]; intended for
 /// `causal() | prefix(lengths)`, a causal mask whose first keys every query may attend to (Raffel 2020,
-/// "prefix LM"). `lengths`: int64 or int32 [B], each in 0 ... Lk, on any device; they are copied.
+/// "prefix LM"). `lengths` is int64 or int32 [B], each in 0 ... Lk, on any device; its values are copied.
 ATTEND_API Mask prefix(const at::Tensor& lengths);
 
-/// Sequences packed one after the other: a query may attend to the keys of its own document. `document_ids`:
-/// int64 or int32 [Lk] or [B, Lk], on any device, the document that each key belongs to; they are copied.
-/// Query i belongs to the document of key i + Lk - Lq, and is fully masked where there is no such key. Tiles
-/// between documents are skipped where the ids ascend.
+/// Several sequences packed into one: a query may attend to the keys of its own document. `document_ids` is
+/// int64 or int32 [Lk] or [B, Lk], on any device, and holds the document of each key; its values are copied.
+/// Query i belongs to the document of key i + Lk - Lq, and is fully masked if there is no such key. If the
+/// ids ascend, tiles of scores between different documents are skipped.
 ATTEND_API Mask documents(const at::Tensor& document_ids);
 
-/// `allowed`: boolean, on the query's device, true = may attend. It broadcasts to the scores [B, H, Lq, Lk];
-/// for a query of three dimensions also to [B, Lq, Lk], for one of two to [Lq, Lk]. An additive mask is a
-/// score modification: `attend::bias`. It is not copied: as with ATen's operations, the backward pass fails
-/// where it was changed in place after the forward pass.
+/// A query may attend to a key where the boolean tensor `allowed` is true. `allowed` is on the query's device
+/// and must broadcast to the scores: [B, H, Lq, Lk], for a query of three dimensions also [B, Lq, Lk], for a
+/// query of two dimensions also [Lq, Lk]. It is not copied: as with ATen's operations, the backward pass
+/// fails if `allowed` was changed in place after the forward pass. An additive mask is a score modification,
+/// `attend::bias`.
 ATTEND_API Mask dense(const at::Tensor& allowed);
 
 namespace detail {
@@ -90,15 +92,16 @@ namespace detail {
 ATTEND_API Mask mask_mod_of(std::shared_ptr<const MaskFunction> function);
 }  // namespace detail
 
-/// Any mask, as a lambda of the position of a score that returns whether the query may attend to the key:
+/// The mask that a lambda defines. The lambda gets the position of a score, and returns whether the query may
+/// attend to the key:
 ///
 ///     attend::mask_mod([=](attend::Position at) { return at.key <= at.query || at.key < prefix; })
 ///
-/// The lambda must be a pure function of its argument; several threads call it concurrently. No mask is
-/// stored: the fused kernel evaluates the lambda on each tile of scores, skips tiles that are fully masked,
-/// and evaluates it again on tiles that are partly masked. The cost is about one call per score and pass; in
+/// The lambda must be a pure function of its argument; several threads call it concurrently. The mask is not
+/// stored: the fused kernel evaluates the lambda on each tile of scores, skips fully masked tiles, and
+/// evaluates the lambda again on partly masked tiles. The cost is about one call per score and pass; in
 /// `causal() & mask_mod(lambda)` the lambda is not called for tiles that the first mask hides. Error: a call
-/// of `attention` with 2^31 queries or keys.
+/// of `attention` with 2^31 or more queries or keys.
 template <typename Function>
 Mask mask_mod(Function function) {
   return detail::mask_mod_of(std::make_shared<const detail::LambdaMask<Function>>(std::move(function)));

@@ -11,7 +11,7 @@
 /// @file
 /// Pictures of attention weights, and line charts. Each function returns the text of a file. Labels, names
 /// and titles are UTF-8 and may contain any characters: markup in them is escaped, and U+FFFD replaces
-/// control characters and what is not UTF-8.
+/// control characters and invalid UTF-8.
 
 namespace attend {
 
@@ -25,8 +25,8 @@ struct PlotLabels {
 /// (column) whose opacity is the weight. `weights` is [Lq, Lk] or [H, Lq, Lk], of a floating dtype; values
 /// outside [0, 1] are clamped, and NaN is drawn as 0.
 ///
-/// Errors (c10::Error): weights of another shape or dtype, and a number of labels that is neither 0 nor that
-/// of the queries or keys.
+/// Errors (c10::Error): weights of another shape or dtype, and a number of labels that is neither 0 nor the
+/// number of queries or keys.
 ATTEND_API std::string attention_svg(const at::Tensor& weights, const PlotLabels& labels = {});
 
 /// Makes a self-contained HTML page that shows the attention weights of a model: the reader selects a layer
@@ -48,13 +48,15 @@ struct ChartAxis {
   std::string label = {};               ///< the quantity and its unit, such as "time (ms)"
   AxisScale scale = AxisScale::linear;  ///< linear or logarithmic
   std::vector<double> ticks = {};       ///< the labelled values; none: round values are chosen
-  std::optional<double> minimum = {};   ///< default: that of the points, or a round value below it
-  std::optional<double> maximum = {};   ///< default: that of the points, or a round value above it
+  /// Default: the smallest value of the points, or a round value below it.
+  std::optional<double> minimum = {};
+  /// Default: the largest value of the points, or a round value above it.
+  std::optional<double> maximum = {};
 };
 
 /// A line of a chart.
 struct ChartSeries {
-  std::string name;                               ///< its name in the legend
+  std::string name;                               ///< the name of the line in the legend
   std::vector<std::pair<double, double>> points;  ///< (x, y), joined in this order
 };
 
@@ -64,13 +66,13 @@ struct LineChart {
   std::vector<ChartSeries> series = {};  ///< the lines, in the order of the legend
   ChartAxis x = {};                      ///< the horizontal axis
   ChartAxis y = {};                      ///< the vertical axis
-  double width = 480;                    ///< of the area between the axes, in pixels
-  double height = 320;                   ///< of the area between the axes, in pixels
+  double width = 480;                    ///< the width of the plot area in pixels
+  double height = 320;                   ///< the height of the plot area in pixels
 };
 
 /// Draws a line chart with axes, grid lines and a legend as an SVG picture. Points outside the range of an
-/// axis are drawn at its nearer end. An axis without ticks of its own gets round values, and its range is
-/// extended to the next of them where it is not given.
+/// axis are drawn at its nearer end. If an axis has no ticks, round values are chosen, and a minimum or
+/// maximum that is not given is extended to the next tick.
 ///
 /// Errors (c10::Error): a chart without points, a value beyond +-1e300 or, on a logarithmic axis, below
 /// 1e-300, a minimum that is not below the maximum, and a size that is not positive.

@@ -18,17 +18,17 @@ struct ScoreModNode;
 /// contents. The order is scale, score modification, mask, weighting.
 class ATTEND_API ScoreMod {
  public:
-  /// Scores stay as they are.
+  /// The default, which changes no score.
   ScoreMod() = default;
-  /// For the library: the score modification with this data.
+  /// For internal use: makes the score modification with this data.
   explicit ScoreMod(std::shared_ptr<const ScoreModNode> node) : node_(std::move(node)) {}
 
-  /// This modification followed by `next`.
+  /// Returns this modification followed by `next`.
   ScoreMod then(const ScoreMod& next) const;
 
   /// False for the default, which changes nothing.
   bool defined() const { return node_ != nullptr; }
-  /// For the library: the data of the modification, null for the default.
+  /// For internal use: the data of the modification; null for the default.
   const std::shared_ptr<const ScoreModNode>& node() const { return node_; }
 
  private:
@@ -36,23 +36,23 @@ class ATTEND_API ScoreMod {
 };
 
 /// Adds `values` to the scaled scores. -inf hides a key, unless a later modification makes the score finite
-/// again, as `softcap` does: use a mask there. `values`: the query's dtype or float32, on the query's device;
-/// it broadcasts to the scores as a dense mask does. Differentiable in `values`.
+/// again, as `softcap` does; use a mask in this case. `values` has the query's dtype or float32, is on the
+/// query's device, and broadcasts to the scores as a dense mask does. Differentiable in `values`.
 ATTEND_API ScoreMod bias(const at::Tensor& values);
 
 /// Subtracts slope * |i + Lk - Lq - j| from the score of query i and key j (ALiBi, Press 2022; symmetric, so
-/// that it serves with and without a causal mask). `slopes`: the query's dtype or float32, on its device, [H]
-/// or [B, H]. Differentiable in `slopes`.
+/// that it can be used with and without a causal mask). `slopes` is [H] or [B, H], in the query's dtype or
+/// float32, on the query's device. Differentiable in `slopes`.
 ATTEND_API ScoreMod alibi(const at::Tensor& slopes);
 
 /// Adds table[bucket, h], where `bucket` is `relative_bucket` of the distance j - (i + Lk - Lq) (T5's
-/// relative position bias, Raffel 2020). `table`: [buckets.count, H], as T5 stores it, the query's dtype or
-/// float32, on its device. Differentiable in `table`. The fused kernel stores Lq + Lk - 1 values per head
-/// instead of Lq * Lk.
+/// relative position bias, Raffel 2020). `table` is [buckets.count, H], as T5 stores it, in the query's dtype
+/// or float32, on the query's device. Differentiable in `table`. The fused kernel stores Lq + Lk - 1 values
+/// per head instead of Lq * Lk.
 ATTEND_API ScoreMod relative_bias(const at::Tensor& table, const RelativeBuckets& buckets = {});
 
-/// score -> cap * tanh(score / cap): bounds scores to (-cap, cap) (Gemma Team 2024, Bello 2016). Error: a cap
-/// that is not positive and in the range of normal float32 values.
+/// Replaces each score by cap * tanh(score / cap), which is in (-cap, cap) (Gemma Team 2024, Bello 2016).
+/// Error: a cap that is not positive, or not in the range of normal float32 values.
 ATTEND_API ScoreMod softcap(double cap);
 
 namespace detail {
@@ -60,22 +60,23 @@ namespace detail {
 ATTEND_API ScoreMod score_mod_of(std::shared_ptr<const ScoreFunction> function);
 }  // namespace detail
 
-/// Any modification, as a lambda of a score and its position (after FlexAttention, Dong 2024), compiled where
-/// it is written:
+/// The score modification that a lambda defines, as in FlexAttention (Dong 2024). The lambda gets a score and
+/// its position, and returns the modified score:
 ///
 ///     attend::score_mod([=](auto score, attend::Position at) {
 ///       return score - slope * std::abs(at.query - at.key);
 ///     })
 ///
-/// The parameter `score` is declared `auto`: it is an `attend::Dual` number, of float or double by the
-/// query's dtype, from which the gradient follows. Arithmetic, comparison, `attend::exp`, `log`, `tanh` and
-/// `abs` work on it. Only the score has a gradient: what the lambda captures is constant. Double backward and
-/// forward mode are supported; derivatives beyond the second, and infinite or NaN ones, are taken to be 0.
+/// The parameter `score` must be declared `auto`: it is an `attend::Dual` number of float, or of double for a
+/// float64 query, which carries the derivative from which the gradient is computed. Arithmetic, comparison,
+/// `attend::exp`, `log`, `tanh` and `abs` work on it. Only the score has a gradient: what the lambda captures
+/// is constant. Double backward and forward mode are supported; derivatives beyond the second, and
+/// derivatives that are infinite or NaN, are treated as 0.
 ///
 /// The lambda must be a pure function of its arguments; several threads call it concurrently, also for scores
 /// that a mask hides. With -O2 or -O3 the compiler vectorises arithmetic, the four functions above and
 /// choices that depend on positions, but not loads from memory for each score. Error: a call of `attention`
-/// with 2^31 queries or keys.
+/// with 2^31 or more queries or keys.
 template <typename Function>
 ScoreMod score_mod(Function function) {
   return detail::score_mod_of(std::make_shared<const detail::LambdaScores<Function>>(std::move(function)));

@@ -10,8 +10,8 @@
 
 namespace attend {
 
-/// A call of `attention` whose arguments were checked: every tensor is [B, H, L, D], every default is filled
-/// in.
+/// A call of `attention` with checked arguments: query, key and value are [B, H, L, D], and every default is
+/// filled in.
 struct AttentionCall {
   at::Tensor query, key, value;
   Mask mask = {};
@@ -26,13 +26,14 @@ struct AttentionCall {
 
   ScoreShape shape() const { return {query.size(0), query.size(1), query.size(2), key.size(2)}; }
 
-  /// The tensors of the score modification that can have a gradient.
+  /// Returns the tensors of the score modification.
   std::vector<at::Tensor> score_mod_tensors() const;
 
-  /// The tensors that a backend differentiates: query, key, value, and those of the score modification.
+  /// Returns the tensors that a backend differentiates: query, key, value, and the tensors of the score
+  /// modification.
   std::vector<at::Tensor> inputs() const;
 
-  /// Every tensor of the call: the inputs, and those of the mask and the sinks.
+  /// Returns every tensor of the call: the inputs, the tensors of the mask and the sinks.
   std::vector<at::Tensor> tensors() const;
 };
 

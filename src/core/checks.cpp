@@ -63,7 +63,8 @@ void check_has_data(const char* function, const char* argument, const at::Tensor
 
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim) {
-  // A query of three dimensions has no head dimension, and one of two has no batch dimension either.
+  // A query of three dimensions has no head dimension, and a query of two dimensions has no batch dimension
+  // either.
   const bool without_heads = query_dim == 3 && tensor.dim() == 3;
   auto aligned = without_heads ? tensor.unsqueeze(1) : tensor;
   while (aligned.dim() < 4) aligned = aligned.unsqueeze(0);

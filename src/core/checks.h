@@ -12,10 +12,10 @@ namespace attend::checks {
 [[noreturn]] void fail(const char* function, const char* argument, const std::string& expected,
                        const std::string& got);
 
-/// "float32" for at::kFloat.
+/// Returns the name of a dtype, such as "float32" for at::kFloat.
 std::string dtype_name(at::ScalarType dtype);
 
-/// A tensor's dtype and shape, as in "float32 [2, 3]".
+/// Returns the dtype and shape of a tensor, as in "float32 [2, 3]".
 std::string describe(const at::Tensor& tensor);
 
 /// Fails unless the tensor is defined and strided.
@@ -27,17 +27,17 @@ void check_floating(const char* function, const char* argument, const at::Tensor
 /// Fails unless the tensor is on the query's device, `device`.
 void check_device(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
 
-/// Fails if the tensor is on the meta device and the query's device, `device`, is another one.
+/// Fails if the tensor is on the meta device, but the query's device, `device`, is not.
 void check_has_data(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
 
-/// A mask or bias as a view of four dimensions that broadcasts to the scores. A tensor of three dimensions is
-/// [B, Lq, Lk] for a query of three dimensions, and [H, Lq, Lk] for one of four. Fails if the tensor does not
-/// broadcast.
+/// Returns a mask or bias as a view of four dimensions that broadcasts to the scores. A tensor of three
+/// dimensions is [B, Lq, Lk] for a query of three dimensions, and [H, Lq, Lk] for a query of four dimensions.
+/// Fails if the tensor does not broadcast.
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim);
 
-/// The rows of `shape` of a tensor whose dimension 2 is 1 or Lq, such as a result of `broadcastable` or a
-/// query.
+/// Returns the rows that `shape` selects from a tensor whose dimension 2 is 1 or Lq, such as a result of
+/// `broadcastable` or a query.
 at::Tensor rows_of(const at::Tensor& tensor, const ScoreShape& shape);
 
 }  // namespace attend::checks

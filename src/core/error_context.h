@@ -7,13 +7,14 @@
 
 namespace attend::checks {
 
-/// The name of an argument in a module, and that of the same argument in a module which contains it.
+/// The names of one argument: in a submodule, and in the module that contains the submodule.
 struct ArgumentName {
   const char* inner;
   const char* outer;
 };
 
-/// A module by its name in the module that contains it: "self_attn", or "layers.3" for an element of a list.
+/// A submodule, by its name in the module that contains it: "self_attn", or "layers.3" for an element of a
+/// list.
 struct Part {
   // NOLINTNEXTLINE(google-explicit-constructor)
   Part(const char* part_name, int64_t part_index = -1) : name(part_name), index(part_index) {}
@@ -21,12 +22,13 @@ struct Part {
   int64_t index;
 };
 
-/// Throws the error as one of `module`, raised in its part. An argument that is not listed keeps its name.
+/// Throws the error as an error of `module`, raised in its submodule `part`. An argument that is not in
+/// `names` keeps its name.
 [[noreturn]] void rethrow_in(const char* module, const Part& part, c10::ArrayRef<ArgumentName> names,
                              const Error& error);
 
-/// Returns call(), which calls a part of `module`. An `Error` that it throws becomes one of `module`: its
-/// path is extended by the part, and its argument has the name that `module` gives it.
+/// Returns call(), which calls a submodule of `module`. An `Error` that the submodule throws is rethrown as
+/// an error of `module`: its path is extended by `part`, and its argument gets the name that `module` uses.
 template <typename Call>
 decltype(auto) in_module(const char* module, const Part& part, c10::ArrayRef<ArgumentName> names,
                          Call&& call) {
@@ -37,8 +39,8 @@ decltype(auto) in_module(const char* module, const Part& part, c10::ArrayRef<Arg
   }
 }
 
-/// Returns call(), which calls other functions on behalf of `function`. An `Error` that they throw names
-/// `function`.
+/// Returns call(), which calls other functions on behalf of `function`. An `Error` of these functions is
+/// rethrown as an error of `function`.
 template <typename Call>
 decltype(auto) in_function(const char* function, c10::ArrayRef<ArgumentName> names, Call&& call) {
   return in_module(function, "", names, std::forward<Call>(call));

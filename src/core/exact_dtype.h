@@ -4,10 +4,10 @@
 
 namespace attend {
 
-/// While it lives, ATen's operations on this thread keep the dtypes of their tensors, even under autocast,
-/// which would round to a half type what is defined to accumulate in float32. Every public function that
-/// computes creates one after its arguments were checked, and so does every backward pass, which may run
-/// under another autocast than its forward pass.
+/// During the lifetime of this object, ATen's operations on this thread keep the dtypes of their tensors,
+/// even under autocast, which would round sums to a half type that must accumulate in float32. Every public
+/// function that computes creates such an object after its arguments were checked. Every backward pass
+/// creates one, too, since it may run under other autocast settings than its forward pass.
 class ExactDtype {
  public:
   ExactDtype() : guard_(c10::autocast_dispatch_keyset) {}

@@ -1,6 +1,6 @@
 #pragma once
 
-// Questions about derivatives that a tensor takes part in, and gradients of what a backward pass recomputes.
+// Queries whether tensors need derivatives, and gradients of values that a backward pass recomputes.
 
 #include <ATen/core/Tensor.h>
 
@@ -18,14 +18,15 @@ bool requires_grad(const at::Tensor& tensor);
 /// which some may be undefined, requires a gradient.
 bool any_needs_gradient(at::TensorList tensors);
 
-/// A detached leaf with the same values, so that autograd::grad stops here even if inputs alias or depend on
-/// one another. With `create_graph`, a view that stays connected to the original graph. A tensor that
-/// requires no gradient is returned as it is.
+/// Returns a detached leaf with the same values, so that autograd::grad stops there even if inputs alias or
+/// depend on one another. With `create_graph`, returns a view that stays connected to the original graph. A
+/// tensor that requires no gradient is returned as it is.
 at::Tensor as_grad_leaf(const at::Tensor& tensor, bool create_graph);
 
-/// For each input its gradient, given the outputs as functions of the inputs and the gradients of the
-/// outputs. Undefined for inputs that require none or that no output depends on. Undefined gradients, and
-/// outputs that require no gradient, are skipped. The inputs must be independent: see `as_grad_leaf`.
+/// Returns the gradient of each input, given outputs that were computed from the inputs, and the gradients
+/// `grads` of the outputs. The gradient is undefined for an input that requires none or that no output
+/// depends on. Outputs with an undefined gradient, and outputs that require no gradient, are skipped. The
+/// inputs must be independent of each other; see `as_grad_leaf`.
 std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& inputs,
                                      const std::vector<at::Tensor>& outputs,
                                      const std::vector<at::Tensor>& grads, bool create_graph,

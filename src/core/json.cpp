@@ -9,7 +9,7 @@ namespace {
 
 using Library = nlohmann::json;
 
-/// Passes the library's events on to a handler.
+/// Passes the events of nlohmann-json on to a handler.
 class Events final : public nlohmann::json_sax<Library> {
  public:
   explicit Events(Handler& handler) : handler_(handler) {}
@@ -27,7 +27,7 @@ class Events final : public nlohmann::json_sax<Library> {
   bool end_object() override { return handler_.end_object(), true; }
   bool start_array(size_t) override { return handler_.begin_array(), true; }
   bool end_array() override { return handler_.end_array(), true; }
-  bool binary(Library::binary_t&) override { return false; }  // JSON text has none
+  bool binary(Library::binary_t&) override { return false; }  // JSON text has no binary values
   bool parse_error(size_t, const std::string&, const Library::exception& error) override {
     throw ParseError(error.what());
   }
@@ -36,7 +36,7 @@ class Events final : public nlohmann::json_sax<Library> {
   Handler& handler_;
 };
 
-/// Builds a value without recursion: the depth of a text must not exhaust the stack.
+/// Builds a value without recursion, so that deeply nested text cannot exhaust the stack.
 class Builder final : public Handler {
  public:
   Value take() { return std::move(root_); }
@@ -69,7 +69,7 @@ class Builder final : public Handler {
   }
 
   Value root_;
-  std::vector<Value*> open_;  ///< the containers around the next value, from the outside in
+  std::vector<Value*> open_;  ///< the containers around the next value, the outermost first
   std::string key_;
 };
 

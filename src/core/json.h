@@ -8,21 +8,21 @@
 #include <variant>
 #include <vector>
 
-/// JSON (RFC 8259) for the parts of the library that read or write it. nlohmann-json does the work, and
-/// core/json.cpp alone includes it, since its header takes seconds to compile.
+/// JSON (RFC 8259) for the parts of the library that read or write it. nlohmann-json parses the text. Only
+/// core/json.cpp includes it, since its header takes seconds to compile.
 namespace attend::json {
 
-/// Text that is not JSON. `what()` says where and why.
+/// The exception for text that is not JSON. `what()` states the position and the reason.
 struct ParseError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Text that is not UTF-8.
+/// The exception for text that is not UTF-8.
 struct Utf8Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Receives the events of a parse in the order of the text. A function may throw, which ends the parse.
+/// Receives the values of a JSON text in order. A function may throw an exception, which ends the parse.
 class Handler {
  public:
   Handler() = default;
@@ -44,13 +44,13 @@ class Handler {
   virtual void end_array() = 0;
 };
 
-/// Calls `handler` for each event, so that nothing of the text need be stored. Throws `ParseError`. A zero
-/// byte counts as the end of the text.
+/// Parses a text and calls `handler` for each value, without storing values. Throws `ParseError`. A zero byte
+/// counts as the end of the text.
 void parse(std::string_view text, Handler& handler);
 
 struct Value;
 using Array = std::vector<Value>;
-/// Where a key occurs more than once, the last value counts.
+/// The members of an object. If a key occurs more than once, it has the last value.
 using Object = std::map<std::string, Value, std::less<>>;
 
 /// A JSON value in memory.
@@ -62,22 +62,22 @@ struct Value {
   const std::string* string() const { return std::get_if<std::string>(&content); }
   const Array* array() const { return std::get_if<Array>(&content); }
   const Object* object() const { return std::get_if<Object>(&content); }
-  /// The value of a key; nullptr where this is not an object or lacks the key.
+  /// Returns the value of a key; nullptr if this value is not an object or lacks the key.
   const Value* find(std::string_view key) const;
-  /// "null", "a boolean", "a number", "a string", "an array" or "an object".
+  /// Returns "null", "a boolean", "a number", "a string", "an array" or "an object".
   const char* type_name() const;
 };
 
-/// The value of a text. Throws `ParseError`, also for more than 256 levels of nesting.
+/// Returns the value of a JSON text. Throws `ParseError`, also for more than 256 levels of nesting.
 Value parse(std::string_view text);
 
-/// The text as a JSON string, in quotes. Throws `Utf8Error`.
+/// Returns the text as a JSON string, in quotes. Throws `Utf8Error`.
 std::string quoted(std::string_view text);
 
-/// The text as a JSON string of ASCII characters, in quotes; U+FFFD replaces what is not UTF-8.
+/// Returns the text as a JSON string of ASCII characters, in quotes. Invalid UTF-8 becomes U+FFFD.
 std::string quoted_ascii(std::string_view text);
 
-/// The text with U+FFFD in place of what is not UTF-8.
+/// Returns the text with U+FFFD in place of invalid UTF-8.
 std::string valid_utf8(std::string_view text);
 
 }  // namespace attend::json

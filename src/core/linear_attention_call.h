@@ -9,9 +9,9 @@
 
 namespace attend {
 
-/// A causal call of `linear_attention` whose arguments were checked: every tensor is [B, H, L, D], every
+/// A causal call of `linear_attention` with checked arguments: query, key and value are [B, H, L, D], every
 /// default is filled in, and random features are already applied. If `query` has length 0, only the final
-/// state is requested.
+/// state is computed.
 struct LinearAttentionCall {
   at::Tensor query, key, value;
   FeatureMap feature_map = FeatureMap::identity;
@@ -26,7 +26,7 @@ struct LinearAttentionCall {
   int64_t state_width() const { return value.size(3) + (normalize ? 1 : 0); }
   at::ScalarType compute_type() const { return attend::compute_type(query); }
 
-  /// The tensors that can have a gradient and are defined.
+  /// Returns the defined tensors among those that can have a gradient.
   std::vector<at::Tensor> inputs() const {
     std::vector<at::Tensor> inputs = {query, key, value};
     for (const auto& tensor : {log_decay, beta, initial_state}) {
@@ -36,8 +36,8 @@ struct LinearAttentionCall {
   }
 };
 
-/// The logarithm of the decay of each step, [B, H, Lk, 1 or D]: a view of `log_decay`, which is that of a
-/// call in any dtype; undefined if that is undefined.
+/// Returns the log decay of each step as [B, H, Lk, 1 or D], a view of `log_decay`; undefined if `log_decay`
+/// is undefined. `log_decay` is the log decay of the call, possibly in another dtype.
 inline at::Tensor decay_per_step(const at::Tensor& log_decay, const LinearAttentionCall& call) {
   if (!log_decay.defined() || log_decay.dim() == 4) return log_decay;
   if (log_decay.dim() == 3) return log_decay.unsqueeze(-1);

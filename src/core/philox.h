@@ -6,7 +6,7 @@
 
 namespace attend {
 
-/// Philox4x32-7 (Salmon 2011, section 3.3): four random words from a counter and a key.
+/// Returns four random words by Philox4x32-7 (Salmon 2011, section 3.3), a function of a counter and a key.
 inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t key) {
   auto key0 = static_cast<uint32_t>(key);
   auto key1 = static_cast<uint32_t>(key >> 32);
@@ -21,8 +21,8 @@ inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t 
   return counter;
 }
 
-/// The uniform 16-bit random number that decides whether dropout keeps the weight of query i and key j in
-/// head h of batch element b. One counter serves eight neighbouring keys.
+/// Returns the uniform 16-bit random number that decides whether dropout keeps the weight of query i and key
+/// j in head h of batch element b. One call of `philox` yields the numbers of eight consecutive keys.
 inline uint32_t dropout_number(uint64_t seed, int64_t b, int64_t h, int64_t i, int64_t j) {
   const auto words = philox({static_cast<uint32_t>(j / 8), static_cast<uint32_t>(i), static_cast<uint32_t>(h),
                              static_cast<uint32_t>(b)},
@@ -30,11 +30,11 @@ inline uint32_t dropout_number(uint64_t seed, int64_t b, int64_t h, int64_t i, i
   return words[static_cast<size_t>(j % 8 / 2)] >> (j % 2 * 16) & 0xffff;
 }
 
-/// A weight is kept if its random number is at least this. The dropout probability is p rounded to a multiple
-/// of 2^-16.
+/// Returns the threshold for a dropout probability: a weight is kept if its random number is at least the
+/// threshold. This rounds p to a multiple of 2^-16.
 inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(std::lround(p * 65536)); }
 
-/// The factor of the weights that are kept: 1 / (1 - p) for the rounded p; 0 if no weight is kept.
+/// Returns the factor of the weights that are kept: 1 / (1 - p) for the rounded p; 0 if no weight is kept.
 inline double dropout_scale(uint32_t threshold) {
   return threshold < 65536 ? 65536.0 / (65536 - threshold) : 0;
 }

@@ -11,7 +11,7 @@ int64_t bucket_of(int64_t distance, const RelativeBuckets& buckets) {
   const int64_t count = buckets.bidirectional ? buckets.count / 2 : buckets.count;
   const int64_t first = buckets.bidirectional && distance > 0 ? count : 0;
   const int64_t length = buckets.bidirectional ? std::abs(distance) : std::max<int64_t>(-distance, 0);
-  const int64_t exact = count / 2;  // buckets of one distance each
+  const int64_t exact = count / 2;  // the number of buckets that have one distance each
   if (length < exact) return first + length;
   const auto log_ratio = [exact](int64_t to) {
     return std::log(static_cast<double>(to) / static_cast<double>(exact));

@@ -3,7 +3,7 @@
 namespace attend {
 namespace {
 
-/// The tensor of a modification that is not composed; null where it has none.
+/// Returns the tensor of a modification that is not composed; null if it has none.
 at::Tensor* tensor_of(ScoreModNode::Kind& kind) {
   if (auto* alibi = std::get_if<ScoreModNode::Alibi>(&kind)) return &alibi->slopes;
   if (auto* bias = std::get_if<ScoreModNode::Bias>(&kind)) return &bias->values;

@@ -10,8 +10,8 @@
 
 namespace attend {
 
-/// The data of a `ScoreMod`, which knows no backend: functional/score_mod constructs and checks it,
-/// reference/score_mod.h defines its meaning, and each backend translates it by a visitor of its own.
+/// The data of a `ScoreMod`. It depends on no backend: functional/score_mod constructs and checks it,
+/// reference/score_mod.h defines its meaning, and each backend has a visitor that translates it.
 struct ScoreModNode {
   /// score - slopes[b, h] |i + Lk - Lq - j|
   struct Alibi {
@@ -47,10 +47,11 @@ inline ScoreMod make_score_mod(ScoreModNode::Kind kind) {
   return ScoreMod(std::make_shared<const ScoreModNode>(ScoreModNode{std::move(kind)}));
 }
 
-/// The tensors of the score modification that have gradients.
+/// Returns the tensors of the score modification, all of which can have gradients.
 std::vector<at::Tensor> tensors_of(const ScoreMod& score_mod);
 
-/// The same score modification with each of `tensors_of` replaced by a tensor of its shape and dtype.
+/// Returns the score modification with its tensors, in the order of `tensors_of`, replaced by tensors of the
+/// same shapes and dtypes.
 ScoreMod with_tensors(const ScoreMod& score_mod, at::TensorList tensors);
 
 }  // namespace attend

@@ -4,13 +4,13 @@
 
 namespace attend {
 
-/// The sizes of the scores [B, H, Lq, Lk].
+/// The sizes of the scores [B, H, Lq, Lk], and the rows that are computed.
 struct ScoreShape {
   int64_t batch;
   int64_t heads;
   int64_t queries;
   int64_t keys;
-  /// The range of queries whose rows are computed; by default all of them.
+  /// The first query whose row of scores is computed, and the number of rows; by default all rows.
   int64_t first_row = 0;
   int64_t rows = queries;
 

@@ -19,22 +19,23 @@
 namespace attend::sdpa {
 namespace {
 
-/// The mask and the bias of a call as ATen takes them.
+/// The mask and the bias of a call, as the arguments of ATen's function.
 struct AtenMask {
   std::optional<at::Tensor> attn_mask = {};
   bool is_causal = false;
-  /// The rows that are not fully masked, as a column [B, H, Lq, 1]; undefined if no row can be fully masked.
+  /// A boolean column [B, H, Lq, 1] that is true for rows that are not fully masked; undefined if no row can
+  /// be fully masked.
   at::Tensor rows_with_visible_key = {};
 };
 
-/// ATen's kernels require that the entries of a mask row are adjacent in memory.
+/// Returns the mask with the entries of each row adjacent in memory, as ATen's kernels require.
 at::Tensor with_adjacent_keys(const at::Tensor& mask, const ScoreShape& shape) {
   if (mask.size(3) == shape.keys && mask.stride(3) == 1) return mask;
   return mask.expand({mask.size(0), mask.size(1), mask.size(2), shape.keys}).contiguous();
 }
 
-/// The tensor that the score modification adds to the scores if it does nothing else, in four dimensions that
-/// broadcast to the scores; otherwise undefined.
+/// Returns the tensor that the score modification adds to the scores, with four dimensions that broadcast to
+/// the scores; undefined if the score modification does anything else.
 at::Tensor added_bias(const AttentionCall& call) {
   if (!call.score_mod.defined()) return {};
   const auto* bias = std::get_if<ScoreModNode::Bias>(&call.score_mod.node()->kind);
@@ -42,8 +43,8 @@ at::Tensor added_bias(const AttentionCall& call) {
   return checks::broadcastable("bias", "values", bias->values, call.shape(), call.query_dim);
 }
 
-/// In a fully masked row every key becomes visible, so that no kernel divides by zero there; its output is
-/// replaced by 0 afterwards.
+/// Returns the arguments for ATen. All keys of a fully masked row become visible, so that no kernel divides
+/// by zero; the output of such a row must be replaced by 0 afterwards.
 AtenMask aten_mask(const AttentionCall& call) {
   const auto shape = call.shape();
   const auto bias = added_bias(call);
@@ -64,8 +65,8 @@ AtenMask aten_mask(const AttentionCall& call) {
           .rows_with_visible_key = is_visible};
 }
 
-/// A mask with the properties of the call's mask that ATen's choice of a kernel depends on: its shape, its
-/// dtype and whether it requires a gradient.
+/// Returns a stand-in for the mask of the call, for which ATen chooses the same kernel; nullopt if the call
+/// passes no mask to ATen.
 std::optional<at::Tensor> placeholder_mask(const AttentionCall& call) {
   const auto shape = call.shape();
   const auto bias = added_bias(call);
@@ -88,7 +89,8 @@ bool can_express_score_mod(const AttentionCall& call) {
 
 bool has_fused_kernel(const AttentionCall& call) {
   if (call.query.numel() == 0 || call.key.numel() == 0 || call.value.numel() == 0) return false;
-  // ATen's choice does not depend on the elements, so that one head can represent the others.
+  // ATen's choice of a kernel does not depend on the elements, so that an expanded head can stand for
+  // repeated heads.
   const auto repeated = [&](const at::Tensor& tensor) {
     return with_contiguous_rows(tensor).narrow(1, 0, 1).expand({-1, call.query.size(1), -1, -1});
   };
@@ -99,8 +101,8 @@ bool has_fused_kernel(const AttentionCall& call) {
 }
 
 at::Tensor attention(const AttentionCall& call) {
-  // ATen sums the gradients of heads that share a key in another order than the sum over repeated heads, but
-  // the output has the same bits.
+  // Heads of keys and values are repeated only if a gradient is needed: with enable_gqa, ATen sums the
+  // gradients of the query heads that share a key in another order. The output has the same bits either way.
   const bool has_shared_heads = call.key.size(1) != call.query.size(1);
   const bool repeats_heads = has_shared_heads && any_needs_gradient(call.inputs());
   const auto prepared = [&](const at::Tensor& tensor) {

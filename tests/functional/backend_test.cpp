@@ -305,7 +305,7 @@ TEST_F(Backends, OneTensorInSeveralPlacesGetsEachGradientOnce) {
     for (const bool create_graph : {false, true}) {
       const auto expected = gradients_of(formula(query, key, value, added), x, create_graph);
       for (const auto backend : kEveryBackend) {
-        // Sdpa does not serve a bias with a gradient
+        // ATen's attention does not serve a bias with a gradient.
         if (added.defined() && backend == Backend::sdpa) continue;
         const auto got = gradients_of(
             attention(query, key, value, {.score_mod = score_mod, .backend = backend}), x, create_graph);

@@ -706,7 +706,7 @@ TEST_F(ScoreMods, SinksWithoutKeysOrWithoutASink) {
     const auto results = call.attend(torch::kFloat, backend);
     EXPECT_EQ(results[0].abs().max().item<double>(), 0);
     expect_close(results[1], some_sinks(2).view({-1, 1}).expand({2, 2, 3}), 1e-7);
-    // Only the logsumexp contributes to the gradient
+    // Only the logsumexp contributes to the gradient.
     expect_close(results.back(), torch::full({2}, 0.5 * 2 * 3), 1e-6);
     // A sink of -inf has no effect, not even on fully masked rows.
     const Sizes more{1, 2, 2, 5, 3, 4, 4};

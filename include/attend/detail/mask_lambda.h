@@ -8,7 +8,7 @@
 
 namespace attend::detail {
 
-/// A mask lambda behind a virtual call per tile.
+/// The interface of a mask lambda, with one virtual call per tile of scores.
 class ATTEND_API MaskFunction {
  public:
   virtual ~MaskFunction() = default;
@@ -16,7 +16,7 @@ class ATTEND_API MaskFunction {
   virtual void fill(const PositionTile& tile, uint8_t* allowed, int64_t stride) const = 0;
 };
 
-/// The lambda `Function`, inlined into the loops over a tile.
+/// Implements the interface for the lambda `Function`, which is inlined into the loop over a tile.
 template <typename Function>
 class LambdaMask final : public MaskFunction {
  public:

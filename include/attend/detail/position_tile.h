@@ -4,15 +4,16 @@
 
 namespace attend::detail {
 
-/// A rectangle of the scores of one head, from its first query and key on.
+/// The positions of a rectangle of the scores of one head.
 struct PositionTile {
-  Position first;  ///< of the first query and the first key
-  int queries;     ///< number of queries
-  int keys;        ///< number of keys
+  Position first;  ///< the position of the first query and the first key
+  int queries;     ///< the number of queries
+  int keys;        ///< the number of keys
 };
 
 /// Sets results[n] = evaluate(n, position of query n) for `count` queries from `first` on. Groups of a fixed
-/// size are written to a local array first: the compiler vectorises what no other pointer can alias.
+/// size are written to a local array first: since no pointer can alias this array, the compiler vectorises
+/// the loop.
 template <typename Result, typename Evaluate>
 void evaluate_row(const Position& first, int count, Result* results, const Evaluate& evaluate) {
   constexpr int kGroup = 16;

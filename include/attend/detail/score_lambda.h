@@ -9,8 +9,8 @@
 
 namespace attend::detail {
 
-/// A score lambda behind a virtual call per tile. The score of the tile's query i and key j is stored at
-/// [j * stride + i].
+/// The interface of a lambda on scores, with one virtual call per tile of scores. The score of the tile's
+/// query i and key j is stored at scores[j * stride + i].
 class ATTEND_API ScoreFunction {
  public:
   virtual ~ScoreFunction() = default;
@@ -29,7 +29,7 @@ class ATTEND_API ScoreFunction {
                       int64_t stride) const = 0;
 };
 
-/// The lambda `Function`, inlined into the loops over a tile.
+/// Implements the interface for the lambda `Function`, which is inlined into the loops over a tile.
 template <typename Function>
 class LambdaScores final : public ScoreFunction {
  public:
