@@ -14,7 +14,7 @@ Sides decode_sides(const Inputs& in) {
           .bytes = static_cast<double>(in.key.nbytes() + in.value.nbytes())};
 }
 
-/// The baseline only reads the keys and values.
+/// Returns sides whose baseline only reads the keys and values.
 Sides read_sides(int64_t kv_heads) {
   const Inputs in(decode_sizes(kv_heads));
   auto sides = decode_sides(in);

@@ -6,7 +6,7 @@ namespace attend::benchmarks {
 
 /// Single-threaded loops that reach the peak rates of an instruction set.
 struct PeakKernels {
-  /// Multiply-adds in registers, `steps` of them in each lane of each chain.
+  /// Executes multiply-adds in registers, `steps` in each lane of each chain.
   float (*multiply_add)(int64_t steps);
   int64_t flops_per_step;
   /// The same loop with bfloat16 products that are accumulated in float32; the float32 loop if the processor

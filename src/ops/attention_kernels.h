@@ -1,6 +1,7 @@
 #pragma once
 
-// The private operators of attention: the fused kernels as opaque operations, which stand in a traced graph.
+// The private operators of attention: the fused kernels as opaque operations, as they appear in a traced
+// graph.
 
 #include <tuple>
 

@@ -112,7 +112,7 @@ LinearResult compute(const LinearArguments& in) {
   return {result.output, result.final_state};
 }
 
-// ---- the private operators: the fused kernels as opaque operations, which stand in a traced graph
+// ---- the private operators: the fused kernels as opaque operations, as they appear in a traced graph
 
 /// The output, the final state, and two values for the backward: the normaliser [B, H, Lq] and the output
 /// before rounding [B, H, Lq, Dv]. Both have compute type, and are undefined without `normalize`. The output

@@ -79,7 +79,7 @@ class ATTEND_API BertImpl : public torch::nn::Cloneable<BertImpl> {
   torch::nn::Embedding position_embeddings{nullptr};    ///< the learned embeddings of positions
   torch::nn::Embedding token_type_embeddings{nullptr};  ///< the embeddings of token types
   nn::Norm norm{nullptr};                               ///< the norm of the sum of the embeddings
-  nn::TransformerEncoder encoder{nullptr};              ///< the layers
+  nn::TransformerEncoder encoder{nullptr};              ///< the stack of encoder layers
   /// The layer of `pooled`; null in a model without pooler.
   torch::nn::Linear pooler{nullptr};
 

@@ -65,12 +65,12 @@ struct AttentionKernels {
   /// The number of elements of a vector of float (double for float64)
   int64_t lanes;
   int64_t (*blocks)(const AttentionArgs&);  ///< the number of blocks of queries of one key/value head
-  int64_t (*forward_scratch_bytes)(const ForwardArgs&);  ///< bytes
+  int64_t (*forward_scratch_bytes)(const ForwardArgs&);
   /// The number of tasks is B * Hkv * ceil(blocks / blocks_per_task) * splits.
   void (*forward)(const ForwardArgs&, int64_t task, void* scratch);
   /// Merges the splits of one of the B * H * Lq rows.
   void (*merge_splits)(const ForwardArgs&, int64_t row);
-  int64_t (*backward_scratch_bytes)(const BackwardArgs&);  ///< bytes
+  int64_t (*backward_scratch_bytes)(const BackwardArgs&);
   /// The number of tasks is B * Hkv * splits.
   void (*backward)(const BackwardArgs&, int64_t task, void* scratch);
 };
