@@ -12,7 +12,8 @@ struct LinearSizes {
   int64_t batch, heads, keys, features, state_width;
   int64_t query_dim;
 
-  /// Returns the sizes [B, H, rest...], without H or B and H if the caller's query lacks these dimensions.
+  /// Returns the sizes [B, H, rest...], without H for a query of three dimensions, and without B and H for a
+  /// query of two.
   std::vector<int64_t> per_head(std::vector<int64_t> rest) const;
 };
 

@@ -170,9 +170,10 @@ inline void dots_unrolled(int64_t rows, int64_t depth, Rows<const T> a, Rows<con
   }
 }
 
-/// Computes C = A B^T for up to kMaxSmallRows rows of B. A whole vector of each row of C is written, with
-/// zeros after the last column. `depth` must be a multiple of the vector length, which is at least four.
-/// prefetch(row) is called before each row of A.
+/// Computes C = A B^T for up to kMaxSmallRows rows of B, which rows of zeros must follow up to kMaxSmallRows
+/// rows. A whole vector of each row of C is written; its elements after the last column are unspecified.
+/// `depth` must be a multiple of the vector length, which is at least four. prefetch(row) is called before
+/// each row of A.
 template <typename T, typename Prefetch>
 inline void dots(int64_t rows, int64_t columns, int64_t depth, Rows<const T> a, Rows<const T> b,
                  Rows<Sum<T>> c, Prefetch prefetch) {
