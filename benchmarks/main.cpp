@@ -37,9 +37,9 @@ struct Options {
 
 std::vector<Row> rows_for(const Options& options) {
   std::vector<Row> selected;
-  for (const auto& rows :
-       {dense_rows(), dropout_rows(), bias_rows(), score_mod_rows(), half_rows(), window_rows(), flex_rows(),
-        decode_rows(), short_rows(), linear_rows(), module_rows(), encode_rows(), memory_rows()}) {
+  for (const auto& rows : {dense_rows(), dropout_rows(), bias_rows(), mask_rows(), gradient_rows(),
+                           score_mod_rows(), half_rows(), window_rows(), flex_rows(), decode_rows(),
+                           short_rows(), linear_rows(), module_rows(), encode_rows(), memory_rows()}) {
     for (const auto& row : rows) {
       if (options.selects(row.name) && (row.in_quick || !options.quick)) selected.push_back(row);
     }

@@ -43,6 +43,8 @@ struct Row {
 std::vector<Row> dense_rows();
 std::vector<Row> dropout_rows();
 std::vector<Row> bias_rows();
+std::vector<Row> gradient_rows();
+std::vector<Row> mask_rows();
 std::vector<Row> score_mod_rows();
 std::vector<Row> half_rows();
 std::vector<Row> decode_rows();

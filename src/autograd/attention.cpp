@@ -16,9 +16,7 @@ at::Tensor materialized_or_undefined(const at::Tensor& grad) {
 }
 
 variable_list fused_backward(const AttentionCall& call, const FusedAttention& result,
-                             const variable_list& grads) {
-  c10::SmallVector<bool, 4> wanted;
-  for (const auto& tensor : call.score_mod_tensors()) wanted.push_back(tensor.requires_grad());
+                             const variable_list& grads, at::ArrayRef<bool> wanted) {
   auto gradients =
       fused_attention_backward(call, result, grads[0], grads.size() > 1 ? grads[1] : at::Tensor(), wanted);
   variable_list all = {gradients.query, gradients.key, gradients.value};
@@ -31,15 +29,19 @@ struct FusedAttentionFunction : torch::autograd::Function<FusedAttentionFunction
   static variable_list forward(AutogradContext* context, at::TensorList /*inputs*/,
                                const AttentionCall& call) {
     const auto result = cpu::attention(call);
-    save_call(context, call, {result.output, result.logsumexp, result.logsumexp_low});
+    variable_list results = {result.output, result.logsumexp, result.logsumexp_low};
+    results.insert(results.end(), result.mask_states.begin(), result.mask_states.end());
+    save_call(context, call, std::move(results));
     if (!result.logsumexp.defined()) return {result.output};
     return {result.output, result.logsumexp};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto [call, results] = saved_call(context);
-    auto all = at::GradMode::is_enabled() ? differentiable_backward(call, grads)
-                                          : fused_backward(call, {results[0], results[1], results[2]}, grads);
+    const FusedAttention result{results[0], results[1], results[2], {results.begin() + 3, results.end()}};
+    auto all = at::GradMode::is_enabled()
+                   ? differentiable_backward(call, grads)
+                   : fused_backward(call, result, grads, wanted_gradients(context, call.inputs().size()));
     all.emplace_back();  // `call` itself has no gradient
     return all;
   }

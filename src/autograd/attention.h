@@ -15,8 +15,8 @@ using FusedAttention = cpu::AttentionResult;
 FusedAttention fused_attention(const AttentionCall& call);
 
 /// The gradients of `fused_attention`, given the gradients of the output and of the logsumexp, either of
-/// which may be undefined. `wanted` states for each tensor of the score modification whether its gradient is
-/// needed.
+/// which may be undefined. `wanted` states for each of call.inputs() whether its gradient is needed; the
+/// others are undefined.
 using FusedAttentionGradients = cpu::AttentionGradients;
 FusedAttentionGradients fused_attention_backward(const AttentionCall& call, const FusedAttention& result,
                                                  const at::Tensor& grad_output,

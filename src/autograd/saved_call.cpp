@@ -32,6 +32,12 @@ void save_call(AutogradContext* context, const AttentionCall& call, variable_lis
   context->saved_data["call"] = capsule_of(without_inputs(call));
 }
 
+c10::SmallVector<bool, 8> wanted_gradients(AutogradContext* context, size_t count) {
+  c10::SmallVector<bool, 8> wanted;
+  for (size_t n = 0; n < count; ++n) wanted.push_back(context->needs_input_grad(n));
+  return wanted;
+}
+
 SavedCall saved_call(AutogradContext* context) {
   const auto saved = context->get_saved_variables();
   SavedCall result{.call = held_in<AttentionCall>(context->saved_data["call"]), .more = {}};

@@ -16,8 +16,8 @@ namespace attend {
 autograd::FusedAttention fused_attention(const AttentionCall& call);
 
 /// Computes the gradients of query, key, value and the tensors of the score modification, given the gradients
-/// of the output and of the logsumexp, either of which may be undefined. `wanted` states for each tensor of
-/// the score modification whether its gradient is needed.
+/// of the output and of the logsumexp, either of which may be undefined. `wanted` states for each of
+/// call.inputs() whether its gradient is needed; the others are undefined.
 autograd::FusedAttentionGradients fused_attention_backward(const AttentionCall& call,
                                                            const autograd::FusedAttention& result,
                                                            const at::Tensor& grad_output,

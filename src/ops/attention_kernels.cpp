@@ -57,7 +57,8 @@ AttentionGradients attention_backward_cpu(const AttentionArguments& in,
     return tensor.reshape({shape.batch, shape.heads, shape.queries});
   };
   const auto all_heads = with_heads(output);
-  constexpr std::array<bool, 2> kWanted = {true, true};  // autograd drops gradients that were not requested
+  // Autograd drops gradients that were not requested.
+  constexpr std::array<bool, 5> kWanted = {true, true, true, true, true};
   const auto gradients =
       fused_attention_backward(call, {all_heads, rows(logsumexp), rows(logsumexp_low)},
                                grad_output ? with_heads(*grad_output) : at::Tensor(),

@@ -42,14 +42,17 @@ KernelWeighting kernel_weighting(Weighting weighting) {
 /// The tensors of a call with contiguous rows, and the tiles of its mask and score modification.
 struct KernelInputs {
   at::Tensor query, key, value;
+  MaskStates mask_states;
   std::unique_ptr<MaskTiles> mask;
   std::unique_ptr<DifferentiableScoreTiles> score_mod;
 
-  explicit KernelInputs(const AttentionCall& call)
+  /// `known_mask_states`: those of an earlier pass over the same call, or none.
+  explicit KernelInputs(const AttentionCall& call, std::vector<at::Tensor> known_mask_states)
       : query(with_contiguous_rows(call.query)),
         key(with_contiguous_rows(call.key)),
         value(with_contiguous_rows(call.value)),
-        mask(make_mask_tiles(call.mask, call.shape(), call.query_dim)),
+        mask_states(std::move(known_mask_states)),
+        mask(make_mask_tiles(call.mask, call.shape(), call.query_dim, mask_states)),
         score_mod(make_score_tiles(call.score_mod, call.shape(), call.query_dim, compute_type(query))) {}
 
   void fill(const AttentionCall& call, AttentionArgs& args) const {
@@ -125,9 +128,30 @@ at::Tensor sum_splits(const at::Tensor& partial) {
   return total;
 }
 
-/// Returns the gradients without the padding of their rows, in the dtype of `like`.
+/// Returns the gradients without the padding of their rows, in the dtype of `like`; undefined where `padded`
+/// is.
 at::Tensor trimmed(const at::Tensor& padded, const at::Tensor& like) {
+  if (!padded.defined()) return {};
   return padded.slice(-1, 0, like.size(-1)).to(like.scalar_type()).contiguous();
+}
+
+bool is_any(at::ArrayRef<bool> flags) { return std::ranges::find(flags, true) != flags.end(); }
+
+/// Returns the wanted gradients of a call without scores.
+AttentionGradients zero_gradients(const AttentionCall& call, DifferentiableScoreTiles* score_mod,
+                                  at::ArrayRef<bool> wanted) {
+  const auto zeros = [](const at::Tensor& input, bool is_wanted) {
+    return is_wanted ? at::zeros_like(input) : at::Tensor();
+  };
+  AttentionGradients gradients{.query = zeros(call.query, wanted[0]),
+                               .key = zeros(call.key, wanted[1]),
+                               .value = zeros(call.value, wanted[2]),
+                               .score_mod = {}};
+  if (score_mod != nullptr) {
+    score_mod->begin_backward(/*splits=*/1, /*visits_all=*/false);
+    gradients.score_mod = score_mod->gradients();
+  }
+  return gradients;
 }
 
 /// The number of batch elements and of key/value heads that the backward computes concurrently. Batch
@@ -166,7 +190,8 @@ void run_backward(const AttentionKernels& kernels, const BackwardArgs& args,
 AttentionResult attention(const AttentionCall& call) {
   auto result = allocate(call);
   if (is_empty(call)) return fully_masked_result(result);
-  const KernelInputs inputs(call);
+  const KernelInputs inputs(call, /*known_mask_states=*/{});
+  result.mask_states = inputs.mask_states.all();
   const auto& kernels = attention_kernels(element_type(inputs.query));
   ForwardArgs args{};
   inputs.fill(call, args);
@@ -197,19 +222,10 @@ AttentionResult attention(const AttentionCall& call) {
 AttentionGradients attention_backward(const AttentionCall& call, const AttentionResult& result,
                                       const at::Tensor& grad_output, const at::Tensor& grad_logsumexp,
                                       at::ArrayRef<bool> wanted) {
-  const KernelInputs inputs(call);
-  if (inputs.score_mod != nullptr) inputs.score_mod->want_gradients(wanted);
-  if (is_empty(call)) {
-    AttentionGradients zeros{.query = at::zeros_like(call.query),
-                             .key = at::zeros_like(call.key),
-                             .value = at::zeros_like(call.value),
-                             .score_mod = {}};
-    if (inputs.score_mod != nullptr) {
-      inputs.score_mod->begin_backward(/*splits=*/1, /*visits_all=*/false);
-      zeros.score_mod = inputs.score_mod->gradients();
-    }
-    return zeros;
-  }
+  const KernelInputs inputs(call, result.mask_states);
+  const auto score_mod_wanted = wanted.slice(3);
+  if (inputs.score_mod != nullptr) inputs.score_mod->want_gradients(score_mod_wanted);
+  if (is_empty(call)) return zero_gradients(call, inputs.score_mod.get(), wanted);
   const auto& kernels = attention_kernels(element_type(inputs.query));
   const auto output = with_contiguous_rows(result.output), grad = with_contiguous_rows(grad_output);
   const auto grad_lse = grad_logsumexp.defined() ? grad_logsumexp.contiguous() : at::Tensor();
@@ -226,17 +242,19 @@ AttentionGradients attention_backward(const AttentionCall& call, const Attention
 
   const auto options = inputs.query.options().dtype(compute_type(inputs.query));
   const int64_t width = round_up(args.d, kernels.lanes), width_v = round_up(args.d_v, kernels.lanes);
-  const auto grad_query = at::empty({args.splits, args.batch, args.heads, args.queries, width}, options);
-  const auto grad_key = at::zeros({args.batch, args.kv_heads, args.keys, width}, options);
-  const auto grad_value = at::zeros({args.batch, args.kv_heads, args.keys, width_v}, options);
-  args.grad_query = grad_query.data_ptr();
-  args.grad_key = grad_key.data_ptr();
-  args.grad_value = grad_value.data_ptr();
+  at::Tensor grad_query, grad_key, grad_value;
+  if (wanted[0]) grad_query = at::empty({args.splits, args.batch, args.heads, args.queries, width}, options);
+  if (wanted[1]) grad_key = at::zeros({args.batch, args.kv_heads, args.keys, width}, options);
+  if (wanted[2]) grad_value = at::zeros({args.batch, args.kv_heads, args.keys, width_v}, options);
+  args.grad_query = data_of(grad_query);
+  args.grad_key = data_of(grad_key);
+  args.grad_value = data_of(grad_value);
+  args.needs_grad_scores = wanted[0] || wanted[1] || is_any(score_mod_wanted);
 
   if (inputs.score_mod != nullptr) inputs.score_mod->begin_backward(args.splits, inputs.mask == nullptr);
   run_backward(kernels, args, concurrent);
   return {
-      .query = trimmed(sum_splits(grad_query), call.query),
+      .query = wanted[0] ? trimmed(sum_splits(grad_query), call.query) : at::Tensor(),
       .key = trimmed(grad_key, call.key),
       .value = trimmed(grad_value, call.value),
       .score_mod = inputs.score_mod != nullptr ? inputs.score_mod->gradients() : std::vector<at::Tensor>()};

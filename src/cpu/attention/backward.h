@@ -5,6 +5,7 @@
 //     dV = P^T dO    dP = dO V^T    dS = P (dP - delta)    dQ = scale dS K    dK = scale dS^T Q
 //
 // with delta_i = dO_i . O_i - dlogsumexp_i. With dropout, P and dP are multiplied by the dropout factors.
+// Only the products that the wanted gradients need are computed: dV alone needs neither dP nor dS.
 
 #include "cpu/attention/dropout.h"
 #include "cpu/attention/tile.h"
@@ -18,7 +19,7 @@ template <typename Element>
 struct BackwardBlock {
   Block block;
   Operand<Element>*query_t, *grad_t, *query_copy, *grad_copy;
-  Rows<const Operand<Element>> query, grad;  ///< right factors of products that sum over queries
+  Rows<const Operand<Element>> query, grad;  ///< right factors of products that sum over queries: dK and dV
   Compute<Element>*logsumexp, *logsumexp_low, *delta, *grad_query;
   bool has_grad_query;  ///< false before the first tile that is not empty
 };
@@ -103,9 +104,35 @@ Operand<Element> operand_at(const Element* row, int64_t index, [[maybe_unused]] 
   }
 }
 
-/// Loads the logsumexp and computes delta. dO_i . O_i is summed in the same order as the product V dO^T, so
-/// that dP - delta is exactly 0 where one key has all the weight. The logsumexp of a fully masked row is
-/// replaced by 0, so that no infinities are subtracted; the weights exp(-inf) of such a row are 0.
+/// Replaces dlogsumexp by delta = dO . O - dlogsumexp. dO_i . O_i is summed in the same order as the product
+/// V dO^T, so that dP - delta is exactly 0 where one key has all the weight. `output`: the rows of the block.
+template <typename Element>
+void compute_delta(const BackwardArgs& args, const BackwardBlock<Element>& query_block,
+                   const Element* const* output) {
+  using T = Compute<Element>;
+  const auto& block = query_block.block;
+  for (int64_t i = 0; i < block.rows; i += kLanes<T>) {
+    Vec<T> delta = {};
+    const int64_t lanes = smaller(kLanes<T>, block.rows - i);
+    const int64_t depth = operands<Element>(args.d_v);
+    for (int64_t begin = 0; begin < depth; begin += kDotChunk) {
+      Vec<T> chunk_sum = {};
+      for (int64_t d = begin; d < smaller(begin + kDotChunk, depth); ++d) {
+        Operand<Element> outputs[kLanes<T>] = {};
+        for (int64_t lane = 0; lane < lanes; ++lane)
+          outputs[lane] = operand_at(output[i + lane], d, args.d_v);
+        add_product<Operand<Element>>(chunk_sum, load(outputs),
+                                      load(query_block.grad_t + d * kBlockQueries + i));
+      }
+      delta += chunk_sum;
+    }
+    store(query_block.delta + i, delta - load(query_block.delta + i));
+  }
+}
+
+/// Loads the logsumexp, and computes delta if the gradients of the scores are needed. The logsumexp of a
+/// fully masked row is replaced by 0, so that no infinities are subtracted; the weights exp(-inf) of such a
+/// row are 0.
 template <typename Element>
 void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& query_block) {
   using T = Compute<Element>;
@@ -126,23 +153,7 @@ void load_statistics(const BackwardArgs& args, const BackwardBlock<Element>& que
         query_block.delta[row] = static_cast<const T*>(args.grad_logsumexp)[place];
     }
   });
-  for (int64_t i = 0; i < block.rows; i += kLanes<T>) {
-    Vec<T> delta = {};
-    const int64_t lanes = smaller(kLanes<T>, block.rows - i);
-    const int64_t depth = operands<Element>(args.d_v);
-    for (int64_t begin = 0; begin < depth; begin += kDotChunk) {
-      Vec<T> chunk_sum = {};
-      for (int64_t d = begin; d < smaller(begin + kDotChunk, depth); ++d) {
-        Operand<Element> outputs[kLanes<T>] = {};
-        for (int64_t lane = 0; lane < lanes; ++lane)
-          outputs[lane] = operand_at(output[i + lane], d, args.d_v);
-        add_product<Operand<Element>>(chunk_sum, load(outputs),
-                                      load(query_block.grad_t + d * kBlockQueries + i));
-      }
-      delta += chunk_sum;
-    }
-    store(query_block.delta + i, delta - load(query_block.delta + i));
-  }
+  if (args.needs_grad_scores) compute_delta(args, query_block, output);
 }
 
 /// The logsumexp and delta of a vector of queries.
@@ -151,28 +162,33 @@ struct Statistics {
   Vec<T> logsumexp, logsumexp_low, delta;
 };
 
-template <typename T>
-struct WeightGradient {
-  Vec<T> weight, grad_score;
-};
-
-/// Computes a weight P, and the gradient dS of its score, by the formulas of each weighting:
+/// The formulas of a weight P and of the gradient dS of its score for each weighting:
 ///
 ///     softmax  P = exp(S - logsumexp)   dS = P (dP - delta)
 ///     sigmoid  P = 1 / (1 + exp(-S))    dS = P (1 - P) dP
 ///     relu     P = max(S, 0)            dS = [S > 0] dP
 template <typename T, KernelWeighting weighting>
-inline WeightGradient<T> differentiate_weight(Vec<T> score, Vec<T> grad_weight,
-                                              const Statistics<T>& statistics) {
+inline Vec<T> recompute_weight(Vec<T> score, const Statistics<T>& statistics) {
   if constexpr (weighting == KernelWeighting::softmax) {
-    const auto weight = exp_without_overflow((score - statistics.logsumexp) - statistics.logsumexp_low);
-    return {weight, weight * (grad_weight - statistics.delta)};
+    return exp_without_overflow((score - statistics.logsumexp) - statistics.logsumexp_low);
+  } else if constexpr (weighting == KernelWeighting::sigmoid) {
+    return 1 / (1 + exp(-score));
+  } else {
+    return score > 0 ? score : Vec<T>{};
   }
-  if constexpr (weighting == KernelWeighting::sigmoid) {
-    const Vec<T> weight = 1 / (1 + exp(-score));
-    return {weight, weight * (1 - weight) * grad_weight};
+}
+
+/// dS, given P and dP.
+template <typename T, KernelWeighting weighting>
+inline Vec<T> differentiate_weight(Vec<T> score, Vec<T> weight, Vec<T> grad_weight,
+                                   const Statistics<T>& statistics) {
+  if constexpr (weighting == KernelWeighting::softmax) {
+    return weight * (grad_weight - statistics.delta);
+  } else if constexpr (weighting == KernelWeighting::sigmoid) {
+    return weight * (1 - weight) * grad_weight;
+  } else {
+    return score > 0 ? grad_weight : Vec<T>{};
   }
-  return {score > 0 ? score : Vec<T>{}, score > 0 ? grad_weight : Vec<T>{}};
 }
 
 /// Multiplies a weight or its gradient by the dropout factor.
@@ -182,8 +198,9 @@ inline Vec<T> dropped(Vec<T> value, [[maybe_unused]] const T* factor) {
   return value;
 }
 
-/// Replaces S by dropout(P), and the gradients of dropout(P) by the gradients of S times `factor`.
-template <typename Element, KernelWeighting weighting, bool drops>
+/// Replaces S by dropout(P), and if they are needed the gradients of dropout(P) by the gradients of S times
+/// `factor`.
+template <typename Element, KernelWeighting weighting, bool drops, bool needs_grads>
 void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardBlock<Element>& query_block,
                         int64_t keys, Compute<Element> factor) {
   using T = Compute<Element>;
@@ -194,26 +211,44 @@ void differentiate_tile(const BackwardScratch<Element>& scratch, const BackwardB
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t place = j * kBlockQueries + i;
       const T* kept = scratch.kept + place;
-      const auto grad_weight = dropped<drops, T>(load(scratch.grad_scores + place), kept);
-      const auto [weight, grad_score] =
-          differentiate_weight<T, weighting>(load(scratch.scores + place), grad_weight, statistics);
+      const auto score = load(scratch.scores + place);
+      const auto weight = recompute_weight<T, weighting>(score, statistics);
       store(scratch.scores + place, dropped<drops, T>(weight, kept));
-      store(scratch.grad_scores + place, grad_score * factor);
+      if constexpr (needs_grads) {
+        const auto grad_weight = dropped<drops, T>(load(scratch.grad_scores + place), kept);
+        const auto grad_score = differentiate_weight<T, weighting>(score, weight, grad_weight, statistics);
+        store(scratch.grad_scores + place, grad_score * factor);
+      }
     }
   }
 }
 
-template <typename Element, bool drops>
+template <typename Element, bool drops, bool needs_grads>
 void differentiate_tile(KernelWeighting weighting, const BackwardScratch<Element>& scratch,
                         const BackwardBlock<Element>& query_block, int64_t keys, Compute<Element> factor) {
+  using enum KernelWeighting;
   switch (weighting) {
-    case KernelWeighting::softmax:
-      return differentiate_tile<Element, KernelWeighting::softmax, drops>(scratch, query_block, keys, factor);
-    case KernelWeighting::sigmoid:
-      return differentiate_tile<Element, KernelWeighting::sigmoid, drops>(scratch, query_block, keys, factor);
-    case KernelWeighting::relu:
-      return differentiate_tile<Element, KernelWeighting::relu, drops>(scratch, query_block, keys, factor);
+    case softmax:
+      return differentiate_tile<Element, softmax, drops, needs_grads>(scratch, query_block, keys, factor);
+    case sigmoid:
+      return differentiate_tile<Element, sigmoid, drops, needs_grads>(scratch, query_block, keys, factor);
+    case relu:
+      return differentiate_tile<Element, relu, drops, needs_grads>(scratch, query_block, keys, factor);
   }
+}
+
+template <typename Element>
+void differentiate_tile(const BackwardArgs& args, const BackwardScratch<Element>& scratch,
+                        const BackwardBlock<Element>& query_block, int64_t keys) {
+  const auto weighting = args.weighting;
+  const auto factor = args.score_mod != nullptr ? 1 : static_cast<Compute<Element>>(args.scale);
+  const bool drops = args.dropout_threshold > 0;
+  if (drops && args.needs_grad_scores)
+    return differentiate_tile<Element, true, true>(weighting, scratch, query_block, keys, factor);
+  if (drops) return differentiate_tile<Element, true, false>(weighting, scratch, query_block, keys, factor);
+  if (args.needs_grad_scores)
+    return differentiate_tile<Element, false, true>(weighting, scratch, query_block, keys, factor);
+  differentiate_tile<Element, false, false>(weighting, scratch, query_block, keys, factor);
 }
 
 /// The backward of the score modification and of the scale: turns gradients of modified scores into gradients
@@ -231,7 +266,8 @@ void score_mod_backward(const AttentionArgs& args, const Block& block, int64_t t
   }
 }
 
-/// Computes scratch.scores = dropout(P)^T and scratch.grad_scores = scale dS^T of a tile.
+/// Computes scratch.scores = dropout(P)^T of a tile and, if they are needed, scratch.grad_scores = scale
+/// dS^T.
 template <typename Element>
 void backward_scores(const BackwardArgs& args, const BackwardBlock<Element>& query_block, int64_t task,
                      TileState state, const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
@@ -247,23 +283,43 @@ void backward_scores(const BackwardArgs& args, const BackwardBlock<Element>& que
   modify_scores(args, block, key, keys, scratch.scores);
   if (state == TileState::partial) apply_mask(args, block, key, keys, scratch.scores, scratch.allowed);
 
-  // dP^T = V dO^T
-  gemm_dots<Operand<Element>>(keys, padded<T>(block.rows), operands<Element>(args.d_v),
-                              {tile.value.data, tile.value.stride, 1}, {query_block.grad_t, kBlockQueries},
-                              {scratch.grad_scores, kBlockQueries});
-  const T factor = args.score_mod != nullptr ? 1 : static_cast<T>(args.scale);
-  if (args.dropout_threshold > 0) {
-    dropout_factors(args, block, key, keys, scratch.kept);
-    differentiate_tile<Element, true>(args.weighting, scratch, query_block, keys, factor);
-  } else {
-    differentiate_tile<Element, false>(args.weighting, scratch, query_block, keys, factor);
+  if (args.needs_grad_scores) {  // dP^T = V dO^T
+    gemm_dots<Operand<Element>>(keys, padded<T>(block.rows), operands<Element>(args.d_v),
+                                {tile.value.data, tile.value.stride, 1}, {query_block.grad_t, kBlockQueries},
+                                {scratch.grad_scores, kBlockQueries});
   }
-  if (args.score_mod != nullptr) {
+  if (args.dropout_threshold > 0) dropout_factors(args, block, key, keys, scratch.kept);
+  differentiate_tile(args, scratch, query_block, keys);
+  if (args.needs_grad_scores && args.score_mod != nullptr) {
     score_mod_backward(args, block, task, key, keys, raw_scores, scratch.grad_scores);
   }
 }
 
-/// Accumulates the gradients of one tile of keys and one block of queries.
+/// dK += scale dS^T Q, dQ += scale dS K
+template <typename Element>
+void add_score_gradients(const BackwardArgs& args, BackwardBlock<Element>& query_block,
+                         const KeyTile<Element>& tile, Compute<Element>* grad_key,
+                         const BackwardScratch<Element>& scratch) {
+  using F = Operand<Element>;
+  const auto& block = query_block.block;
+  const int64_t width = padded<Compute<Element>>(args.d);
+  const int64_t queries = operands<Element>(block.rows), keys = operands<Element>(tile.keys);
+  if (args.grad_key != nullptr) {
+    const auto grads_t =
+        along_queries<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
+    gemm<F, Update::add>(tile.keys, width, queries, grads_t, query_block.query, {grad_key, width});
+  }
+  if (args.grad_query == nullptr) return;
+  const auto grads = along_keys<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
+  if (query_block.has_grad_query) {
+    gemm<F, Update::add>(block.rows, width, keys, grads, tile.key_over, {query_block.grad_query, width});
+  } else {
+    gemm<F, Update::set>(block.rows, width, keys, grads, tile.key_over, {query_block.grad_query, width});
+  }
+  query_block.has_grad_query = true;
+}
+
+/// Accumulates the requested gradients of one tile of keys and one block of queries.
 template <typename Element>
 void backward_tile(const BackwardArgs& args, BackwardBlock<Element>& query_block, int64_t task,
                    TileState state, const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {
@@ -273,25 +329,14 @@ void backward_tile(const BackwardArgs& args, BackwardBlock<Element>& query_block
   backward_scores<Element>(args, query_block, task, state, tile, scratch);
 
   const int64_t first = (block.batch * args.kv_heads + block.kv_head) * args.keys + tile.key;
-  T* grad_key = static_cast<T*>(args.grad_key) + first * width;
-  T* grad_value = static_cast<T*>(args.grad_value) + first * width_v;
-  using F = Operand<Element>;
-  const int64_t queries = operands<Element>(block.rows), keys = operands<Element>(tile.keys);
-  // dV += dropout(P)^T dO
-  const auto weights = along_queries<Element>(scratch.scores, block.rows, tile.keys, scratch.tile_factor);
-  gemm<F, Update::add>(tile.keys, width_v, queries, weights, query_block.grad, {grad_value, width_v});
-  // dK += scale dS^T Q
-  const auto grads_t =
-      along_queries<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
-  gemm<F, Update::add>(tile.keys, width, queries, grads_t, query_block.query, {grad_key, width});
-  // dQ += scale dS K
-  const auto grads = along_keys<Element>(scratch.grad_scores, block.rows, tile.keys, scratch.tile_factor);
-  if (query_block.has_grad_query) {
-    gemm<F, Update::add>(block.rows, width, keys, grads, tile.key_over, {query_block.grad_query, width});
-  } else {
-    gemm<F, Update::set>(block.rows, width, keys, grads, tile.key_over, {query_block.grad_query, width});
+  if (args.grad_value != nullptr) {  // dV += dropout(P)^T dO
+    T* grad_value = static_cast<T*>(args.grad_value) + first * width_v;
+    const auto weights = along_queries<Element>(scratch.scores, block.rows, tile.keys, scratch.tile_factor);
+    gemm<Operand<Element>, Update::add>(tile.keys, width_v, operands<Element>(block.rows), weights,
+                                        query_block.grad, {grad_value, width_v});
   }
-  query_block.has_grad_query = true;
+  T* grad_key = args.grad_key == nullptr ? nullptr : static_cast<T*>(args.grad_key) + first * width;
+  if (args.needs_grad_scores) add_score_gradients(args, query_block, tile, grad_key, scratch);
 }
 
 template <typename Element>
@@ -313,23 +358,28 @@ void begin_block(const BackwardArgs& args, const Block& block, BackwardBlock<Ele
   query_block.block = block;
   query_block.has_grad_query = false;
   load_queries<Element>(args, block, query_block.query_t);
-  transpose_block<Element>(args, block, args.grad_output, args.d_v, Compute<Element>{1}, query_block.grad_t);
-  query_block.query = block_rows<Element>(args, block, args.query, args.d, query_block.query_copy);
-  query_block.grad = block_rows<Element>(args, block, args.grad_output, args.d_v, query_block.grad_copy);
+  if (args.needs_grad_scores) {
+    transpose_block<Element>(args, block, args.grad_output, args.d_v, Compute<Element>{1},
+                             query_block.grad_t);
+  }
+  if (args.grad_key != nullptr)
+    query_block.query = block_rows<Element>(args, block, args.query, args.d, query_block.query_copy);
+  if (args.grad_value != nullptr)
+    query_block.grad = block_rows<Element>(args, block, args.grad_output, args.d_v, query_block.grad_copy);
   load_statistics<Element>(args, query_block);
 }
 
 template <typename Element>
 KeyTile<Element> load_tile(const BackwardArgs& args, const Block& block, int64_t key, int64_t keys,
                            const BackwardScratch<Element>& scratch) {
-  KeyTile<Element> tile{key,
-                        keys,
-                        load_along<Element>(block, args.key, key, keys, args.d, scratch.key),
-                        load_along<Element>(block, args.value, key, keys, args.d_v, scratch.value),
-                        {}};
+  KeyTile<Element> tile{
+      key, keys, load_along<Element>(block, args.key, key, keys, args.d, scratch.key), {}, {}};
+  if (args.needs_grad_scores)
+    tile.value = load_along<Element>(block, args.value, key, keys, args.d_v, scratch.value);
   tile.key_over = tile.key_along;
   if constexpr (kInPairs<Element>) {
-    tile.key_over = load_over<Element>(block, args.key, key, keys, args.d, scratch.key_over);
+    if (args.grad_query != nullptr)
+      tile.key_over = load_over<Element>(block, args.key, key, keys, args.d, scratch.key_over);
   }
   return tile;
 }
@@ -349,7 +399,7 @@ void backward_blocks(const BackwardArgs& args, const Block* blocks, int64_t coun
       backward_tile<Element>(args, scratch.blocks[n], task, states[n], tile, scratch);
     }
   }
-  for (int64_t n = 0; n < count; ++n) {
+  for (int64_t n = 0; n < count && args.grad_query != nullptr; ++n) {
     write_grad_query<Element>(args, scratch.blocks[n], task % args.splits);
   }
 }

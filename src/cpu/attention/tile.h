@@ -20,6 +20,7 @@ constexpr int64_t kBlockQueries = kVectorBytes == 64 ? 96 : 48;
 /// The number of keys of a tile.
 constexpr int64_t kTileKeys = 96;
 static_assert(kBlockQueries <= kMaxTileQueries && kTileKeys <= kMaxTileKeys);
+static_assert(kBlockQueries % kCellQueries == 0 && kTileKeys % kCellKeys == 0);
 
 /// A range of the query rows of a key/value head: the rows of all heads of its group, one head after another.
 struct Block {
@@ -146,7 +147,9 @@ struct KeyTile {
   using Factor = Rows<const Operand<Element>>;
   int64_t key, keys;
   Factor key_along;  ///< for products that sum over the elements of a key
-  Factor value;     ///< for products that sum over keys (forward), or over the elements of a value (backward)
+  /// For products that sum over keys (forward), or over the elements of a value (backward, null where not
+  /// needed).
+  Factor value;
   Factor key_over;  ///< for products that sum over keys; backward only
 };
 
@@ -188,7 +191,9 @@ void narrow_scores(const AttentionArgs& args, const Block& block, const KeyTile<
                    const Operand<Element>* query, Compute<Element>* scores) {
   const int64_t width = row_operands<Element>(args.d);
   const auto prefetch = [&](int64_t row) __attribute__((always_inline)) {
-    if constexpr (!kInPairs<Element>) prefetch_row(tile.value.data + row * tile.value.stride, args.d_v);
+    if constexpr (!kInPairs<Element>) {
+      if (tile.value.data != nullptr) prefetch_row(tile.value.data + row * tile.value.stride, args.d_v);
+    }
     const int64_t next = tile.key + row + kTileKeys;
     if (next >= args.keys) return;
     prefetch_row(row_of<const Element>(args.key, block.batch, block.kv_head, next), args.d);

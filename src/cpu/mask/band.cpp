@@ -34,12 +34,14 @@ class BandTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Causal& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Causal& mask, const ScoreShape& shape, int64_t,
+                                      MaskStates&) {
   const int64_t offset = mask.corner == Corner::bottom_right ? shape.keys - shape.queries : 0;
   return std::make_unique<BandTiles>(-kUnbounded, offset, shape.keys);
 }
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Window& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Window& mask, const ScoreShape& shape, int64_t,
+                                      MaskStates&) {
   const int64_t offset = shape.keys - shape.queries;
   const int64_t low = mask.left < 0 ? -kUnbounded : offset - std::min(mask.left, kUnbounded);
   const int64_t high = mask.right < 0 ? kUnbounded : offset + std::min(mask.right, kUnbounded);

@@ -81,28 +81,29 @@ class NegatedTiles final : public MaskTiles {
 };
 
 /// Appends the tiles of `mask`, or those of its operands if `mask` is an intersection.
-void append_operands(const Mask& mask, const ScoreShape& shape, int64_t query_dim,
+void append_operands(const Mask& mask, const ScoreShape& shape, int64_t query_dim, MaskStates& states,
                      std::vector<std::unique_ptr<MaskTiles>>& operands) {
   if (const auto* both = std::get_if<MaskNode::Both>(&mask.node()->kind)) {
-    append_operands(both->left, shape, query_dim, operands);
-    append_operands(both->right, shape, query_dim, operands);
+    append_operands(both->left, shape, query_dim, states, operands);
+    append_operands(both->right, shape, query_dim, states, operands);
   } else {
-    operands.push_back(make_mask_tiles(mask, shape, query_dim));
+    operands.push_back(make_mask_tiles(mask, shape, query_dim, states));
   }
 }
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Both& mask, const ScoreShape& shape,
-                                      int64_t query_dim) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Both& mask, const ScoreShape& shape, int64_t query_dim,
+                                      MaskStates& states) {
   std::vector<std::unique_ptr<MaskTiles>> operands;
-  append_operands(mask.left, shape, query_dim, operands);
-  append_operands(mask.right, shape, query_dim, operands);
+  append_operands(mask.left, shape, query_dim, states, operands);
+  append_operands(mask.right, shape, query_dim, states, operands);
   return std::make_unique<IntersectionTiles>(std::move(operands));
 }
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Not& mask, const ScoreShape& shape, int64_t query_dim) {
-  return std::make_unique<NegatedTiles>(make_mask_tiles(mask.inner, shape, query_dim), shape.keys);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Not& mask, const ScoreShape& shape, int64_t query_dim,
+                                      MaskStates& states) {
+  return std::make_unique<NegatedTiles>(make_mask_tiles(mask.inner, shape, query_dim, states), shape.keys);
 }
 
 }  // namespace attend::cpu

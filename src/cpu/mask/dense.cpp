@@ -40,11 +40,14 @@ class DenseTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Dense& mask, const ScoreShape& shape,
-                                      int64_t query_dim) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Dense& mask, const ScoreShape& shape, int64_t query_dim,
+                                      MaskStates& states) {
   const auto allowed = checks::broadcastable("dense", "mask", mask.allowed, shape, query_dim);
-  return std::make_unique<DenseTiles>(
-      materialized(allowed).expand({shape.batch, shape.heads, shape.queries, shape.keys}));
+  const auto all = materialized(allowed);
+  auto tiles =
+      std::make_unique<DenseTiles>(all.expand({shape.batch, shape.heads, shape.queries, shape.keys}));
+  const auto distinct = [&](int64_t dim) { return all.stride(dim) == 0 ? 1 : all.size(dim); };
+  return with_cell_states(std::move(tiles), {distinct(0), distinct(1), distinct(2), distinct(3)}, states);
 }
 
 }  // namespace attend::cpu

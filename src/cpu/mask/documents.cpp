@@ -32,7 +32,8 @@ class DocumentTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Documents& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Documents& mask, const ScoreShape& shape, int64_t,
+                                      MaskStates&) {
   return std::make_unique<DocumentTiles>(mask.ids.cpu().contiguous().expand({shape.batch, shape.keys}),
                                          shape);
 }

@@ -82,29 +82,90 @@ struct Truth {
   }
 };
 
-TileState dense_state(const Tile& tile, const DenseTile& dense) {
-  Truth truth;
-  for (int64_t i = 0; i < tile.queries && !truth.is_partial(); ++i) {
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+constexpr int64_t kBytes = sizeof(Bytes);
+
+inline Bytes load_bytes(const uint8_t* from) {
+  Bytes bytes;
+  __builtin_memcpy(&bytes, from, sizeof(bytes));
+  return bytes;
+}
+
+inline bool any_bit(const Bytes& bytes) {
+  uint64_t words[2];
+  __builtin_memcpy(words, &bytes, sizeof(bytes));
+  return (words[0] | words[1]) != 0;
+}
+
+/// Adds the elements of rows whose keys are contiguous. The vectors of several rows are combined before they
+/// are tested.
+void add_rows(const DenseTile& dense, int64_t query, int64_t query_end, int64_t keys, Truth& truth) {
+  Bytes any = {}, zeros = {};
+  for (int64_t i = query; i < query_end; ++i) {
     const uint8_t* row = dense.allowed + i * dense.query_stride;
+    int64_t j = 0;
+    for (; j + kBytes <= keys; j += kBytes) {
+      const auto bytes = load_bytes(row + j);
+      any |= bytes;
+      zeros |= (Bytes)(bytes == 0);
+    }
+    for (; j < keys; ++j) truth.add(row[j]);
+  }
+  if (any_bit(any)) truth.any = 1;
+  if (any_bit(zeros)) truth.all = 0;
+}
+
+TileState dense_state(const Tile& tile, const DenseTile& dense) {
+  constexpr int64_t kRows = 8;
+  Truth truth;
+  for (int64_t i = 0; i < tile.queries && !truth.is_partial(); i += kRows) {
+    const int64_t end = clamp(i + kRows, 0, tile.queries);
     if (dense.key_stride == 1) {
-      for (int64_t j = 0; j < tile.keys; ++j) truth.add(row[j]);
-    } else {
+      add_rows(dense, i, end, tile.keys, truth);
+      continue;
+    }
+    for (int64_t query = i; query < end; ++query) {
+      const uint8_t* row = dense.allowed + query * dense.query_stride;
       for (int64_t j = 0; j < tile.keys; ++j) truth.add(row[j * dense.key_stride]);
     }
   }
   return truth.state();
 }
 
-/// Transposes in blocks of 16 keys, so that the cache lines of both matrices are reused: neighbours in one
-/// matrix are far apart in the other.
+/// Transposes a square of rows whose keys are contiguous: four times, rows n and n + 8 are interleaved.
+void fill_square(const uint8_t* from, int64_t query_stride, uint8_t* allowed, int64_t stride) {
+  Bytes rows[kBytes], next[kBytes];
+  for (int64_t i = 0; i < kBytes; ++i) rows[i] = (Bytes)(load_bytes(from + i * query_stride) != 0) & 1;
+  for (int step = 0; step < 4; ++step) {
+    for (int64_t n = 0; n < kBytes / 2; ++n) {
+      const Bytes first = rows[n], second = rows[n + kBytes / 2];
+      next[2 * n] =
+          __builtin_shufflevector(first, second, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      next[2 * n + 1] = __builtin_shufflevector(first, second, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
+                                                14, 30, 15, 31);
+    }
+    for (int64_t n = 0; n < kBytes; ++n) rows[n] = next[n];
+  }
+  for (int64_t j = 0; j < kBytes; ++j) __builtin_memcpy(allowed + j * stride, &rows[j], sizeof(Bytes));
+}
+
+/// In squares, so that both matrices stay in the cache: neighbours in one are far apart in the other.
 void fill_dense(const Tile& tile, const DenseTile& dense, uint8_t* allowed, int64_t stride) {
-  constexpr int64_t kSquare = 16;
-  for (int64_t key = 0; key < tile.keys; key += kSquare) {
-    const int64_t key_end = clamp(key + kSquare, 0, tile.keys);
-    for (int64_t i = 0; i < tile.queries; ++i) {
-      const uint8_t* row = dense.allowed + i * dense.query_stride;
-      for (int64_t j = key; j < key_end; ++j)
-        allowed[j * stride + i] = row[j * dense.key_stride] != 0 ? 1 : 0;
+  for (int64_t key = 0; key < tile.keys; key += kBytes) {
+    const int64_t key_end = clamp(key + kBytes, 0, tile.keys);
+    for (int64_t query = 0; query < tile.queries; query += kBytes) {
+      const int64_t query_end = clamp(query + kBytes, 0, tile.queries);
+      const uint8_t* from = dense.allowed + query * dense.query_stride + key * dense.key_stride;
+      uint8_t* to = allowed + key * stride + query;
+      if (dense.key_stride == 1 && key_end - key == kBytes && query_end - query == kBytes) {
+        fill_square(from, dense.query_stride, to, stride);
+        continue;
+      }
+      for (int64_t i = 0; i < query_end - query; ++i) {
+        const uint8_t* row = from + i * dense.query_stride;
+        for (int64_t j = 0; j < key_end - key; ++j)
+          to[j * stride + i] = row[j * dense.key_stride] != 0 ? 1 : 0;
+      }
     }
   }
 }

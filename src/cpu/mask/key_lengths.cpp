@@ -38,11 +38,13 @@ class LengthTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::KeyLengths& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::KeyLengths& mask, const ScoreShape& shape, int64_t,
+                                      MaskStates&) {
   return std::make_unique<LengthTiles>(mask.lengths, shape.keys, /*reads_past=*/false);
 }
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Prefix& mask, const ScoreShape& shape, int64_t) {
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Prefix& mask, const ScoreShape& shape, int64_t,
+                                      MaskStates&) {
   return std::make_unique<LengthTiles>(mask.lengths, shape.keys, /*reads_past=*/true);
 }
 

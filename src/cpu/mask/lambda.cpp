@@ -41,8 +41,10 @@ class LambdaTiles final : public MaskTiles {
 
 }  // namespace
 
-std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Lambda& mask, const ScoreShape& shape, int64_t) {
-  return std::make_unique<LambdaTiles>(mask.function, shape);
+std::unique_ptr<MaskTiles> make_tiles(const MaskNode::Lambda& mask, const ScoreShape& shape, int64_t,
+                                      MaskStates& states) {
+  return with_cell_states(std::make_unique<LambdaTiles>(mask.function, shape),
+                          {shape.batch, shape.heads, shape.queries, shape.keys}, states);
 }
 
 }  // namespace attend::cpu

@@ -14,9 +14,11 @@ const MaskKernels& mask_kernels() {
   return kernels;
 }
 
-std::unique_ptr<MaskTiles> make_mask_tiles(const Mask& mask, const ScoreShape& shape, int64_t query_dim) {
+std::unique_ptr<MaskTiles> make_mask_tiles(const Mask& mask, const ScoreShape& shape, int64_t query_dim,
+                                           MaskStates& states) {
   if (!mask.defined()) return nullptr;
-  return std::visit([&](const auto& kind) { return make_tiles(kind, shape, query_dim); }, mask.node()->kind);
+  return std::visit([&](const auto& kind) { return make_tiles(kind, shape, query_dim, states); },
+                    mask.node()->kind);
 }
 
 }  // namespace attend::cpu

@@ -18,6 +18,10 @@ struct Tile {
 /// kMaxTileQueries also bounds the stride between the scores of consecutive keys.
 constexpr int64_t kMaxTileQueries = 96, kMaxTileKeys = 96;
 
+/// The number of queries and keys of a cell. The state of a mask is found once per call for each cell, and
+/// blocks and tiles of the kernels consist of whole cells.
+constexpr int64_t kCellQueries = 48, kCellKeys = 96;
+
 /// Whether a mask allows none, some or all of the pairs of a query and a key in a tile. A mask may return
 /// `partial` for every tile, which is then evaluated element by element.
 enum class TileState { empty, partial, full };
