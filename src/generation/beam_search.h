@@ -4,8 +4,8 @@
 
 namespace attend::generation {
 
-/// Beam search: of all continuations of a prompt, keeps the params.num_beams with the largest log
-/// probabilities.
+/// Generates by beam search, which in each step keeps the params.num_beams continuations of a prompt with the
+/// largest log probabilities.
 Generation beam_search(const TokenModel& model, const at::Tensor& prompt, const GenerationParams& params,
                        const at::Tensor& lengths);
 

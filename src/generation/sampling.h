@@ -4,7 +4,7 @@
 
 namespace attend::generation {
 
-/// Generates one token after the other, the most likely one or a sampled one.
+/// Generates token by token; each is the most likely token or a sampled one.
 Generation sample(const TokenModel& model, const at::Tensor& prompt, const GenerationParams& params,
                   const at::Tensor& lengths);
 

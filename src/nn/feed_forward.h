@@ -7,7 +7,7 @@
 
 #include "nn/onednn_linear.h"
 
-// The parts that the layers of an encoder and of a decoder share. `Layer` is the Impl of either.
+// The parts that encoder layers and decoder layers have in common. `Layer` is the Impl class of either.
 
 namespace attend::nn {
 
@@ -15,7 +15,7 @@ inline bool has_gate(Activation activation) {
   return activation == Activation::swiglu || activation == Activation::geglu;
 }
 
-/// The options of the norms in a layer.
+/// Returns the options of the norms in a layer.
 inline NormOptions norm_options(const TransformerLayerOptions& options) {
   return NormOptions(options.d_model())
       .kind(options.norm())
@@ -39,13 +39,13 @@ void register_feed_forward(Layer& layer) {
   layer.norm2 = layer.register_module("norm2", Norm(norm_options(options)));
 }
 
-/// Dropout with the layer's probability, while training.
+/// Applies dropout with the probability of the layer if it is in training mode.
 template <typename Layer>
 torch::Tensor dropout(const Layer& layer, const torch::Tensor& x) {
   return at::dropout(x, layer.options.dropout(), layer.is_training());
 }
 
-/// The hidden layer of the feed-forward network.
+/// Returns the activations of the hidden layer of the feed-forward network.
 template <typename Layer>
 torch::Tensor hidden(const Layer& layer, const torch::Tensor& x) {
   switch (layer.options.activation()) {
@@ -69,7 +69,7 @@ torch::Tensor feed_forward(const Layer& layer, const torch::Tensor& x) {
   return linear(dropout(layer, hidden(layer, x)), *layer.linear2);
 }
 
-/// x + part(norm(x)) with norm_first, else norm(x + part(x)); the part's result is subject to dropout.
+/// Returns x + dropout(part(norm(x))) with norm_first, and norm(x + dropout(part(x))) without.
 template <typename Layer, typename Part>
 torch::Tensor with_residual(const Layer& layer, Norm& norm, const torch::Tensor& x, Part part) {
   return layer.options.norm_first() ? x + dropout(layer, part(norm(x))) : norm(x + dropout(layer, part(x)));

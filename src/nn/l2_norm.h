@@ -7,7 +7,7 @@
 
 namespace attend::nn {
 
-/// x / sqrt(sum of x^2 over the last dimension + eps), computed in float32 (float64 for float64).
+/// Returns x / sqrt(sum of x^2 over the last dimension + eps), computed in float32 (float64 for float64).
 inline at::Tensor l2_norm(const at::Tensor& x, double eps) {
   const auto wide = widen(x);
   return (wide * at::rsqrt(wide.square().sum(-1, /*keepdim=*/true) + eps)).to(x.scalar_type());

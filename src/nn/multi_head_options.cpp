@@ -59,7 +59,8 @@ void check_positions(const MultiHeadAttentionOptions& options) {
   checks::in_function(kMultiHeadAttention, {}, [&] { rotary_frequencies(options.head_dim(), *rotary); });
 }
 
-/// A key without a position has no ALiBi or relative bias, and no length 1 where it is zero.
+/// An extra key has no position, from which ALiBi and relative biases are computed, and a key of zeros can't
+/// be scaled to length 1.
 void check_extra_keys(const MultiHeadAttentionOptions& options) {
   if (num_extra_keys(options) == 0) return;
   const auto* const name = options.add_bias_kv() ? "add_bias_kv" : "add_zero_attn";

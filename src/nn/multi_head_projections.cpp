@@ -20,8 +20,8 @@ struct Rows {
   int64_t first, count;
 };
 
-/// Projects the input by the rows, and splits it into heads [B, H, L, D]. `own_weight`: the weight where it
-/// is not part of in_proj_weight.
+/// Projects the input by the given rows of in_proj_weight, or by `own_weight` if the module has no
+/// in_proj_weight, and splits the result into heads [B, H, L, D].
 torch::Tensor project(const MultiHeadAttentionImpl& module, const torch::Tensor& input, const Rows& rows,
                       const torch::Tensor& own_weight = {}) {
   const auto weight =
@@ -33,7 +33,7 @@ torch::Tensor project(const MultiHeadAttentionImpl& module, const torch::Tensor&
   return heads.dim() == 4 ? heads : heads.unsqueeze(0);
 }
 
-/// `heads` [B, Hkv, L, D], and after them bias_k or bias_v [1, 1, Hkv D] as one more row.
+/// Returns `heads` [B, Hkv, L, D] with bias_k or bias_v [1, 1, Hkv D] appended as one more row.
 torch::Tensor with_bias(const torch::Tensor& heads, const torch::Tensor& bias) {
   const auto row = bias.view({1, heads.size(1), 1, heads.size(3)}).to(heads.scalar_type());
   return at::cat({heads, row.expand({heads.size(0), -1, -1, -1})}, 2);

@@ -53,7 +53,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   const bool is_gelu = pointwise == Pointwise::gelu, is_relu = pointwise == Pointwise::relu;
   if (onednn.is_available() && is_for_onednn(x, weight, bias)) {
     const auto product = onednn(x, weight, bias, is_gelu);
-    return is_relu ? at::relu(product) : product;  // oneDNN's own relu maps NaN to 0
+    return is_relu ? at::relu(product) : product;  // the relu of oneDNN maps NaN to 0
   }
   const auto product = at::linear(x, weight, bias);
   return is_relu ? at::relu(product) : is_gelu ? at::gelu(product) : product;

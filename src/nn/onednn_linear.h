@@ -11,9 +11,8 @@ namespace attend::nn {
 /// The elementwise function that is applied to a product.
 enum class Pointwise { none, relu, gelu };
 
-/// LibTorch's product with weights by oneDNN. The operator is not part of LibTorch's interface, so that
-/// another version may give it other arguments: it is called only if its schema is the one that this library
-/// knows.
+/// LibTorch's private operator for products with weights by oneDNN. Another version of LibTorch may give it
+/// other parameters, so it is called only if it has the schema that this library knows.
 class OneDnnLinear {
  public:
   /// The schema that `operator()` is written for.
@@ -22,12 +21,12 @@ class OneDnnLinear {
       "-> "
       "Tensor Y";
 
-  /// Looks the operator up; it is unavailable unless its schema is `schema`.
+  /// Looks the operator up. It counts as unavailable unless its schema is `schema`.
   explicit OneDnnLinear(std::string_view schema = kSchema);
 
   bool is_available() const { return operator_.has_value(); }
 
-  /// x W^T + b, or gelu(x W^T + b).
+  /// Computes x W^T + b, or gelu(x W^T + b).
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                         bool apply_gelu) const;
 
@@ -35,11 +34,12 @@ class OneDnnLinear {
   std::optional<c10::OperatorHandle> operator_;
 };
 
-/// The operator of the LibTorch that is loaded, looked up once.
+/// Returns the operator of the loaded LibTorch, which the first call looks up.
 const OneDnnLinear& onednn_linear();
 
-/// pointwise(x W^T + b) for x [..., in], weight [out, in] and bias [out], which may be undefined. In float32
-/// on the CPU without gradients it is computed by oneDNN, else, or where that is unavailable, by at::linear.
+/// Computes pointwise(x W^T + b) for x [..., in], weight [out, in] and bias [out], which may be undefined.
+/// oneDNN computes it for float32 on the CPU without gradients; otherwise, or if oneDNN is unavailable,
+/// at::linear does.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   Pointwise pointwise = Pointwise::none, const OneDnnLinear& onednn = onednn_linear());
 
@@ -47,7 +47,7 @@ inline torch::nn::Linear make_linear(int64_t in, int64_t out, bool bias = false)
   return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(bias));
 }
 
-/// The same with the parameters of a layer.
+/// Does the same with the parameters of a layer.
 inline at::Tensor linear(const at::Tensor& x, const torch::nn::LinearImpl& layer,
                          Pointwise pointwise = Pointwise::none) {
   return linear(x, layer.weight, layer.bias, pointwise);

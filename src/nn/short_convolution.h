@@ -4,12 +4,13 @@
 
 namespace attend::nn {
 
-/// The causal convolution of each channel with its own filter: y_t = sum over n < size of weight_n x_{t -
-/// size + 1 + n}. `inputs` [B, size - 1 + L, channels] holds the size - 1 inputs before the first output and
-/// the L that follow; `weight` is [channels, size]. Returns [B, L, channels].
+/// Returns the causal convolution of each channel with a separate filter, y_t = sum over n < size of weight_n
+/// x_{t - size + 1 + n}, [B, L, channels]. `inputs` [B, size - 1 + L, channels] holds size - 1 inputs before
+/// the first output, and then L more; `weight` is [channels, size].
 at::Tensor short_convolution(const at::Tensor& inputs, const at::Tensor& weight);
 
-/// A weight [channels, size] drawn as torch.nn.Conv1d draws that of one group for each channel.
+/// Returns a random weight [channels, size], with the distribution that torch.nn.Conv1d uses for one group
+/// per channel.
 at::Tensor initial_short_convolution(int64_t channels, int64_t size);
 
 }  // namespace attend::nn

@@ -1,4 +1,4 @@
-// What holds for a recurrent state without a module; tests/nn/linear_attention_test.cpp tests it with mixers.
+// Tests a recurrent state without a module; tests/nn/linear_attention_test.cpp tests states with mixers.
 #include <attend/recurrent_state.h>
 
 #include <type_traits>

@@ -1,5 +1,5 @@
-// Generation is tested with models that are tables: every distribution is known, and every continuation can
-// be enumerated.
+// Tests generation with models that are tables, so that every distribution is known and every continuation
+// can be enumerated.
 #include <attend/generation.h>
 #include <attend/nn/transformer.h>
 
@@ -12,7 +12,7 @@ namespace {
 
 using History = std::vector<int64_t>;
 
-/// A model that assigns random logits to each history when that is first met.
+/// A model that assigns random logits to each history at its first occurrence.
 class TableModel {
  public:
   explicit TableModel(int64_t vocabulary) : vocabulary_(vocabulary) {}
@@ -162,7 +162,7 @@ TEST_F(GenerationTest, BeamSearchBeatsGreedy) {
   EXPECT_TRUE((beams.log_probability > greedy.log_probability + 1e-3).any().item<bool>());
 }
 
-/// The relative frequency of each token among samples of one step.
+/// Returns the relative frequency of each token among samples of one step.
 torch::Tensor frequencies(const torch::Tensor& logits, GenerationParams params) {
   constexpr int64_t kSamples = 20000;
   const TokenModel model{.logits = [&](const torch::Tensor& tokens, const torch::Tensor&) {
@@ -188,7 +188,8 @@ TEST_F(GenerationTest, SamplesFromTheTruncatedDistribution) {
   expect({.temperature = 1, .top_k = 3}, {0, 0.4, 0, 0.25, 0.2});
   expect({.temperature = 1, .top_p = 0.6}, {0, 0.4, 0, 0.25, 0});
   expect({.temperature = 1, .top_p = 0.66}, {0, 0.4, 0, 0.25, 0.2});
-  expect({.temperature = 1, .top_k = 3, .top_p = 0.7}, {0, 0.4, 0, 0.25, 0});  // 0.47 and 0.29 after top_k
+  // After top_k, these tokens have the probabilities 0.47 and 0.29.
+  expect({.temperature = 1, .top_k = 3, .top_p = 0.7}, {0, 0.4, 0, 0.25, 0});
   expect({.temperature = 1, .top_p = 0.01}, {0, 1, 0, 0, 0});
 }
 
@@ -230,7 +231,7 @@ TEST_F(GenerationTest, ADecoderWithACacheAgreesWithItsWholeForward) {
                                },
                            .select = [&](const torch::Tensor& sequences) { cache.select(sequences); }};
     const auto generated = generate(model, prompt, {.max_new_tokens = 8, .num_beams = beams});
-    // One forward over all tokens assigns them the log probability that was returned.
+    // One forward over all tokens must give them the returned log probability.
     const auto all = torch::cat({prompt, generated.tokens}, 1);
     const auto logits = head(decoder(embedding(all), memory, {.mask = causal()}));
     const auto log_probability = torch::log_softmax(logits.to(torch::kDouble), -1)

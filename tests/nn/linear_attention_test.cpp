@@ -1,5 +1,5 @@
-// The mixers of linear attention are compared with the equations of their papers, and sequences in parts with
-// whole ones.
+// Compares the mixers of linear attention with the equations of their papers, and sequences that are computed
+// in parts with whole sequences.
 #include <attend/nn/gated_delta_net.h>
 #include <attend/nn/gated_linear_attention.h>
 #include <attend/nn/linear_attention.h>
@@ -98,7 +98,7 @@ TEST_F(Mixers, GatedLinearAttentionFollowsItsEquation) {
   expect_close(module(x), module->o_proj(silu_of(module->g_proj(x)) * flat(normed)), 1e-11);
 }
 
-/// sum over n of weight_cn x_{t - size + 1 + n, c}
+/// Returns the sum over n of weight_cn x_{t - size + 1 + n, c}.
 torch::Tensor convolved(const torch::Tensor& projected, const torch::Tensor& weight) {
   auto sum = torch::zeros_like(projected);
   const int64_t size = weight.size(1), length = projected.size(1);
@@ -129,7 +129,7 @@ TEST_F(Mixers, GatedDeltaNetFollowsItsEquation) {
 
 // ---- States
 
-/// Compares a whole sequence with every split into two parts, and with single tokens.
+/// Compares a whole sequence with every division into two parts, and with single tokens.
 template <typename Module>
 void expect_parts_equal_whole(Module module, const torch::Tensor& x) {
   const auto whole = module(x);
@@ -159,7 +159,8 @@ TEST_F(Mixers, PartsEqualTheWhole) {
       in_float64(nn::GatedDeltaNet(nn::GatedDeltaNetOptions(kWidth, kHeads).conv_size(1))), x);
 }
 
-/// A snapshot continues from where it was taken, whatever the original reads next.
+/// Tests that a snapshot continues from the token at which it was taken, whatever the original state reads
+/// next.
 template <typename Module>
 void expect_snapshots_are_independent(Module module, const torch::Tensor& x) {
   const torch::NoGradGuard no_grad;
@@ -193,7 +194,7 @@ TEST_F(Mixers, ASingleTokenUpdatesTheMemoryInPlace) {
 
 // ---- Transformers
 
-/// Three layers with different mixers and one with softmax attention, repeated.
+/// Returns an encoder that repeats three layers with different mixers and one with softmax attention.
 nn::TransformerEncoder hybrid(int64_t num_layers, bool checkpointing = false) {
   const std::vector<nn::MixerFactory> mixers = {
       nn::as_mixer<nn::GatedDeltaNet>(nn::GatedDeltaNetOptions(kWidth, kHeads)),
@@ -316,7 +317,7 @@ TEST_F(Mixers, AFailedCallLeavesTheStateUnchanged) {
   EXPECT_EQ(delta_net_state.length, 9);
   EXPECT_TRUE(same_bits(delta_net_state.recent, recent));
 
-  auto stack = hybrid(4);  // only its layer of softmax attention has a capacity
+  auto stack = hybrid(4);  // only the layer with softmax attention has a capacity
   auto cache = stack->make_cache(2, 10);
   stack(x, {}, &cache);
   EXPECT_NE(error_of([&] { stack(x, {}, &cache); }).find("expected at most 1 more tokens"),
@@ -393,7 +394,8 @@ TEST_F(Mixers, RefuseTheStateOfAnotherModule) {
             prefix + "`recent` of float64 [2, 3, 48], got an undefined tensor");
 }
 
-/// The memory is float32 for float32 and for bfloat16 inputs, so a model may change its dtype between parts.
+/// The memory is float32 for both float32 and bfloat16 inputs, so a model may change its dtype between two
+/// parts.
 TEST_F(Mixers, ContinueInBfloat16) {
   const torch::NoGradGuard no_grad;
   auto module = nn::GatedDeltaNet(kWidth, kHeads);

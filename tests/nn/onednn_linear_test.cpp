@@ -1,4 +1,4 @@
-// The product with weights by LibTorch's private operator of oneDNN, and without it.
+// Tests products with weights by LibTorch's private oneDNN operator, and without this operator.
 #include "nn/onednn_linear.h"
 
 #include "support.h"

@@ -27,8 +27,8 @@ struct AdditiveAttentionOptions {
   TORCH_ARG(bool, bias) = false;
 };
 
-/// Additive attention with learned projections (Bahdanau 2014), whose scores are those of a network with one
-/// hidden layer:
+/// Additive attention with learned projections (Bahdanau 2014). A network with one hidden layer computes the
+/// scores:
 ///
 ///     score(q, k) = v^T tanh(W q + U k),  weights = softmax(score),  result = weights V
 ///
@@ -47,20 +47,20 @@ class ATTEND_API AdditiveAttentionImpl : public torch::nn::Cloneable<AdditiveAtt
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// The result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all of them without B.
-  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument,
-  /// what was expected and what it got.
+  /// Returns the result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all without B.
+  /// In `mask`, true = may attend; a tensor must broadcast to [B, Lq, Lk]. Errors: c10::Error that states the
+  /// argument, what was expected and what was given.
   torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const Mask& mask = {});
 
-  /// The attention weights [B, Lq, Lk], or [Lq, Lk], without dropout.
+  /// Returns the attention weights [B, Lq, Lk], or [Lq, Lk], without dropout.
   torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
 
   /// The options.
   AdditiveAttentionOptions options;
   /// The projections of queries and keys.
   torch::nn::Linear q_linear{nullptr}, k_linear{nullptr};
-  /// The weight of the hidden layer's units in a score.
+  /// The weight of each unit of the hidden layer in a score, [d_hidden].
   torch::Tensor score_weight;
 
  protected:

@@ -30,7 +30,8 @@ struct AttentionOptions {
 ///     weights = softmax(Q K^T / sqrt(d_k)),  result = weights V
 ///
 /// Parameters: q_linear.weight [d_k, d_q], k_linear.weight [d_k, d_k], v_linear.weight [d_v, d_v], and the
-/// biases [d_k], [d_k], [d_v]: those of a Python module with three `torch.nn.Linear` of these names.
+/// biases [d_k], [d_k], [d_v]. A Python module with three `torch.nn.Linear` of these names has the same
+/// parameters.
 class ATTEND_API AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
  public:
   /// Attention with the default options.
@@ -43,13 +44,13 @@ class ATTEND_API AttentionImpl : public torch::nn::Cloneable<AttentionImpl> {
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// The result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all of them without B.
-  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument,
-  /// what was expected and what it got.
+  /// Returns the result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all without B.
+  /// In `mask`, true = may attend; a tensor must broadcast to [B, Lq, Lk]. Errors: c10::Error that states the
+  /// argument, what was expected and what was given.
   torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const Mask& mask = {});
 
-  /// The attention weights [B, Lq, Lk], or [Lq, Lk]. Each row sums to 1, a fully masked row to 0.
+  /// Returns the attention weights [B, Lq, Lk], or [Lq, Lk]. Each row sums to 1, a fully masked row to 0.
   torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
 
   /// The options.

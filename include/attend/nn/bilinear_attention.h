@@ -42,13 +42,13 @@ class ATTEND_API BilinearAttentionImpl : public torch::nn::Cloneable<BilinearAtt
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
-  /// The result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all of them without B.
-  /// `mask`: true = may attend; a tensor broadcasts to [B, Lq, Lk]. Errors: c10::Error naming the argument,
-  /// what was expected and what it got.
+  /// Returns the result [B, Lq, d_v] for q [B, Lq, d_q], k [B, Lk, d_k] and v [B, Lk, d_v], or all without B.
+  /// In `mask`, true = may attend; a tensor must broadcast to [B, Lq, Lk]. Errors: c10::Error that states the
+  /// argument, what was expected and what was given.
   torch::Tensor forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const Mask& mask = {});
 
-  /// The attention weights [B, Lq, Lk], or [Lq, Lk], without dropout.
+  /// Returns the attention weights [B, Lq, Lk], or [Lq, Lk], without dropout.
   torch::Tensor weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask = {});
 
   /// The options.

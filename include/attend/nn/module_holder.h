@@ -9,8 +9,8 @@
 namespace attend {
 namespace detail {
 
-/// operator() for every number of leading arguments of a function forward(Given..., Others...). The defaults
-/// of `forward` complete a shorter list.
+/// Provides operator() for every number of leading arguments of a function forward(Given..., Others...). The
+/// default arguments of `forward` complete a shorter list.
 template <typename Holder, typename Result, typename Given, typename... Others>
 class CallOperators;
 
@@ -40,14 +40,14 @@ CallOperators<Holder, Result, std::tuple<>, Arguments...> call_operators(
 
 namespace nn {
 
-/// A shared pointer to a module, used like the holders of `torch::nn`. Unlike theirs, its operator() has the
-/// types of the arguments of `forward`, so that they may be given in braces: `attention(x, {}, {}, {.cache =
-/// &cache})`.
+/// A shared pointer to a module, used like the holders of `torch::nn`. Unlike in those holders, the
+/// parameters of operator() have the types of the parameters of `forward`, so that arguments may be given in
+/// braces: `attention(x, {}, {}, {.cache = &cache})`.
 template <typename ModuleImpl>
 class Holder : public torch::nn::ModuleHolder<ModuleImpl>,
                public decltype(detail::call_operators<Holder<ModuleImpl>>(&ModuleImpl::forward)) {
  public:
-  /// The module that is held.
+  /// The type of the module.
   using Impl = ModuleImpl;
   using torch::nn::ModuleHolder<ModuleImpl>::ModuleHolder;
   using decltype(detail::call_operators<Holder<ModuleImpl>>(&ModuleImpl::forward))::operator();

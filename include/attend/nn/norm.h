@@ -7,7 +7,7 @@
 
 namespace attend::nn {
 
-/// What a `Norm` computes.
+/// The function that a `Norm` computes.
 enum class NormKind {
   layer_norm,  ///< (x - mean(x)) / sqrt(var(x) + eps) * weight + bias (Ba 2016)
   rms_norm,    ///< x / sqrt(mean(x^2) + eps) * weight (Zhang 2019)
@@ -20,7 +20,7 @@ struct NormOptions {
   NormOptions(int64_t width) : width_(width) {}
   /// The size of the last dimension, at least 1.
   TORCH_ARG(int64_t, width);
-  /// Default: layer_norm.
+  /// The kind of norm. Default: layer_norm.
   TORCH_ARG(NormKind, kind) = NormKind::layer_norm;
   /// Added to the variance or the mean square. Default: 1e-5.
   TORCH_ARG(double, eps) = 1e-5;
@@ -44,7 +44,7 @@ class ATTEND_API NormImpl : public torch::nn::Cloneable<NormImpl> {
 
   /// The options.
   NormOptions options;
-  /// The parameters; `bias` is undefined where there is none.
+  /// The parameters; `bias` is undefined for a norm without bias.
   torch::Tensor weight, bias;
 };
 
