@@ -1,4 +1,4 @@
-// The backward alone for some of the inputs, against that for all of them.
+// The backward pass for some of the inputs, against the backward pass for all inputs.
 #include "sides.h"
 
 namespace attend::benchmarks {
@@ -12,7 +12,7 @@ Side backward_side(const torch::Tensor& output, const Tensors& leaves) {
 
 using Leaf = torch::Tensor Inputs::*;
 
-/// `attention`: of leaves that require gradients.
+/// The leaves of `attention` require gradients.
 Row gradient_row(const std::string& name, double target, Leaf leaf, int64_t length,
                  const std::function<Attention(const Inputs&)>& attention) {
   return {name, target, [=] {

@@ -1,4 +1,4 @@
-// The cost of a dense mask, against attend with the built-in mask of the same meaning.
+// Attention with a dense mask, against attend with the equivalent built-in mask.
 #include "sides.h"
 
 namespace attend::benchmarks {

@@ -16,8 +16,8 @@ namespace attend::autograd {
 void save_call(torch::autograd::AutogradContext* context, const AttentionCall& call,
                std::vector<at::Tensor> more);
 
-/// Returns for each of the `count` tensors that a function was given whether the running backward pass needs
-/// its gradient.
+/// Returns, for each of the first `count` tensors that were arguments of the function, whether the running
+/// backward pass needs its gradient.
 c10::SmallVector<bool, 8> wanted_gradients(torch::autograd::AutogradContext* context, size_t count);
 
 /// The values that `save_call` saved.

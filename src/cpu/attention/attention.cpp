@@ -46,7 +46,7 @@ struct KernelInputs {
   std::unique_ptr<MaskTiles> mask;
   std::unique_ptr<DifferentiableScoreTiles> score_mod;
 
-  /// `known_mask_states`: those of an earlier pass over the same call, or none.
+  /// `known_mask_states` holds the mask states from an earlier pass over the same call, or is empty.
   explicit KernelInputs(const AttentionCall& call, std::vector<at::Tensor> known_mask_states)
       : query(with_contiguous_rows(call.query)),
         key(with_contiguous_rows(call.key)),
@@ -128,8 +128,8 @@ at::Tensor sum_splits(const at::Tensor& partial) {
   return total;
 }
 
-/// Returns the gradients without the padding of their rows, in the dtype of `like`; undefined where `padded`
-/// is.
+/// Returns the gradients without the padding of their rows, in the dtype of `like`; undefined if `padded` is
+/// undefined.
 at::Tensor trimmed(const at::Tensor& padded, const at::Tensor& like) {
   if (!padded.defined()) return {};
   return padded.slice(-1, 0, like.size(-1)).to(like.scalar_type()).contiguous();

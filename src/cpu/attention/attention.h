@@ -9,8 +9,8 @@ struct AttentionResult {
   /// [B, H, Lq], undefined unless the weighting is softmax. logsumexp + logsumexp_low is the logsumexp to
   /// twice the precision, which the backward needs.
   at::Tensor logsumexp, logsumexp_low;
-  /// The states of the cells of the mask that the forward found (cpu/mask/cell_states.h). If the list is
-  /// empty, the backward finds them again.
+  /// The mask states of cells that the forward found (cpu/mask/cell_states.h). If the list is empty, the
+  /// backward finds them again.
   std::vector<at::Tensor> mask_states = {};
 };
 
@@ -18,7 +18,7 @@ struct AttentionResult {
 AttentionResult attention(const AttentionCall& call);
 
 struct AttentionGradients {
-  at::Tensor query, key, value;  ///< undefined where not wanted
+  at::Tensor query, key, value;  ///< undefined if not wanted
   /// The gradient of each tensor of the score modification; undefined where it is not wanted.
   std::vector<at::Tensor> score_mod;
 };

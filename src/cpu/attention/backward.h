@@ -105,7 +105,8 @@ Operand<Element> operand_at(const Element* row, int64_t index, [[maybe_unused]] 
 }
 
 /// Replaces dlogsumexp by delta = dO . O - dlogsumexp. dO_i . O_i is summed in the same order as the product
-/// V dO^T, so that dP - delta is exactly 0 where one key has all the weight. `output`: the rows of the block.
+/// V dO^T, so that dP - delta is exactly 0 where one key has all the weight. `output` holds the addresses of
+/// the output rows of the block.
 template <typename Element>
 void compute_delta(const BackwardArgs& args, const BackwardBlock<Element>& query_block,
                    const Element* const* output) {
@@ -162,7 +163,7 @@ struct Statistics {
   Vec<T> logsumexp, logsumexp_low, delta;
 };
 
-/// The formulas of a weight P and of the gradient dS of its score for each weighting:
+/// The formulas of a weight P, and of the gradient dS of its score, for each weighting:
 ///
 ///     softmax  P = exp(S - logsumexp)   dS = P (dP - delta)
 ///     sigmoid  P = 1 / (1 + exp(-S))    dS = P (1 - P) dP
@@ -178,7 +179,7 @@ inline Vec<T> recompute_weight(Vec<T> score, const Statistics<T>& statistics) {
   }
 }
 
-/// dS, given P and dP.
+/// Returns dS, given P and dP.
 template <typename T, KernelWeighting weighting>
 inline Vec<T> differentiate_weight(Vec<T> score, Vec<T> weight, Vec<T> grad_weight,
                                    const Statistics<T>& statistics) {
@@ -295,7 +296,7 @@ void backward_scores(const BackwardArgs& args, const BackwardBlock<Element>& que
   }
 }
 
-/// dK += scale dS^T Q, dQ += scale dS K
+/// Computes dK += scale dS^T Q and dQ += scale dS K.
 template <typename Element>
 void add_score_gradients(const BackwardArgs& args, BackwardBlock<Element>& query_block,
                          const KeyTile<Element>& tile, Compute<Element>* grad_key,
@@ -319,7 +320,7 @@ void add_score_gradients(const BackwardArgs& args, BackwardBlock<Element>& query
   query_block.has_grad_query = true;
 }
 
-/// Accumulates the requested gradients of one tile of keys and one block of queries.
+/// Accumulates the wanted gradients of one tile of keys and one block of queries.
 template <typename Element>
 void backward_tile(const BackwardArgs& args, BackwardBlock<Element>& query_block, int64_t task,
                    TileState state, const KeyTile<Element>& tile, const BackwardScratch<Element>& scratch) {

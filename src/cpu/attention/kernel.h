@@ -52,9 +52,9 @@ struct BackwardArgs : AttentionArgs {
   StridedTensor output, grad_output;
   const void *logsumexp, *logsumexp_low;  ///< [B, H, Lq], results of the forward; null unless softmax
   const void* grad_logsumexp;             ///< [B, H, Lq] or null
-  /// Float (double for float64), with rows padded to whole vectors; null where not wanted. The kernels write
-  /// grad_query [splits, B, H, Lq, D], and add to grad_key [B, Hkv, Lk, D] and grad_value [B, Hkv, Lk, Dv],
-  /// which must be initialised.
+  /// Float (double for float64), with rows padded to whole vectors; null for a gradient that is not wanted.
+  /// The kernels write grad_query [splits, B, H, Lq, D], and add to grad_key [B, Hkv, Lk, D] and grad_value
+  /// [B, Hkv, Lk, Dv], which must be initialised.
   void *grad_query, *grad_key, *grad_value;
   /// Whether the gradients of the scores are needed: for grad_query, grad_key or the score modification.
   bool needs_grad_scores;

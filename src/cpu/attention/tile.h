@@ -147,7 +147,7 @@ struct KeyTile {
   using Factor = Rows<const Operand<Element>>;
   int64_t key, keys;
   Factor key_along;  ///< for products that sum over the elements of a key
-  /// For products that sum over keys (forward), or over the elements of a value (backward, null where not
+  /// For products that sum over keys (forward), or over the elements of a value (backward; null if not
   /// needed).
   Factor value;
   Factor key_over;  ///< for products that sum over keys; backward only

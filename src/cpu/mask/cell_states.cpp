@@ -11,17 +11,17 @@
 namespace attend::cpu {
 namespace {
 
-/// The cells of one dimension, of `cell` elements each, of a mask of `size` elements.
+/// The division of one dimension of a mask, of `size` elements, into cells of `cell` elements.
 template <int64_t cell>
 struct Cells {
   int64_t size;
 
   int64_t count() const { return divide_up(size, cell); }
-  bool is_shared() const { return size == 1; }  // by all positions
+  bool is_shared() const { return size == 1; }  // by all positions, so that there is one element
   int64_t at(int64_t position) const { return is_shared() ? 0 : position / cell; }
-  /// The elements of cell n.
+  /// Returns the number of elements of cell n.
   int64_t elements(int64_t n) const { return std::min(cell, size - n * cell); }
-  /// Whether these positions are those of whole cells.
+  /// Whether the positions [begin, end) form whole cells.
   bool are_whole(int64_t begin, int64_t end) const {
     return is_shared() || (begin % cell == 0 && (end % cell == 0 || end == size));
   }
@@ -43,7 +43,7 @@ class CellStateTiles final : public MaskTiles {
     mask_->fill(tile, allowed, stride);
   }
 
-  /// The same state as that of the mask itself.
+  /// Returns the same state as the mask itself would.
   TileState state(const Tile& tile) const override {
     const int64_t query_end = tile.query + tile.queries, key_end = tile.key + tile.keys;
     bool any_allowed = false, any_hidden = false;
@@ -61,7 +61,8 @@ class CellStateTiles final : public MaskTiles {
   }
 
  private:
-  /// Threads may classify the same cell concurrently: they store the same state.
+  /// Returns the state of a cell. Several threads may classify a cell concurrently; they store the same
+  /// state.
   TileState cell_state(const Tile& tile, int64_t row, int64_t column) const {
     const int64_t batch = sizes_.batch == 1 ? 0 : tile.batch, head = sizes_.heads == 1 ? 0 : tile.head;
     const int64_t index = ((batch * sizes_.heads + head) * rows_.count() + row) * columns_.count() + column;

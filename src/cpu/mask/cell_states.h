@@ -1,7 +1,9 @@
 #pragma once
 
-// The states of a mask whose elements have to be read or evaluated for them: each cell is classified once per
-// call, when it is first asked for, for all heads and batch elements that share it, in forward and backward.
+// The mask states of cells, for masks whose elements must be read or evaluated to find a state. A cell is a
+// rectangle of kCellQueries x kCellKeys elements. Each cell is classified only once per call, when its state
+// is first needed: all heads and batch elements that share the mask use this state, in the forward and in the
+// backward.
 
 #include <ATen/core/Tensor.h>
 
@@ -12,19 +14,20 @@
 
 namespace attend::cpu {
 
-/// The numbers of batch elements, heads, queries and keys between which a mask distinguishes: those of the
-/// scores, or 1 where it is the same for all.
+/// The sizes of a mask. Each is the size of the scores, or 1 if the mask is the same for all batch elements,
+/// heads, queries or keys.
 struct MaskSizes {
   int64_t batch, heads, queries, keys;
 };
 
-/// The states of the masks of one call, in the order in which they are bound; of each a uint8 tensor [batch,
-/// heads, rows of cells, columns of cells].
+/// The cell states of the masks of one call, in the order in which their tiles are made: for each mask a
+/// uint8 tensor [batch, heads, rows of cells, columns of cells].
 class MaskStates {
  public:
-  /// `known`: those of an earlier pass over the same call, or none.
+  /// `known` holds the states from an earlier pass over the same call, or is empty.
   explicit MaskStates(std::vector<at::Tensor> known);
-  /// The states of the next mask; zeros, which mean unknown, if there was no earlier pass.
+  /// Returns the states of the next mask. Zeros mean that a state is unknown; without an earlier pass, all
+  /// are zeros.
   at::Tensor next(const MaskSizes& sizes);
   const std::vector<at::Tensor>& all() const { return all_; }
 
@@ -34,7 +37,7 @@ class MaskStates {
   bool is_known_;
 };
 
-/// The same mask, whose states are looked up in those of its cells.
+/// Returns tiles of the same mask that look up mask states in the states of the cells.
 std::unique_ptr<MaskTiles> with_cell_states(std::unique_ptr<MaskTiles> mask, const MaskSizes& sizes,
                                             MaskStates& states);
 

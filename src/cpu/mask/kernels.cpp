@@ -97,8 +97,8 @@ inline bool any_bit(const Bytes& bytes) {
   return (words[0] | words[1]) != 0;
 }
 
-/// Adds the elements of rows whose keys are contiguous. The vectors of several rows are combined before they
-/// are tested.
+/// Adds the elements of rows whose keys are contiguous in memory. The vectors of several rows are combined
+/// before they are tested.
 void add_rows(const DenseTile& dense, int64_t query, int64_t query_end, int64_t keys, Truth& truth) {
   Bytes any = {}, zeros = {};
   for (int64_t i = query; i < query_end; ++i) {
@@ -132,7 +132,8 @@ TileState dense_state(const Tile& tile, const DenseTile& dense) {
   return truth.state();
 }
 
-/// Transposes a square of rows whose keys are contiguous: four times, rows n and n + 8 are interleaved.
+/// Transposes a square of 16 x 16 elements whose keys are contiguous in memory. In each of four rounds, rows
+/// n and n + 8 are interleaved.
 void fill_square(const uint8_t* from, int64_t query_stride, uint8_t* allowed, int64_t stride) {
   Bytes rows[kBytes], next[kBytes];
   for (int64_t i = 0; i < kBytes; ++i) rows[i] = (Bytes)(load_bytes(from + i * query_stride) != 0) & 1;

@@ -12,8 +12,8 @@
 namespace attend::cpu {
 
 /// Makes the tiles of a mask that was checked against a call with tensors on the CPU; null for an undefined
-/// mask, which allows everything. `states`: the states of the mask's cells, as far as an earlier pass over
-/// the same call found them.
+/// mask, which allows everything. `states` holds the states of the cells that an earlier pass over the same
+/// call has found.
 std::unique_ptr<MaskTiles> make_mask_tiles(const Mask& mask, const ScoreShape& shape, int64_t query_dim,
                                            MaskStates& states);
 

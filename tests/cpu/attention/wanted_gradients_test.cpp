@@ -1,4 +1,5 @@
-// Gradients of some of the inputs: the same bits as those of all inputs, without the work of the others.
+// Tests that gradients of only some inputs have the same bits as those of all inputs, and that the work for
+// the other gradients is skipped.
 #include <attend/attention.h>
 
 #include <atomic>
@@ -14,11 +15,11 @@ std::vector<torch::Tensor> leaves(torch::ScalarType dtype, int64_t queries, int6
           make({2, 4, queries, keys})};
 }
 
-/// A loss of the output and, with the softmax, of the logsumexp.
+/// Returns a loss that depends on the output and, with softmax weighting, on the logsumexp.
 torch::Tensor loss(const std::vector<torch::Tensor>& in, AttentionParams params) {
   params.score_mod = softcap(4).then(bias(in[3]));
   params.backend = Backend::fused;
-  torch::manual_seed(3);  // for the dropout
+  torch::manual_seed(3);  // the seed of dropout
   const auto weigh = [](const torch::Tensor& tensor) {
     return (tensor * torch::linspace(-1, 1, tensor.numel(), tensor.options()).view(tensor.sizes())).sum();
   };
@@ -56,7 +57,7 @@ TEST(WantedGradients, OfEverySubsetHaveTheBitsOfAll) {
   }
 }
 
-/// Counts the scores that are modified or differentiated.
+/// Counts how many scores are modified or differentiated.
 std::atomic<int64_t> evaluated = 0;
 
 ScoreMod counted() {
@@ -78,8 +79,8 @@ TEST(WantedGradients, AValueAloneNeedsNoGradientOfAScore) {
   const auto output = attention(in[0], in[1], in[2], {.score_mod = counted(), .backend = Backend::fused});
   EXPECT_EQ(count_of(output, in[0]), 2 * kScores);
   EXPECT_EQ(count_of(output, in[1]), 2 * kScores);
-  EXPECT_EQ(count_of(output, in[2]), kScores);  // only modified again
-  // A frozen query and key: what requires no gradient is not computed either.
+  EXPECT_EQ(count_of(output, in[2]), kScores);  // the scores are only modified again
+  // With a frozen query and key, gradients that are not required are not computed either.
   const auto frozen =
       attention(in[0].detach(), in[1].detach(), in[2], {.score_mod = counted(), .backend = Backend::fused});
   EXPECT_EQ(count_of(frozen, in[2]), kScores);

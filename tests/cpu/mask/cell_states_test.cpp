@@ -1,4 +1,4 @@
-// The states of the cells of a mask, which are found once per call.
+// Tests the mask states of cells, which are found once per call.
 #include "cpu/mask/cell_states.h"
 
 #include <ATen/ops/rand.h>
@@ -15,7 +15,7 @@ using cpu::MaskTiles;
 using cpu::Tile;
 using cpu::TileState;
 
-/// A mask by a tensor bool [B, H, Lq, Lk], which counts the elements that it was asked about.
+/// A mask of a boolean tensor [B, H, Lq, Lk] that counts how many elements are evaluated.
 class CountedTiles final : public MaskTiles {
  public:
   CountedTiles(at::Tensor allowed, int64_t* count) : allowed_(std::move(allowed)), count_(count) {}
@@ -36,7 +36,7 @@ class CountedTiles final : public MaskTiles {
   int64_t* count_;
 };
 
-/// A mask with whole cells that are empty, full and mixed.
+/// Returns a mask with empty, full and partial cells.
 at::Tensor random_mask(const MaskSizes& sizes) {
   auto allowed = at::rand({sizes.batch, sizes.heads, sizes.queries, sizes.keys}) < 0.5;
   for (int64_t query = 0; query < sizes.queries; query += 24) {
