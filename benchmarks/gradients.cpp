@@ -12,7 +12,8 @@ Side backward_side(const torch::Tensor& output, const Tensors& leaves) {
 
 using Leaf = torch::Tensor Inputs::*;
 
-/// The leaves of `attention` require gradients.
+/// Returns a row that times the gradient of one leaf against the gradients of all. `attention` gets leaves
+/// that require gradients.
 Row gradient_row(const std::string& name, double target, Leaf leaf, int64_t length,
                  const std::function<Attention(const Inputs&)>& attention) {
   return {name, target, [=] {
