@@ -42,7 +42,7 @@ std::unordered_set<const void*> containers_of_tensors(const Value& root) {
       const auto& item = item_of(container, n);
       has_tensor = has_tensor || std::holds_alternative<at::Tensor>(item);
       const void* const inner = container_in(item);
-      if (inner == nullptr) continue;
+      if (inner == nullptr || size_of(item) == 0) continue;
       const auto [found, is_new] = parents.try_emplace(inner);
       found->second.push_back(container_in(container));
       if (is_new) open.push_back(item);
@@ -92,7 +92,8 @@ class Flattener {
   };
 
   void visit(const Value container, size_t index) {
-    charge(1);
+    constexpr uint64_t kBytesPerItem = 16;  // the time for an item is that of so many bytes
+    charge(kBytesPerItem);
     const auto& item = item_of(container, index);
     const bool is_tensor = std::holds_alternative<at::Tensor>(item);
     if (!is_tensor && !useful_.contains(container_in(item))) return;

@@ -203,6 +203,9 @@ class SettingsReader {
 }  // namespace
 
 WordPiece load_word_piece(const std::string& folder) {
+  if (!has_file(folder, "vocab.txt") && has_file(folder, "tokenizer.json")) {
+    checks::fail(kLoad, folder.c_str(), "vocab.txt", "tokenizer.json alone, which is not supported");
+  }
   SettingsReader reader(folder);
   const auto options = reader.read();
   auto tokenizer = WordPiece::load(folder + "/vocab.txt", options);

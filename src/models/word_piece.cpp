@@ -74,9 +74,11 @@ void WordPiece::add_tokens() {
   for (const auto& token : options_.added_tokens()) {
     if (token.content.empty()) fail(kWordPiece, "added_tokens", "tokens that are not empty", "an empty one");
     if (!seen.insert(token.content).second) continue;
-    const auto [found, is_new] = ids_.try_emplace(token.content, vocab_size());
-    if (is_new) vocabulary_.push_back(token.content);
-    add(token, found->second);
+    if (!token_to_id(token.content)) {
+      added_ids_.emplace(token.content, vocab_size());
+      vocabulary_.push_back(token.content);
+    }
+    add(token, *token_to_id(token.content));
   }
   for (const auto* special : {&options_.unk_token(), &options_.cls_token(), &options_.sep_token(),
                               &options_.pad_token(), &options_.mask_token()}) {
@@ -88,10 +90,9 @@ void WordPiece::add_tokens() {
 }
 
 int64_t WordPiece::required_id(const std::string& token) const {
-  const auto found = ids_.find(token);
-  if (found == ids_.end())
-    fail(kWordPiece, "vocabulary", c10::str("a vocabulary with ", token), "one without it");
-  return found->second;
+  const auto id = token_to_id(token);
+  if (!id) fail(kWordPiece, "vocabulary", c10::str("a vocabulary with ", token), "one without it");
+  return *id;
 }
 
 const std::string& WordPiece::id_to_token(int64_t id) const {
@@ -101,8 +102,9 @@ const std::string& WordPiece::id_to_token(int64_t id) const {
 }
 
 std::optional<int64_t> WordPiece::token_to_id(std::string_view token) const {
-  const auto found = ids_.find(token);
-  return found == ids_.end() ? std::nullopt : std::optional(found->second);
+  if (const auto found = ids_.find(token); found != ids_.end()) return found->second;
+  const auto added = added_ids_.find(token);
+  return added == added_ids_.end() ? std::nullopt : std::optional(added->second);
 }
 
 /// Appends the pieces of a word, or [UNK].

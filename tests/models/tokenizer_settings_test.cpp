@@ -30,7 +30,8 @@ std::string data_path(const std::string& name) {
 /// A folder that exists during the lifetime of this object.
 class Folder {
  public:
-  Folder() : path_(fs::temp_directory_path() / c10::str("attend_settings_", getpid())) {
+  explicit Folder(const std::string& name = "settings")
+      : path_(fs::temp_directory_path() / c10::str("attend_", name, "_", getpid())) {
     fs::remove_all(path_);
     fs::create_directories(path_);
   }
@@ -167,6 +168,11 @@ TEST(TokenizerSettings, UnsupportedOnesAreRefusedByName) {
   EXPECT_EQ(error_with(R"({"added_tokens_decoder": {"9": {"content": "y"}}})"),
             "added tokens: expected ids of the vocabulary or those that follow it, with \"y\" at 5, got the "
             "id 9");
+  const Folder other("other");
+  other.write("tokenizer.json", "{}");
+  EXPECT_EQ(error_of([&] { models::load_word_piece(other.path()); }),
+            "attend::models::load_word_piece: " + other.path() +
+                ": expected vocab.txt, got tokenizer.json alone, which is not supported");
   folder.write("tokenizer_config.json", R"({"sep_token": "</s>"})");
   EXPECT_EQ(error_of([&] { models::load_word_piece(folder.path()); }),
             "attend::models::WordPiece: vocabulary: expected a vocabulary with </s>, got one without it");

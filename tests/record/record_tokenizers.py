@@ -23,7 +23,7 @@ MAX_LENGTH = 24
 MORE_TEXTS = [
     "<ent> and <ENT> or x<ent>y, <ent>", "the newtoken NewToken NEWTOKEN newtokens", "Éclair éclair ECLAIR e\u0301clair eclair",
     "abcd abc ab abcde bcd", "<s> text </s> <unk> <mask> <pad>", "word_word Word word", "  <ent>  spaced  ", "[SEP][SEP][CLS] [MASK]x",
-    "中<ent>文 日本", "ΑΣ ΣΑΣ Σ", "İI ıi", "a\u302e\u302fb \U0001d165\U0001d16d", "ﬁ Å ẛ̣ ḍ̇ 각 가", "a\u0334\u0301\u0323\u0338b", "<<ent>> <ent><ent>",
+    "中<ent>文 日本", "ΑΣ ΣΑΣ Σ", "İI ıi", "a\u302e\u302fb \U0001d165\U0001d16d", "ﬁ Å ẛ̣ ḍ̇ 각 가", "a\u0334\u0301\u0323\u0338b", "<<ent>> <ent><ent>", "ćd cD abćd",
     "hello \x00 world \ufffd and \u200b\u2028 \u00a0\u3000 \x85 x", "[UNK] ##ing [PAD]", "one two three four five six seven eight nine ten " * 3,
 ]
 
