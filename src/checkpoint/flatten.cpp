@@ -92,7 +92,8 @@ class Flattener {
   };
 
   void visit(const Value container, size_t index) {
-    constexpr uint64_t kBytesPerItem = 16;  // the time for an item is that of so many bytes
+    // Each item is charged like this many bytes, for the time that it takes.
+    constexpr uint64_t kBytesPerItem = 16;
     charge(kBytesPerItem);
     const auto& item = item_of(container, index);
     const bool is_tensor = std::holds_alternative<at::Tensor>(item);

@@ -130,8 +130,9 @@ class ATTEND_API WordPiece {
   WordPieceOptions options_;
   std::vector<std::string> vocabulary_;
   using Ids = std::unordered_map<std::string, int64_t, Hash, std::equal_to<>>;
-  Ids ids_;                    ///< of the tokens that words are split into
-  Ids added_ids_;              ///< of added tokens that the vocabulary lacks, into which no word is split
+  Ids ids_;                    ///< the ids of the tokens into which words are split
+  /// The ids of added tokens that the vocabulary lacks; no word is split into these.
+  Ids added_ids_;
   size_t max_token_size_ = 0;  ///< in bytes
   int64_t unk_id_, cls_id_, sep_id_;
   std::shared_ptr<const TokenMatcher> given_tokens_, normalized_tokens_;  ///< in the text and the normalized
