@@ -1,10 +1,14 @@
 #include "checkpoint/key_text.h"
 
+#include <c10/util/StringUtil.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <vector>
+
+#include "checkpoint/dtype_names.h"
 
 namespace attend::checkpoint {
 namespace {
@@ -101,7 +105,7 @@ std::string complex_text(const std::complex<double>& value) {
     const auto text = number_text(number);
     return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
   };
-  const auto imaginary = part(value.imag()) + "j";
+  auto imaginary = part(value.imag()) + "j";
   if (value.real() == 0 && !std::signbit(value.real())) return imaginary;
   return "(" + part(value.real()) + (std::signbit(value.imag()) ? "" : "+") + imaginary + ")";
 }
@@ -148,7 +152,8 @@ class KeyWriter {
     if (const auto* const value = std::get_if<c10::Device>(&key)) return value->str();
     if (const auto* const value = std::get_if<std::complex<double>>(&key)) return complex_text(*value);
     const auto* const global = std::get_if<Global>(&key);
-    if (global != nullptr && global->kind == Global::Kind::dtype) return std::string("torch.") + global->name;
+    if (global != nullptr && global->kind == Global::Kind::dtype)
+      return c10::str("torch.", dtype_name(&DtypeNames::python, global->dtype));
     source_.fail("keys that Python prints by their value", type_name(key));
   }
 

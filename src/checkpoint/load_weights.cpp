@@ -62,8 +62,8 @@ std::map<std::string, std::vector<std::string>> read_index(const std::string& pa
 
 StateDict load_shards(const std::string& folder, const std::string& index) {
   StateDict result;
-  for (const auto& [file, names] : read_index(folder + "/" + index)) {
-    auto shard = load_file(folder + "/" + file);
+  for (const auto& [file, names] : read_index(c10::str(folder, "/", index))) {
+    auto shard = load_file(c10::str(folder, "/", file));
     for (const auto& name : names) {
       if (!shard.tensors.contains(name)) {
         checks::fail(kLoadWeights, index.c_str(),

@@ -62,7 +62,7 @@ struct Global {
   };
   Kind kind;
   at::ScalarType dtype = at::kByte;  ///< the dtype of a typed storage class, or the dtype that the global is
-  const char* name = "";             ///< the name without the module
+  const char* name = "";             ///< that of a function or class, without the module
 };
 
 /// bytes or bytearray.

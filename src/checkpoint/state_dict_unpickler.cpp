@@ -79,9 +79,9 @@ Global StateDictUnpickler::find_global(std::string_view module, std::string_view
   if (module == "torch") {
     for (const auto& dtype : kDtypes) {
       if (!name.empty() && dtype.storage == name) {
-        return {Kind::typed_storage, dtype.dtype, dtype.storage.data()};
+        return {Kind::typed_storage, dtype.dtype};
       }
-      if (dtype.python == name) return {Kind::dtype, dtype.dtype, dtype.python.data()};
+      if (dtype.python == name) return {Kind::dtype, dtype.dtype};
     }
   }
   if (module.starts_with("__torch__")) fail_as_torchscript(source());

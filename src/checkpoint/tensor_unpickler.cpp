@@ -101,7 +101,7 @@ Value TensorUnpickler::rebuild(const Global& function, const Sequence& arguments
     case Kind::sparse_tensor:
       return rebuild_sparse(arguments);
     default: {  // (tensor, dtype, device, requires_grad), for a tensor that was copied to the CPU to be saved
-      const auto tensor = argument<at::Tensor>(function.name, arguments, 0);
+      auto tensor = argument<at::Tensor>(function.name, arguments, 0);
       if (argument<Global>(function.name, arguments, 1).dtype != tensor.scalar_type()) {
         fail_arguments(function.name);
       }
@@ -148,7 +148,7 @@ Value TensorUnpickler::rebuild_tensor(const Sequence& arguments, Kind kind) {
   const auto elements =
       has_dtype ? with_dtype(storage.elements, argument<Global>(kTensor, arguments, 6)) : storage.elements;
   const auto [offset, sizes, strides] = view_in(elements, arguments);
-  auto tensor = elements.as_strided(sizes, strides, elements.storage_offset() + offset);
+  const auto tensor = elements.as_strided(sizes, strides, elements.storage_offset() + offset);
   const size_t metadata = has_dtype ? 7 : 6;
   return metadata < arguments.items.size() ? with_conj_and_neg(tensor, arguments.items[metadata]) : tensor;
 }
