@@ -106,6 +106,8 @@ struct LoadParams {
   std::function<std::string(std::string)> key_mapping = {};
   /// Whether missing and unexpected keys are errors.
   bool strict = true;
+  /// Whether a tensor of another dtype than the module's is converted; if false, it is an error.
+  bool convert_dtype = true;
 };
 
 /// The keys that did not match; both are empty after a strict load.
@@ -115,12 +117,12 @@ struct LoadReport {
   std::vector<std::string> unexpected_keys;
 };
 
-/// Copies the tensors of a state dict into the parameters and buffers of a module, converting dtypes, devices
-/// and layouts (sparse and quantized tensors become dense).
+/// Copies the tensors of a state dict into the parameters and buffers of a module, converting dtypes (unless
+/// refused), devices and layouts (sparse and quantized tensors become dense).
 ///
-/// Errors (c10::Error): missing and unexpected keys (when strict), other shapes, a complex tensor for a real
-/// one or the reverse, and two keys that `key_mapping` maps to one name. The message lists the first ten of
-/// each kind, and the module is unchanged.
+/// Errors (c10::Error): missing and unexpected keys (when strict), other shapes, other dtypes (when they are
+/// not converted), a complex tensor for a real one or the reverse, and two keys that `key_mapping` maps to
+/// one name. The message lists the first ten of each kind, and the module is unchanged.
 ATTEND_API LoadReport load_state_dict(torch::nn::Module& module, const StateDict& state_dict,
                                       const LoadParams& params = {});
 

@@ -6,7 +6,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <optional>
+#include <utility>
+#include <vector>
 
 namespace attend {
 
@@ -30,12 +33,42 @@ struct TokenModel {
   std::function<void(const at::Tensor& sequences)> select = {};
 };
 
-/// Parameters of `generate`.
+/// No token, one or several: `{}`, `2` or `{2, 5}`.
+struct TokenIds {
+  TokenIds() = default;
+  /// One token.
+  TokenIds(int64_t id) : ids{id} {}  // NOLINT(google-explicit-constructor)
+  /// These tokens.
+  TokenIds(std::initializer_list<int64_t> given) : ids(given) {}
+  /// These tokens.
+  TokenIds(std::vector<int64_t> given) : ids(std::move(given)) {}  // NOLINT(google-explicit-constructor)
+
+  /// The tokens.
+  std::vector<int64_t> ids;
+};
+
+/// Changes the scores of the next token: `tokens`, int64 [B, L], are those so far, prompts first (with their
+/// padding), and `scores`, float64 [B, V], may be changed in place. Returns the new scores, of the same
+/// shape; -inf excludes a token. Both are on the CPU.
+using LogitsProcessor = std::function<at::Tensor(const at::Tensor& tokens, at::Tensor scores)>;
+
+/// Parameters of `generate`, with the names of `transformers`. They are applied in its order: repetition
+/// penalty, minimum length, `logits_processor`; then, when sampling, temperature, top_k, top_p, min_p. The
+/// first three change the logits, or in beam search the log probabilities.
 struct GenerationParams {
   /// The maximum number of tokens to generate; with 0 the model is not called.
   int64_t max_new_tokens = 64;
-  /// The token that ends a sequence.
-  std::optional<int64_t> eos_token_id = {};
+  /// The tokens that end a sequence.
+  TokenIds eos_token_id = {};
+  /// What follows the end of a sequence that ends before others. Default: the first of eos_token_id.
+  std::optional<int64_t> pad_token_id = {};
+  /// The number of tokens to generate before a sequence may end.
+  int64_t min_new_tokens = 0;
+  /// Divides the positive scores, and multiplies the negative ones, of tokens that are in the prompt or were
+  /// generated (Keskar 2019). 1 means none; above 1 they become less likely.
+  double repetition_penalty = 1;
+  /// Further functions that change the scores, in this order.
+  std::vector<LogitsProcessor> logits_processor = {};
   /// 0: the most likely token (greedy). Otherwise tokens are sampled from softmax(logits / temperature).
   double temperature = 0;
   /// With a temperature: sample among the k most likely tokens (Fan 2018). 0 means all.
@@ -43,18 +76,24 @@ struct GenerationParams {
   /// With a temperature: sample from the nucleus, the smallest set of most likely tokens whose total
   /// probability is at least top_p (Holtzman 2020), after top_k is applied. 1 means all.
   double top_p = 1;
+  /// With a temperature: sample among the tokens that are at least min_p times as likely as the most likely
+  /// one (Nguyen 2024), after top_p is applied. 0 means all.
+  double min_p = 0;
   /// Above 1: beam search with this many beams, without a temperature.
   int64_t num_beams = 1;
   /// Beam search maximises log probability / length^length_penalty.
   double length_penalty = 1;
   /// The generator of the CPU to sample with. Default: the CPU's default generator.
   std::optional<at::Generator> generator = {};
+  /// Called with each step's tokens, int64 [B] on the prompt's device, as soon as they are chosen; false ends
+  /// the generation after them. Not for beam search, whose tokens are not final before its end.
+  std::function<bool(const at::Tensor& tokens)> streamer = {};
 };
 
 /// The result of `generate`.
 struct Generation {
   /// The generated tokens without the prompt, int64 [B, N] with N <= max_new_tokens, eos_token_id included.
-  /// Sequences that end earlier are padded with eos_token_id.
+  /// Sequences that end earlier are padded with pad_token_id.
   at::Tensor tokens;
   /// The sum of the log probabilities that the model assigns to the tokens of each sequence, float64 [B].
   at::Tensor log_probability;
@@ -62,9 +101,10 @@ struct Generation {
 
 /// Continues each prompt, int64 [B, L] with L >= 1, one token at a time. `lengths`, int64 [B], is for prompts
 /// of different lengths: prompt b is the last lengths[b] >= 1 tokens, after padding. No gradients are
-/// recorded. Errors (c10::Error): parameters out of their range; top_k or top_p without a temperature; beam
-/// search with a temperature or without `select`; prompts, lengths or logits of another shape or dtype; a
-/// prompt without tokens; logits that contain NaN, or a row of them without a finite element.
+/// recorded. Errors (c10::Error): parameters out of their range; top_k, top_p or min_p without a temperature;
+/// beam search with a temperature, a `streamer` or without `select`; prompts, lengths or logits of another
+/// shape or dtype; a prompt without tokens, or with a repetition penalty with one that is not in the
+/// vocabulary; logits that contain NaN, or a row of them, or of processed ones, without a finite element.
 ATTEND_API Generation generate(const TokenModel& model, const at::Tensor& prompt,
                                const GenerationParams& params = {}, const at::Tensor& lengths = {});
 

@@ -26,7 +26,8 @@ struct ATTEND_API KVCacheOptions {
   TORCH_ARG(int64_t, capacity) = 2048;
   /// The number of tokens that a query attends to, its own included; 0 means all. With a window a sequence
   /// may be of any length: only its last `capacity` tokens, at least `window` of them, are kept, and
-  /// `KVCache::truncate` can remove up to `capacity - window` tokens at any time. Default: 0.
+  /// `KVCache::truncate` can remove up to `capacity - window` tokens, or all of them, at any time. Default:
+  /// 0.
   TORCH_ARG(int64_t, window) = 0;
   /// The dtype and device of keys and values. Default: float32 on the CPU.
   TORCH_ARG(at::TensorOptions, options) = {};
@@ -45,8 +46,8 @@ struct ATTEND_API KVCacheOptions {
 ///
 /// Errors (c10::Error): a shape, dtype or device that differs from the options; keys or values that require a
 /// gradient while gradients are recorded; more tokens than the capacity leaves room for; a length to truncate
-/// to that is greater than the sequence's, or whose window is no longer stored. A call that fails leaves the
-/// cache unchanged.
+/// to that is greater than the sequence's, or that is not 0 and whose window is no longer stored. A call that
+/// fails leaves the cache unchanged.
 class ATTEND_API KVCache {
  public:
   explicit KVCache(const KVCacheOptions& options);
@@ -73,7 +74,8 @@ class ATTEND_API KVCache {
   /// Appends the keys [B, Hkv, L, D] and values [B, Hkv, L, Dv] of L tokens, of sequence b only the last
   /// lengths[b]. `lengths` is int64 [B] with elements in 0 ... L; if undefined, all L tokens belong to each
   /// sequence. The mask of the result is causal: each of the L queries may attend to the tokens of its
-  /// sequence up to its own, within the window.
+  /// sequence up to its own, within the window. With a window W, the keys are the last W - 1 + L that are
+  /// stored, also for L = 0, which changes nothing.
   Entries append(const at::Tensor& key, const at::Tensor& value, const at::Tensor& lengths = {});
 
   /// The number of keys that `append` would return for `tokens` tokens, or its error; for 0 tokens, the
@@ -86,10 +88,13 @@ class ATTEND_API KVCache {
 
   /// Removes all tokens.
   void reset();
-  /// Removes the tokens of each sequence from index `length` on.
+  /// Removes the tokens of each sequence from index `length` on. With a window, `length` is 0 or one whose
+  /// window is still stored.
   void truncate(int64_t length);
   /// Removes the tokens of sequence b from index lengths[b] on; int64 [B].
   void truncate(const at::Tensor& lengths);
+  /// Throws the error of `truncate(length)`, if it has one.
+  void check_truncate(int64_t length) const;
   /// Replaces sequence b by the previous sequence sequences[b], as beam search does. `sequences` is int64
   /// [B'], in any order and with repetitions; the batch size becomes B'.
   void select(const at::Tensor& sequences);
@@ -105,9 +110,11 @@ class ATTEND_API KVCache {
   KVCache(const KVCache&) = default;
 
   Lengths checked_lengths(int64_t tokens, const at::Tensor& lengths) const;
+  Lengths stored_after_truncation(const Lengths& shorter) const;
   Lengths num_kept(const Lengths& added) const;
   int64_t num_attended(int64_t stored, int64_t queries) const;
-  Entries view(const at::Tensor& key, const at::Tensor& value, const Lengths& stored, int64_t queries) const;
+  Entries view(const at::Tensor& key, const at::Tensor& value, const Lengths& stored, int64_t attended,
+               int64_t queries) const;
 
   KVCacheOptions options_;
   at::Tensor key_, value_;  // [B, Hkv, slots, D]

@@ -25,12 +25,19 @@ struct ATTEND_API TransformerCache {
   /// A cache of the same contents with memory of its own.
   TransformerCache clone() const;
 
+  /// The number of tokens so far, of the longest sequence; 0 without layers. The memory does not count.
+  int64_t length() const;
+
+  /// Removes all tokens. The memory stays.
+  void reset();
+
   /// Truncates every cache of self-attention to `length` tokens. A recurrent state can't be truncated: with
   /// mixers, `length` must be 0 or the current length. Errors (c10::Error) are otherwise those of
-  /// `KVCache::truncate`.
+  /// `KVCache::truncate`; one that a single layer has leaves all layers as they were.
   void truncate(int64_t length);
 
-  /// Replaces sequence b by the previous sequence sequences[b] in every part; see `KVCache::select`.
+  /// Replaces sequence b by the previous sequence sequences[b] in every part; see `KVCache::select`. An error
+  /// that a single layer has leaves all layers as they were.
   void select(const at::Tensor& sequences);
 };
 

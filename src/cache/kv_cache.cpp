@@ -61,6 +61,7 @@ Lengths per_sequence(const char* argument, const at::Tensor& tensor, const Lengt
                      const char* limit_name) {
   if (!tensor.defined()) return limits;
   checks::check_strided(kName, argument, tensor);
+  checks::check_has_data(kName, argument, tensor, at::kCPU);
   const auto batch = static_cast<int64_t>(limits.size());
   if (tensor.scalar_type() != at::kLong || tensor.dim() != 1 || tensor.size(0) != batch) {
     fail(kName, argument, c10::str("int64 [", batch, "]"), describe(tensor));
@@ -238,7 +239,7 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
     return joined;
   };
   const auto joined_key = add_writes(key_, key), joined_value = add_writes(value_, value);
-  auto entries = view(joined_key, joined_value, stored_after, tokens);
+  auto entries = view(joined_key, joined_value, stored_after, num_attended(end_after, tokens), tokens);
   if (exceeds_slots) stored_after = at_most(stored_after, options_.capacity());
   writes.apply();
   lengths_ = std::move(lengths_after);
@@ -246,7 +247,9 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
   return entries;
 }
 
-KVCache::Entries KVCache::entries() const { return view(key_, value_, stored_, /*queries=*/0); }
+KVCache::Entries KVCache::entries() const {
+  return view(key_, value_, stored_, /*attended=*/largest(stored_), /*queries=*/0);
+}
 
 /// The number of tokens that are added to each sequence; fails if there is no room for them.
 KVCache::Lengths KVCache::checked_lengths(int64_t tokens, const at::Tensor& lengths) const {
@@ -269,23 +272,22 @@ KVCache::Lengths KVCache::num_kept(const Lengths& added) const {
   return is_full ? at_most(stored_, options_.capacity()) : stored_;
 }
 
-/// The number of keys, of `stored`, that the last `queries` tokens attend to; with no queries, all.
+/// The number of keys, of `stored`, that the last `queries` tokens attend to.
 int64_t KVCache::num_attended(int64_t stored, int64_t queries) const {
-  const bool is_limited = options_.window() > 0 && queries > 0;
-  return is_limited ? std::min(stored, options_.window() - 1 + queries) : stored;
+  return options_.window() > 0 ? std::min(stored, options_.window() - 1 + queries) : stored;
 }
 
 int64_t KVCache::num_keys(int64_t tokens, const at::Tensor& lengths) const {
-  if (tokens == 0) return largest(stored_);
   const auto added = checked_lengths(tokens, lengths);
+  if (tokens == 0) return largest(stored_);
   return num_attended(largest(sums(num_kept(added), added)), tokens);
 }
 
-/// What the last `queries` tokens attend to; with no queries, what queries of another sequence attend to.
+/// The last `attended` keys, masked for the last `queries` tokens; with no queries, for those of another
+/// sequence.
 KVCache::Entries KVCache::view(const at::Tensor& key, const at::Tensor& value, const Lengths& stored,
-                               int64_t queries) const {
+                               int64_t attended, int64_t queries) const {
   const int64_t end = largest(stored), window = options_.window();
-  const int64_t attended = num_attended(end, queries);
   Mask mask;
   if (queries > 1) mask = causal();
   if (window > 0 && queries > 0 && attended > window) mask = mask & attend::window(window - 1, 0);
@@ -300,21 +302,33 @@ void KVCache::reset() {
   std::ranges::fill(stored_, 0);
 }
 
-void KVCache::truncate(int64_t length) { truncate(at::tensor(Lengths(lengths_.size(), length), at::kLong)); }
-
-void KVCache::truncate(const at::Tensor& lengths) {
-  auto shorter = per_sequence("lengths", lengths, lengths_, "the length of the sequence");
-  auto stored = stored_;
-  for (size_t b = 0; b < stored.size(); ++b) {
-    stored[b] -= lengths_[b] - shorter[b];
-    const int64_t window = options_.window();
+/// How many of the stored tokens of each sequence remain after truncation to `shorter`; fails if the window
+/// of what remains was forgotten.
+KVCache::Lengths KVCache::stored_after_truncation(const Lengths& shorter) const {
+  const int64_t window = options_.window();
+  Lengths stored;
+  for (size_t b = 0; b < shorter.size(); ++b) {
     const int64_t needed = window > 0 ? std::min(shorter[b], window) : shorter[b];
+    const int64_t forgotten = lengths_[b] - stored_[b];
+    stored.push_back(std::max<int64_t>(shorter[b] - forgotten, 0));
     if (stored[b] < needed) {
-      const int64_t least = lengths_[b] - stored_[b] + window;
-      fail(kName, "lengths", c10::str("at least ", least, ", whose window is still stored"),
+      fail(kName, "lengths", c10::str("at least ", forgotten + window, ", whose window is still stored"),
            c10::str(shorter[b], " for sequence ", b));
     }
   }
+  return stored;
+}
+
+void KVCache::truncate(int64_t length) { truncate(at::tensor(Lengths(lengths_.size(), length), at::kLong)); }
+
+void KVCache::check_truncate(int64_t length) const {
+  const auto lengths = at::tensor(Lengths(lengths_.size(), length), at::kLong);
+  stored_after_truncation(per_sequence("lengths", lengths, lengths_, "the length of the sequence"));
+}
+
+void KVCache::truncate(const at::Tensor& lengths) {
+  auto shorter = per_sequence("lengths", lengths, lengths_, "the length of the sequence");
+  auto stored = stored_after_truncation(shorter);
   const at::NoGradGuard no_grad;
   const int64_t end = largest(stored_), new_end = largest(stored);
   Writes writes;

@@ -6,6 +6,7 @@ namespace attend::cache {
 
 std::vector<int64_t> checked_sequences(const char* function, const at::Tensor& sequences, int64_t batch) {
   checks::check_strided(function, "sequences", sequences);
+  checks::check_has_data(function, "sequences", sequences, at::kCPU);
   if (sequences.scalar_type() != at::kLong || sequences.dim() != 1) {
     checks::fail(function, "sequences", "int64 [B']", checks::describe(sequences));
   }

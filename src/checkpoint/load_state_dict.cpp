@@ -36,7 +36,7 @@ at::Tensor dense(const at::Tensor& tensor) {
 
 struct KeyMatch {
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs;  ///< (tensor of the module, loaded tensor)
-  std::vector<std::string> shape_mismatches, duplicates;
+  std::vector<std::string> shape_mismatches, dtype_mismatches, duplicates;
   LoadReport report;
 };
 
@@ -48,14 +48,19 @@ KeyMatch match_keys(const StateDict& own, const StateDict& loaded, const LoadPar
     if (!own.tensors.contains(name)) match.report.unexpected_keys.push_back(name);
     if (!loaded_by_name.emplace(name, item.value()).second) match.duplicates.push_back(name);
   }
+  const auto mismatch = [](const auto& item, const at::Tensor& found) {
+    return c10::str(item.key(), ": expected ", checks::describe(item.value()), ", got ",
+                    checks::describe(found));
+  };
   for (const auto& item : own.tensors) {
     const auto found = loaded_by_name.find(item.key());
     if (found == loaded_by_name.end()) {
       match.report.missing_keys.push_back(item.key());
     } else if (found->second.sizes() != item.value().sizes() ||
                !can_convert(found->second, item.value().scalar_type())) {
-      match.shape_mismatches.push_back(c10::str(item.key(), ": expected ", checks::describe(item.value()),
-                                                ", got ", checks::describe(found->second)));
+      match.shape_mismatches.push_back(mismatch(item, found->second));
+    } else if (!params.convert_dtype && found->second.scalar_type() != item.value().scalar_type()) {
+      match.dtype_mismatches.push_back(mismatch(item, found->second));
     } else {
       match.pairs.emplace_back(item.value(), found->second);
     }
@@ -77,16 +82,21 @@ StateDict state_dict(const torch::nn::Module& module) {
 }
 
 LoadReport load_state_dict(torch::nn::Module& module, const StateDict& loaded, const LoadParams& params) {
-  auto [pairs, shape_mismatches, duplicates, report] = match_keys(state_dict(module), loaded, params);
+  auto [pairs, shape_mismatches, dtype_mismatches, duplicates, report] =
+      match_keys(state_dict(module), loaded, params);
   std::string problems;
   if (params.strict) {
     problems =
         key_list("Missing keys", report.missing_keys) + key_list("Unexpected keys", report.unexpected_keys);
   }
   problems += key_list("Shape mismatches", shape_mismatches);
+  problems += key_list("Dtype mismatches", dtype_mismatches);
   problems += key_list("Duplicate keys after key_mapping", duplicates);
   if (!problems.empty()) {
-    checks::fail("load_state_dict", "state_dict", "the keys and shapes of the module " + module.name(),
+    checks::fail("load_state_dict", "state_dict",
+                 (params.convert_dtype ? "the keys and shapes of the module "
+                                       : "the keys, shapes and dtypes of the module ") +
+                     module.name(),
                  "differences:" + problems);
   }
   const at::NoGradGuard no_grad;

@@ -1,7 +1,9 @@
 #include "generation/beam_search.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/topk.h>
 
@@ -10,6 +12,7 @@
 #include <limits>
 #include <vector>
 
+#include "generation/scores.h"
 #include "generation/token_model.h"
 
 namespace attend::generation {
@@ -21,10 +24,11 @@ constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 struct Hypothesis {
   std::vector<int64_t> tokens;
   double log_probability = kMinusInfinity;
-  int64_t sequence = 0;  ///< index of the model's sequence that it continues
+  double total = kMinusInfinity;  ///< of the processed log probabilities
+  int64_t sequence = 0;           ///< index of the model's sequence that it continues
 
   double score(double length_penalty) const {
-    return log_probability / std::pow(static_cast<double>(tokens.size()), length_penalty);
+    return total / std::pow(static_cast<double>(tokens.size()), length_penalty);
   }
 };
 
@@ -32,29 +36,32 @@ struct Hypothesis {
 class Beams {
  public:
   Beams(int64_t sequence, const GenerationParams& params) : params_(params) {
-    running_.push_back({{}, 0, sequence});
+    running_.push_back({{}, 0, 0, sequence});
   }
 
   const std::vector<Hypothesis>& running() const { return running_; }
 
-  /// Extends the running hypotheses by a token; row i of `log_probabilities` [running, V] is for the i-th.
-  void step(const at::Tensor& log_probabilities) {
+  /// Extends the running hypotheses by a token; row i of `log_probabilities` [running, V], and of the
+  /// `processed` ones, is for the i-th.
+  void step(const at::Tensor& log_probabilities, const at::Tensor& processed) {
     const int64_t vocabulary = log_probabilities.size(1);
     std::vector<double> totals;
     totals.reserve(running_.size());
-    for (const auto& hypothesis : running_) totals.push_back(hypothesis.log_probability);
-    const auto scores = (log_probabilities + at::tensor(totals, at::kDouble).unsqueeze(1)).flatten();
-    // At most one continuation of each hypothesis is complete, so 2 * num_beams of them leave num_beams
-    // running.
-    const auto [values, indices] = at::topk(scores, std::min(2 * params_.num_beams, scores.numel()));
+    for (const auto& hypothesis : running_) totals.push_back(hypothesis.total);
+    const auto scores = (processed + at::tensor(totals, at::kDouble).unsqueeze(1)).flatten();
+    const auto [values, indices] = at::topk(scores, std::min(num_candidates(), scores.numel()));
     std::vector<Hypothesis> next;
     for (int64_t n = 0; n < values.numel(); ++n) {
       const int64_t index = indices[n].item<int64_t>(), token = index % vocabulary;
       const auto& parent = running_[static_cast<size_t>(index / vocabulary)];
-      Hypothesis hypothesis{parent.tokens, values[n].item<double>(), parent.sequence};
-      if (hypothesis.log_probability == kMinusInfinity) break;
+      Hypothesis hypothesis{.tokens = parent.tokens,
+                            .log_probability = parent.log_probability +
+                                               log_probabilities[index / vocabulary][token].item<double>(),
+                            .total = values[n].item<double>(),
+                            .sequence = parent.sequence};
+      if (hypothesis.total == kMinusInfinity) break;
       hypothesis.tokens.push_back(token);
-      if (token == params_.eos_token_id) {
+      if (is_eos(token)) {
         complete(hypothesis);
       } else if (static_cast<int64_t>(next.size()) < params_.num_beams) {
         next.push_back(std::move(hypothesis));
@@ -76,23 +83,34 @@ class Beams {
   }
 
  private:
+  bool is_eos(int64_t token) const {
+    return std::ranges::find(params_.eos_token_id.ids, token) != params_.eos_token_id.ids.end();
+  }
+
+  /// So many continuations leave num_beams running: of each hypothesis at most one is complete for each token
+  /// that ends a sequence.
+  int64_t num_candidates() const {
+    const auto num_eos = static_cast<int64_t>(params_.eos_token_id.ids.size());
+    return std::max<int64_t>(2, 1 + num_eos) * params_.num_beams;
+  }
+
   void complete(const Hypothesis& hypothesis) {
-    const bool is_first = best_.log_probability == kMinusInfinity;
+    const bool is_first = best_.total == kMinusInfinity;
     if (is_first || hypothesis.score(params_.length_penalty) > best_.score(params_.length_penalty)) {
       best_ = hypothesis;
     }
   }
 
-  /// Whether no running hypothesis can reach a larger score than the best. Its log probability never
-  /// increases, so its score is bounded by that log probability at the length, among those it can still have,
-  /// that gives the largest quotient: the maximum length with a positive penalty, the next length otherwise.
+  /// Whether no running hypothesis can reach a larger score than the best. Its total never increases, as far
+  /// as is known, so its score is bounded by that total at the length, among those it can still have, that
+  /// gives the largest quotient: the maximum length with a positive penalty, the next length otherwise.
   bool is_decided() const {
-    if (best_.log_probability == kMinusInfinity) return false;
+    if (best_.total == kMinusInfinity || !params_.logits_processor.empty()) return false;
     return std::ranges::all_of(running_, [this](const Hypothesis& hypothesis) {
       const double length = static_cast<double>(params_.length_penalty > 0
                                                     ? params_.max_new_tokens
                                                     : static_cast<int64_t>(hypothesis.tokens.size()) + 1);
-      const double bound = hypothesis.log_probability / std::pow(length, params_.length_penalty);
+      const double bound = hypothesis.total / std::pow(length, params_.length_penalty);
       return bound <= best_.score(params_.length_penalty);
     });
   }
@@ -102,7 +120,7 @@ class Beams {
   Hypothesis best_;
 };
 
-/// The best hypothesis of each prompt, padded with eos_token_id to a common length.
+/// The best hypothesis of each prompt, padded to a common length.
 Generation collect(std::vector<Beams>& prompts, const GenerationParams& params, at::Device device) {
   std::vector<Hypothesis> best;
   size_t length = 0;
@@ -111,7 +129,7 @@ Generation collect(std::vector<Beams>& prompts, const GenerationParams& params, 
     length = std::max(length, best.back().tokens.size());
   }
   const auto batch = static_cast<int64_t>(prompts.size());
-  auto tokens = at::full({batch, static_cast<int64_t>(length)}, params.eos_token_id.value_or(0), at::kLong);
+  auto tokens = at::full({batch, static_cast<int64_t>(length)}, pad_token(params), at::kLong);
   std::vector<double> log_probability;
   for (int64_t b = 0; b < batch; ++b) {
     const auto& hypothesis = best[static_cast<size_t>(b)];
@@ -121,21 +139,45 @@ Generation collect(std::vector<Beams>& prompts, const GenerationParams& params, 
   return {tokens.to(device), at::tensor(log_probability, at::kDouble)};
 }
 
+/// The tokens so far of every running hypothesis; those of prompt b are in `prompts[b]`.
+History history_of_running(const std::vector<Beams>& prompts, const History& history) {
+  std::vector<int64_t> rows, tokens;
+  for (size_t b = 0; b < prompts.size(); ++b) {
+    for (const auto& hypothesis : prompts[b].running()) {
+      rows.push_back(static_cast<int64_t>(b));
+      tokens.insert(tokens.end(), hypothesis.tokens.begin(), hypothesis.tokens.end());
+    }
+  }
+  const auto count = static_cast<int64_t>(rows.size());
+  const auto generated = at::tensor(tokens, at::kLong)
+                             .view({count, count == 0 ? 0 : static_cast<int64_t>(tokens.size()) / count});
+  const auto selected = at::tensor(rows, at::kLong);
+  return {at::cat({at::index_select(history.tokens, 0, selected), generated}, 1),
+          history.padding.defined() ? at::index_select(history.padding, 0, selected) : at::Tensor()};
+}
+
 }  // namespace
 
 Generation beam_search(const TokenModel& model, const at::Tensor& prompt, const GenerationParams& params,
                        const at::Tensor& lengths) {
   std::vector<Beams> prompts;
   for (int64_t b = 0; b < prompt.size(0); ++b) prompts.emplace_back(b, params);
+  const auto history = history_of(prompt, lengths);
   auto model_input = prompt;
   for (int64_t step = 0; step < params.max_new_tokens; ++step) {
     const auto log_probabilities =
-        next_log_probabilities(model, model_input, step == 0 ? lengths : at::Tensor());
+        next_token(model, model_input, step == 0 ? lengths : at::Tensor()).log_probabilities;
+    const auto processed =
+        changes_scores(params)
+            ? process_scores(log_probabilities, history_of_running(prompts, history), step, params)
+            : log_probabilities;
     std::vector<int64_t> sequences, tokens;
     int64_t row = 0;
     for (auto& beams : prompts) {
       const auto num_running = static_cast<int64_t>(beams.running().size());
-      if (num_running > 0) beams.step(log_probabilities.narrow(0, row, num_running));
+      if (num_running > 0) {
+        beams.step(log_probabilities.narrow(0, row, num_running), processed.narrow(0, row, num_running));
+      }
       row += num_running;
       for (const auto& hypothesis : beams.running()) {
         sequences.push_back(hypothesis.sequence);

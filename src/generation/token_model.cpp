@@ -7,8 +7,7 @@
 
 namespace attend::generation {
 
-at::Tensor next_log_probabilities(const TokenModel& model, const at::Tensor& tokens,
-                                  const at::Tensor& lengths) {
+NextToken next_token(const TokenModel& model, const at::Tensor& tokens, const at::Tensor& lengths) {
   constexpr auto kName = "generate";
   const auto logits = model.logits(tokens, lengths);
   checks::check_strided(kName, "logits", logits);
@@ -16,12 +15,13 @@ at::Tensor next_log_probabilities(const TokenModel& model, const at::Tensor& tok
   if (logits.dim() != 2 || logits.size(0) != tokens.size(0) || logits.size(1) < 1) {
     checks::fail(kName, "logits", c10::str("[", tokens.size(0), ", V]"), checks::describe(logits));
   }
-  const auto log_probabilities = at::log_softmax(logits.to(at::kDouble), -1).cpu();
+  const auto wide = logits.to(at::kDouble);
+  const auto log_probabilities = at::log_softmax(wide, -1).cpu();
   if (log_probabilities.isnan().any().item<bool>()) {
     checks::fail(kName, "logits", "at least one finite element in each row, and no NaN",
                  "a row whose softmax is NaN");
   }
-  return log_probabilities;
+  return {wide.cpu(), log_probabilities};
 }
 
 }  // namespace attend::generation

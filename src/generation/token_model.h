@@ -4,9 +4,12 @@
 
 namespace attend::generation {
 
-/// Calls model.logits, checks its result and returns the log probabilities of the next token, float64 [B, V]
-/// on the CPU.
-at::Tensor next_log_probabilities(const TokenModel& model, const at::Tensor& tokens,
-                                  const at::Tensor& lengths);
+/// What a model says of the next token: float64 [B, V] on the CPU.
+struct NextToken {
+  at::Tensor logits, log_probabilities;
+};
+
+/// Calls model.logits and checks its result.
+NextToken next_token(const TokenModel& model, const at::Tensor& tokens, const at::Tensor& lengths);
 
 }  // namespace attend::generation

@@ -43,7 +43,12 @@ nn::MultiHeadAttentionParams masks_of(const BertParams& params) {
   return {.key_padding_mask = is_token.logical_not()};
 }
 
-/// Fails unless the tensor has the shape of `ids` and is int64, or boolean if that is allowed.
+void check_device(const char* argument, const torch::Tensor& tensor, at::Device device) {
+  if (tensor.device() == device) return;
+  fail(kBert, argument, c10::str("a tensor on the parameters' device ", device), c10::str(tensor.device()));
+}
+
+/// Fails unless the tensor has the shape and device of `ids` and is int64, or boolean if that is allowed.
 void check_like_ids(const char* argument, const torch::Tensor& tensor, const torch::Tensor& ids,
                     bool may_be_bool) {
   checks::check_strided(kBert, argument, tensor);
@@ -52,6 +57,7 @@ void check_like_ids(const char* argument, const torch::Tensor& tensor, const tor
   if (!has_dtype || tensor.sizes() != ids.sizes()) {
     fail(kBert, argument, c10::str(may_be_bool ? "bool or int64 " : "int64 ", ids.sizes()), describe(tensor));
   }
+  check_device(argument, tensor, ids.device());
 }
 
 /// Fails unless the values are in [0, end). Values on other devices than the CPU are not checked, since that
@@ -107,6 +113,7 @@ torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertParams& params
   if (ids.scalar_type() != at::kLong || ids.dim() != 2 || ids.size(1) > max_length) {
     fail(kBert, "ids", c10::str("int64 [B, L] with L of at most ", max_length), describe(ids));
   }
+  check_device("ids", ids, word_embeddings->weight.device());
   if (params.attention_mask.defined()) check_like_ids("attention_mask", params.attention_mask, ids, true);
   if (params.token_type_ids.defined()) check_like_ids("token_type_ids", params.token_type_ids, ids, false);
   check_range("ids", ids, options.vocab_size());
@@ -119,7 +126,8 @@ torch::Tensor BertImpl::embed(const torch::Tensor& ids, const BertParams& params
 }
 
 torch::Tensor BertImpl::forward(const torch::Tensor& ids, const BertParams& params) {
-  return encoder(embed(ids, params), masks_of(params));
+  const auto x = embed(ids, params);  // which checks the arguments
+  return encoder(x, masks_of(params));
 }
 
 torch::Tensor BertImpl::attention_weights(const torch::Tensor& ids, const BertParams& params) {

@@ -48,14 +48,18 @@ torch::Tensor AdditiveAttentionImpl::forward(const torch::Tensor& q, const torch
   check_value(kAdditiveAttention, v, q, k, score_weight);
   const double dropout_p = is_training() ? options.dropout() : 0;
   const auto query = q_linear(q);
-  return attend::additive_attention(query, k_linear(k), v.to(query.scalar_type()), score_weight,
-                                    {.mask = mask, .dropout_p = dropout_p});
+  return checks::in_function(kAdditiveAttention, kMaskNames, [&] {
+    return attend::additive_attention(query, k_linear(k), v.to(query.scalar_type()), score_weight,
+                                      {.mask = mask, .dropout_p = dropout_p});
+  });
 }
 
 torch::Tensor AdditiveAttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k,
                                              const Mask& mask) {
   check_query_key(kAdditiveAttention, q, options.d_q(), k, options.d_k(), score_weight);
-  return attend::additive_attention_weights(q_linear(q), k_linear(k), score_weight, mask);
+  return checks::in_function(kAdditiveAttention, kMaskNames, [&] {
+    return attend::additive_attention_weights(q_linear(q), k_linear(k), score_weight, mask);
+  });
 }
 
 }  // namespace attend::nn

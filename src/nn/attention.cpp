@@ -39,12 +39,15 @@ torch::Tensor AttentionImpl::forward(const torch::Tensor& q, const torch::Tensor
   if (v.size(-2) != k.size(-2)) {
     checks::fail(kAttention, "v", c10::str("the length of k, ", k.size(-2)), checks::describe(v));
   }
-  return attention(q_linear(q), k_linear(k), v_linear(v), {.mask = mask});
+  return checks::in_function(kAttention, kMaskNames, [&] {
+    return attention(q_linear(q), k_linear(k), v_linear(v), {.mask = mask});
+  });
 }
 
 torch::Tensor AttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask) {
   check_query_key(kAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
-  return attention_weights(q_linear(q), k_linear(k), {.mask = mask});
+  return checks::in_function(kAttention, kMaskNames,
+                             [&] { return attention_weights(q_linear(q), k_linear(k), {.mask = mask}); });
 }
 
 }  // namespace attend::nn

@@ -40,15 +40,19 @@ torch::Tensor BilinearAttentionImpl::forward(const torch::Tensor& q, const torch
   check_value(kBilinearAttention, v, q, k, q_linear->weight);
   const auto query = q_linear(q);
   const double dropout_p = is_training() ? options.dropout() : 0;
-  return attention(query, k.to(query.scalar_type()), v.to(query.scalar_type()),
-                   {.mask = mask, .scale = options.scale(), .dropout_p = dropout_p});
+  return checks::in_function(kBilinearAttention, kMaskNames, [&] {
+    return attention(query, k.to(query.scalar_type()), v.to(query.scalar_type()),
+                     {.mask = mask, .scale = options.scale(), .dropout_p = dropout_p});
+  });
 }
 
 torch::Tensor BilinearAttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k,
                                              const Mask& mask) {
   check_query_key(kBilinearAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   const auto query = q_linear(q);
-  return attention_weights(query, k.to(query.scalar_type()), {.mask = mask, .scale = options.scale()});
+  return checks::in_function(kBilinearAttention, kMaskNames, [&] {
+    return attention_weights(query, k.to(query.scalar_type()), {.mask = mask, .scale = options.scale()});
+  });
 }
 
 }  // namespace attend::nn

@@ -1,8 +1,10 @@
 #include "nn/checks.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 
 #include "core/checks.h"
+#include "core/gradients.h"
 
 namespace attend::nn {
 namespace {
@@ -43,6 +45,17 @@ void check_input(const char* module, const char* argument, const at::Tensor& ten
                  c10::str("the parameters' dtype ", checks::dtype_name(parameter.scalar_type())),
                  checks::describe(tensor));
   }
+}
+
+at::ScalarType linear_dtype(const at::Tensor& weight) {
+  return is_cast(weight) ? at::autocast::get_autocast_dtype(weight.device().type()) : weight.scalar_type();
+}
+
+void check_no_gradient(const char* name, const torch::nn::Module& module, at::TensorList inputs) {
+  if (!at::GradMode::is_enabled()) return;
+  if (!any_needs_gradient(inputs) && !any_needs_gradient(module.parameters())) return;
+  checks::fail(name, "cache", "no gradients while it is appended to (use torch::NoGradGuard)",
+               "an input or a parameter that requires one");
 }
 
 void check_width(const char* module, const char* argument, int64_t width) {

@@ -1,8 +1,15 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+
+#include "core/error_context.h"
 
 namespace attend::nn {
+
+/// The names in a module of what its mask calls by the inner name.
+inline constexpr checks::ArgumentName kMaskNames[] = {
+    {"key_lengths", "mask"}, {"prefix", "mask"}, {"document_ids", "mask"}, {"mask_mod", "mask"}};
 
 /// The first input of a call, whose rank and batch size the other inputs share.
 struct FirstInput {
@@ -16,6 +23,13 @@ struct FirstInput {
 /// unless one of them is float64.
 void check_input(const char* module, const char* argument, const at::Tensor& tensor, int64_t width,
                  const FirstInput& first, const at::Tensor& parameter);
+
+/// The dtype of a product with this weight: the weight's, or autocast's where that casts it.
+at::ScalarType linear_dtype(const at::Tensor& weight);
+
+/// Fails, in the name of `name`, if gradients are recorded and an input or a parameter of the module requires
+/// one: a cache that is appended to would lose it.
+void check_no_gradient(const char* name, const torch::nn::Module& module, at::TensorList inputs);
 
 /// Fails unless the width is at least 1.
 void check_width(const char* module, const char* argument, int64_t width);

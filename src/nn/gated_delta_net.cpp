@@ -70,12 +70,18 @@ void GatedDeltaNetImpl::pretty_print(std::ostream& stream) const {
          << ", value_head_dim=" << options.value_head_dim() << ")";
 }
 
-torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+void GatedDeltaNetImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
   check_input(kGatedDeltaNet, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   const int64_t num_heads = options.num_heads(), keys = num_heads * options.head_dim(),
                 values = num_heads * options.value_head_dim(), before = options.conv_size() - 1;
   check_state(kGatedDeltaNet, state, input, {num_heads, options.head_dim(), options.value_head_dim()},
               {before, 2 * keys + values});
+}
+
+torch::Tensor GatedDeltaNetImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+  check(input, state);
+  const int64_t num_heads = options.num_heads(), keys = num_heads * options.head_dim(),
+                values = num_heads * options.value_head_dim(), before = options.conv_size() - 1;
   const auto batched = input.dim() == 3 ? input : input.unsqueeze(0);
   const auto rows =
       with_recent(at::cat({q_proj(batched), k_proj(batched), v_proj(batched)}, -1), state, before);

@@ -56,10 +56,14 @@ void GatedLinearAttentionImpl::pretty_print(std::ostream& stream) const {
          << ", value_head_dim=" << options.value_head_dim() << ")";
 }
 
-torch::Tensor GatedLinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+void GatedLinearAttentionImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
   check_input(kGatedLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   check_state(kGatedLinearAttention, state, input,
               {options.num_heads(), options.head_dim(), options.value_head_dim()});
+}
+
+torch::Tensor GatedLinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+  check(input, state);
   const int64_t num_heads = options.num_heads();
   const auto gate = split_heads(gk_proj_up(gk_proj_down(input)), num_heads);
   const auto log_decay = sigmoid_log_decay(gate, options.gate_temperature());

@@ -56,7 +56,7 @@ void LinearAttentionImpl::pretty_print(std::ostream& stream) const {
          << ", value_head_dim=" << options.value_head_dim() << ")";
 }
 
-torch::Tensor LinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+void LinearAttentionImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
   check_input(kLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   if (state != nullptr && !options.is_causal()) {
     checks::fail(kLinearAttention, "state", "none unless is_causal is true", "a state");
@@ -64,6 +64,10 @@ torch::Tensor LinearAttentionImpl::forward(const torch::Tensor& input, Recurrent
   const int64_t features = projection.defined() ? projection.size(0) : options.head_dim();
   check_state(kLinearAttention, state, input,
               {options.num_heads(), features, options.value_head_dim() + (options.normalize() ? 1 : 0)});
+}
+
+torch::Tensor LinearAttentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+  check(input, state);
   const auto query = split_heads(q_proj(input), options.num_heads()),
              key = split_heads(k_proj(input), options.num_heads()),
              value = split_heads(v_proj(input), options.num_heads());

@@ -16,10 +16,15 @@ using checks::fail;
 
 namespace {
 
-void check_state_tensor(const char* module, const char* name, const at::Tensor& tensor, int64_t batch,
-                        at::IntArrayRef rest, at::ScalarType dtype) {
-  std::vector<int64_t> sizes = {batch};
+/// Fails unless the tensor is [batch, rest...] of this dtype on the input's device.
+void check_state_tensor(const char* module, const char* name, const at::Tensor& tensor,
+                        const at::Tensor& input, at::IntArrayRef rest, at::ScalarType dtype) {
+  std::vector<int64_t> sizes = {input.dim() == 3 ? input.size(0) : 1};
   sizes.insert(sizes.end(), rest.begin(), rest.end());
+  if (tensor.defined() && tensor.device() != input.device()) {
+    fail(module, "state", c10::str("a tensor `", name, "` on the input's device ", input.device()),
+         c10::str(tensor.device()));
+  }
   if (tensor.defined() && tensor.sizes() == at::IntArrayRef(sizes) && tensor.scalar_type() == dtype) return;
   fail(module, "state",
        c10::str("a tensor `", name, "` of ", checks::dtype_name(dtype), " ", at::IntArrayRef(sizes)),
@@ -63,11 +68,12 @@ at::Tensor merge_heads(const at::Tensor& heads, const at::Tensor& input) {
 void check_state(const char* module, const RecurrentState* state, const at::Tensor& input,
                  at::IntArrayRef memory_sizes, at::IntArrayRef recent_sizes) {
   if (state == nullptr || (!state->memory.defined() && !state->recent.defined())) return;
-  const int64_t batch = input.dim() == 3 ? input.size(0) : 1;
-  check_state_tensor(module, "memory", state->memory, batch, memory_sizes, compute_type(input));
+  check_state_tensor(module, "memory", state->memory, input, memory_sizes, compute_type(input));
   if (recent_sizes.empty()) return;
-  const auto recent_dtype = state->recent.defined() ? state->recent.scalar_type() : input.scalar_type();
-  check_state_tensor(module, "recent", state->recent, batch, recent_sizes, recent_dtype);
+  // Under another autocast than before, the recent inputs have another dtype.
+  const bool has_dtype = state->recent.defined() && state->recent.is_floating_point();
+  const auto recent_dtype = has_dtype ? state->recent.scalar_type() : input.scalar_type();
+  check_state_tensor(module, "recent", state->recent, input, recent_sizes, recent_dtype);
 }
 
 at::Tensor recurrent_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,

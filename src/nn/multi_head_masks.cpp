@@ -2,9 +2,6 @@
 
 #include <ATen/ops/constant_pad_nd.h>
 
-#include <vector>
-
-#include "core/checks.h"
 #include "functional/mask/materialize.h"
 #include "nn/multi_head_options.h"
 
@@ -25,13 +22,14 @@ Mask mask_of_options(const MultiHeadAttentionOptions& options, const MultiHeadAt
 }
 
 /// The score modifications of the module's options, which come before added masks.
-ScoreMod score_mod_of_options(const MultiHeadAttentionImpl& module, at::Device device) {
+ScoreMod score_mod_of_options(const MultiHeadAttentionImpl& module, at::ScalarType query_dtype,
+                              at::Device device) {
   const auto& options = module.options;
   ScoreMod result;
   if (options.softcap() != 0) result = softcap(options.softcap());
   if (options.alibi()) result = result.then(alibi(alibi_slopes(options.num_heads()).to(device)));
   if (const auto& buckets = options.relative_bias()) {
-    result = result.then(attend::relative_bias(module.relative_bias, *buckets));
+    result = result.then(attend::relative_bias(beside_query(module.relative_bias, query_dtype), *buckets));
   }
   return result;
 }
@@ -39,62 +37,42 @@ ScoreMod score_mod_of_options(const MultiHeadAttentionImpl& module, at::Device d
 /// The same mask before `extra` more keys, which it does not hide.
 Mask with_extra_keys(const Mask& mask, const ScoreShape& shape, int64_t extra, at::Device device) {
   if (extra == 0 || !mask.defined()) return mask;
-  const auto allowed = materialize("attention", mask, shape, /*query_dim=*/4, device);
+  const auto allowed = materialize(kMultiHeadAttention, mask, shape, /*query_dim=*/4, device);
   return dense(at::constant_pad_nd(allowed.expand({-1, -1, -1, shape.keys}), {0, extra}, true));
 }
 
 /// Applies a mask of torch.nn.MultiheadAttention that broadcasts to the scores: boolean, true = must not
 /// attend, or floating, added. It is extended by `extra` keys that it neither hides nor changes.
-void hide_or_add(torch::Tensor mask, int64_t extra, Masks& masks) {
+void hide_or_add(torch::Tensor mask, int64_t extra, at::ScalarType query_dtype, Masks& masks) {
   if (extra > 0) mask = at::constant_pad_nd(mask, {0, extra}, 0);
   if (mask.scalar_type() == at::kBool) {
     masks.mask = masks.mask & dense(mask.logical_not());
   } else {
-    masks.score_mod = masks.score_mod.then(bias(mask));
+    masks.score_mod = masks.score_mod.then(bias(beside_query(mask, query_dtype)));
   }
-}
-
-void check_torch_mask(const char* argument, const torch::Tensor& mask, bool has_shape,
-                      const std::string& shape) {
-  checks::check_strided(kMultiHeadAttention, argument, mask);
-  if (!has_shape || !(mask.scalar_type() == at::kBool || mask.is_floating_point())) {
-    checks::fail(kMultiHeadAttention, argument, c10::str("a boolean or floating tensor ", shape),
-                 checks::describe(mask));
-  }
-}
-
-/// The mask of [B, Lk], or [Lk] for a query of two dimensions, as [B, 1, 1, Lk].
-torch::Tensor checked_key_padding_mask(const torch::Tensor& mask, const ScoreShape& shape,
-                                       int64_t query_dim) {
-  const std::vector<int64_t> expected =
-      query_dim == 3 ? std::vector{shape.batch, shape.keys} : std::vector{shape.keys};
-  check_torch_mask("key_padding_mask", mask, mask.sizes().equals(expected),
-                   c10::str(at::IntArrayRef(expected)));
-  return mask.reshape({shape.batch, 1, 1, shape.keys});
-}
-
-/// The mask of [Lq, Lk] as it is, and that of [B * H, Lq, Lk] as [B, H, Lq, Lk].
-torch::Tensor checked_attn_mask(const torch::Tensor& mask, const ScoreShape& shape) {
-  const int64_t rows = shape.batch * shape.heads;
-  const bool is_shared = mask.sizes().equals({shape.queries, shape.keys});
-  check_torch_mask("attn_mask", mask, is_shared || mask.sizes().equals({rows, shape.queries, shape.keys}),
-                   c10::str("[", shape.queries, ", ", shape.keys, "] or [", rows, ", ", shape.queries, ", ",
-                            shape.keys, "]"));
-  return is_shared ? mask : mask.unflatten(0, {shape.batch, shape.heads});
 }
 
 }  // namespace
 
+torch::Tensor beside_query(const torch::Tensor& tensor, at::ScalarType query_dtype) {
+  return tensor.scalar_type() == at::kFloat ? tensor : tensor.to(query_dtype);
+}
+
 Masks::Masks(const MultiHeadAttentionImpl& module, const MultiHeadAttentionParams& params,
-             const ScoreShape& shape, int64_t query_dim, at::Device device)
+             const ScoreShape& shape, at::ScalarType query_dtype, at::Device device)
     : mask(mask_of_options(module.options, params) & params.mask),
-      score_mod(score_mod_of_options(module, device)) {
+      score_mod(score_mod_of_options(module, query_dtype, device)) {
   const int64_t extra = num_extra_keys(module.options);
   mask = with_extra_keys(mask, shape, extra, device);
-  if (params.key_padding_mask.defined()) {
-    hide_or_add(checked_key_padding_mask(params.key_padding_mask, shape, query_dim), extra, *this);
+  const auto& padding = params.key_padding_mask;
+  if (padding.defined()) {
+    hide_or_add(padding.reshape({shape.batch, 1, 1, shape.keys}), extra, query_dtype, *this);
   }
-  if (params.attn_mask.defined()) hide_or_add(checked_attn_mask(params.attn_mask, shape), extra, *this);
+  const auto& attn_mask = params.attn_mask;
+  if (!attn_mask.defined()) return;
+  const bool is_shared = attn_mask.dim() == 2;
+  hide_or_add(is_shared ? attn_mask : attn_mask.unflatten(0, {shape.batch, shape.heads}), extra, query_dtype,
+              *this);
 }
 
 }  // namespace attend::nn

@@ -47,10 +47,14 @@ void RetentionImpl::pretty_print(std::ostream& stream) const {
          << ", head_dim=" << options.head_dim() << ", value_head_dim=" << options.value_head_dim() << ")";
 }
 
-torch::Tensor RetentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+void RetentionImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
   check_input(kRetention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
+  check_state(kRetention, state, input, {options.num_heads(), options.head_dim(), options.value_head_dim()});
+}
+
+torch::Tensor RetentionImpl::forward(const torch::Tensor& input, RecurrentState* state) {
+  check(input, state);
   const int64_t num_heads = options.num_heads();
-  check_state(kRetention, state, input, {num_heads, options.head_dim(), options.value_head_dim()});
   const int64_t first = state == nullptr ? 0 : state->length;
   const auto positions = at::arange(first, first + input.size(-2), input.options().dtype(at::kLong));
   const auto query = rotary(split_heads(q_proj(input), num_heads), {}, positions),

@@ -46,6 +46,18 @@ bool is_initialised_here(std::string_view name) {
   return std::ranges::any_of(kWeights, [=](std::string_view weight) { return name.ends_with(weight); });
 }
 
+/// The arguments of the encoder and the decoder.
+struct PartParams {
+  explicit PartParams(const TransformerParams& params)
+      : source{.key_padding_mask = params.src_key_padding_mask, .attn_mask = params.src_mask},
+        self{.key_padding_mask = params.tgt_key_padding_mask,
+             .attn_mask = params.tgt_mask,
+             .mask = params.tgt_is_causal ? causal() : Mask()},
+        cross{.key_padding_mask = params.memory_key_padding_mask, .attn_mask = params.memory_mask} {}
+
+  MultiHeadAttentionParams source, self, cross;
+};
+
 }  // namespace
 
 TransformerImpl::TransformerImpl(const TransformerOptions& options_) : options(options_) { reset(); }
@@ -54,6 +66,7 @@ void TransformerImpl::reset() {
   const auto stack = [this](int64_t num_layers) {
     return TransformerStackOptions(layer_options(options), num_layers)
         .final_norm(true)
+        .final_norm_options(options.final_norm_options())
         .checkpointing(options.checkpointing());
   };
   encoder = checks::in_module(kTransformer, "encoder", kEncoderOptionNames, [&] {
@@ -73,19 +86,21 @@ void TransformerImpl::reset_parameters() {
 
 void TransformerImpl::pretty_print(std::ostream& stream) const { stream << "attend::nn::Transformer"; }
 
+void TransformerImpl::check(const torch::Tensor& src, const torch::Tensor& tgt,
+                            const TransformerParams& params) const {
+  const PartParams parts(params);
+  checks::in_module(kTransformer, "encoder", kEncoderNames, [&] { encoder->check(src, parts.source); });
+  // The memory has the shape, dtype and device of src.
+  checks::in_module(kTransformer, "decoder", kDecoderNames,
+                    [&] { decoder->check(tgt, src, parts.self, parts.cross); });
+}
+
 torch::Tensor TransformerImpl::forward(const torch::Tensor& src, const torch::Tensor& tgt,
                                        const TransformerParams& params) {
-  const MultiHeadAttentionParams source{.key_padding_mask = params.src_key_padding_mask,
-                                        .attn_mask = params.src_mask};
-  const MultiHeadAttentionParams self{.key_padding_mask = params.tgt_key_padding_mask,
-                                      .attn_mask = params.tgt_mask,
-                                      .mask = params.tgt_is_causal ? causal() : Mask()};
-  const MultiHeadAttentionParams cross{.key_padding_mask = params.memory_key_padding_mask,
-                                       .attn_mask = params.memory_mask};
-  const auto memory =
-      checks::in_module(kTransformer, "encoder", kEncoderNames, [&] { return encoder(src, source); });
-  return checks::in_module(kTransformer, "decoder", kDecoderNames,
-                           [&] { return decoder(tgt, memory, self, cross); });
+  check(src, tgt, params);
+  const PartParams parts(params);
+  const auto memory = encoder->run(src, parts.source, nullptr);
+  return decoder->run(tgt, memory, parts.self, parts.cross, nullptr);
 }
 
 }  // namespace attend::nn

@@ -6,6 +6,7 @@
 #include "core/error_context.h"
 #include "nn/checks.h"
 #include "nn/feed_forward.h"
+#include "nn/multi_head_call.h"
 
 namespace attend::nn {
 namespace {
@@ -58,6 +59,25 @@ void check_attention(const char* name, const TransformerLayerOptions& options) {
          options.dropout(), attention.dropout());
   expect("attention.bias", attention.bias() || !options.bias(), "true", "false");
   expect("attention.batch_first", attention.batch_first() || !options.batch_first(), "true", "false");
+}
+
+/// Fails where an option was changed after the construction to one that the parts of the layer do not fit.
+template <typename Layer>
+void check_parts(const Layer& layer) {
+  const auto& options = layer.options;
+  const auto expect = [&](const char* option, bool fits) {
+    if (!fits)
+      fail(layer_name(layer), option, "that of the construction, which the parameters fit", "another");
+  };
+  const auto& weight = layer.linear1->weight;
+  expect("options.d_model", weight.size(1) == options.d_model());
+  expect("options.dim_feedforward", weight.size(0) == options.dim_feedforward());
+  expect("options.activation", layer.linear_gate.is_empty() != has_gate(options.activation()));
+  expect("options.bias", layer.linear1->bias.defined() == options.bias());
+  if (!layer.self_attn.is_empty()) {
+    expect("options.nhead", layer.self_attn->options.num_heads() == options.nhead());
+  }
+  check_probability(layer_name(layer), "options.dropout", options.dropout());
 }
 
 void check_layer_options(const char* name, const TransformerLayerOptions& options) {
@@ -120,6 +140,12 @@ void check_mixer_call(const torch::nn::AnyModule& mixer, const MultiHeadAttentio
   refuse("cache", params.cache != nullptr);
 }
 
+/// Fails, for a layer that appends to a cache, if a gradient would be lost.
+template <typename Layer>
+void check_layer_gradient(const Layer& layer, const MultiHeadAttentionParams& params, at::TensorList inputs) {
+  if (appends_to_cache(params)) check_no_gradient(layer_name(layer), layer, inputs);
+}
+
 const char* name_of(Activation activation) {
   switch (activation) {
     case Activation::relu:
@@ -170,18 +196,36 @@ void TransformerEncoderLayerImpl::pretty_print(std::ostream& stream) const {
   print_layer(stream, "TransformerEncoderLayer", options);
 }
 
+void TransformerEncoderLayerImpl::check(const torch::Tensor& src, const MultiHeadAttentionParams& params,
+                                        const RecurrentState* state) const {
+  check_mixer_call(mixer, params, state);
+  check_parts(*this);
+  check_input(kEncoderLayer, "src", src, options.d_model(), {"src", src, options.batch_first()},
+              linear1->weight);
+  const auto x = to_batch_first(options, src);
+  if (mixer.is_empty()) {
+    in_module(kEncoderLayer, "self_attn", kSourceNames, [&] { check_call(*self_attn, {x, x, x}, params); });
+    check_layer_gradient(*this, params, {src});
+  } else if (const auto* const checked = dynamic_cast<const CheckedMixer*>(mixer.ptr().get())) {
+    in_module(kEncoderLayer, "mixer", {}, [&] { checked->check(x, state); });
+  }
+}
+
 torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
                                                    const MultiHeadAttentionParams& params,
                                                    RecurrentState* state) {
-  check_mixer_call(mixer, params, state);
-  check_input(kEncoderLayer, "src", src, options.d_model(), {"src", src, options.batch_first()},
-              linear1->weight);
+  check(src, params, state);
+  return run(src, params, state);
+}
+
+/// `forward` of a call that was checked.
+torch::Tensor TransformerEncoderLayerImpl::run(const torch::Tensor& src,
+                                               const MultiHeadAttentionParams& params,
+                                               RecurrentState* state) {
   auto x = to_batch_first(options, src);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
-    if (!mixer.is_empty()) {
-      return in_module(kEncoderLayer, "mixer", {}, [&] { return mixer.forward(y, state); });
-    }
-    return in_module(kEncoderLayer, "self_attn", kSourceNames, [&] { return self_attn(y, {}, {}, params); });
+    if (mixer.is_empty()) return nn::run(*self_attn, {y, y, y}, params, options.dropout());
+    return in_module(kEncoderLayer, "mixer", {}, [&] { return mixer.forward(y, state); });
   });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
   return from_batch_first(options, x);
@@ -207,23 +251,44 @@ void TransformerDecoderLayerImpl::pretty_print(std::ostream& stream) const {
   print_layer(stream, "TransformerDecoderLayer", options);
 }
 
+void TransformerDecoderLayerImpl::check(const torch::Tensor& tgt, const torch::Tensor& memory,
+                                        const MultiHeadAttentionParams& self,
+                                        const MultiHeadAttentionParams& cross) const {
+  check_parts(*this);
+  const FirstInput first{"tgt", tgt, options.batch_first()};
+  check_input(kDecoderLayer, "tgt", tgt, options.d_model(), first, linear1->weight);
+  if (!only_reads_cache(cross)) {
+    check_input(kDecoderLayer, "memory", memory, options.d_model(), first, linear1->weight);
+  }
+  if (self.cache != nullptr && self.cache == cross.cache) {
+    fail(kDecoderLayer, "cross.cache", "another cache than self.cache", "the same");
+  }
+  const auto x = to_batch_first(options, tgt), keys = to_batch_first(options, memory);
+  in_module(kDecoderLayer, "self_attn", kSelfNames, [&] { check_call(*self_attn, {x, x, x}, self); });
+  in_module(kDecoderLayer, "multihead_attn", kCrossNames,
+            [&] { check_call(*multihead_attn, {x, keys, keys}, cross); });
+  check_layer_gradient(*this, self, {tgt});
+  check_layer_gradient(*this, cross, {tgt, memory});
+}
+
 torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& tgt, const torch::Tensor& memory,
                                                    const MultiHeadAttentionParams& self,
                                                    const MultiHeadAttentionParams& cross) {
-  const bool reads_cached_memory = cross.cache != nullptr && !cross.update_cache;
-  const FirstInput first{"tgt", tgt, options.batch_first()};
-  check_input(kDecoderLayer, "tgt", tgt, options.d_model(), first, linear1->weight);
-  if (!reads_cached_memory) {
-    check_input(kDecoderLayer, "memory", memory, options.d_model(), first, linear1->weight);
-  }
+  check(tgt, memory, self, cross);
+  return run(tgt, memory, self, cross);
+}
+
+/// `forward` of a call that was checked.
+torch::Tensor TransformerDecoderLayerImpl::run(const torch::Tensor& tgt, const torch::Tensor& memory,
+                                               const MultiHeadAttentionParams& self,
+                                               const MultiHeadAttentionParams& cross) {
   auto x = to_batch_first(options, tgt);
   const auto keys = to_batch_first(options, memory);
   x = with_residual(*this, norm1, x, [&](const torch::Tensor& y) {
-    return in_module(kDecoderLayer, "self_attn", kSelfNames, [&] { return self_attn(y, {}, {}, self); });
+    return nn::run(*self_attn, {y, y, y}, self, options.dropout());
   });
   x = with_residual(*this, norm2, x, [&](const torch::Tensor& y) {
-    return in_module(kDecoderLayer, "multihead_attn", kCrossNames,
-                     [&] { return multihead_attn(y, keys, keys, cross); });
+    return nn::run(*multihead_attn, {y, keys, keys}, cross, options.dropout());
   });
   x = with_residual(*this, norm3, x, [&](const torch::Tensor& y) { return feed_forward(*this, y); });
   return from_batch_first(options, x);

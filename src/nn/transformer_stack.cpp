@@ -7,7 +7,9 @@
 #include "core/checks.h"
 #include "core/error_context.h"
 #include "core/mask_node.h"
+#include "nn/checks.h"
 #include "nn/feed_forward.h"
+#include "nn/multi_head_check.h"
 
 namespace attend::nn {
 namespace {
@@ -22,7 +24,8 @@ constexpr auto kEncoder = "nn::TransformerEncoder";
 constexpr auto kDecoder = "nn::TransformerDecoder";
 
 /// The names in a decoder of what the attention of a layer calls by the inner name.
-constexpr ArgumentName kMemoryNames[] = {{"key", "memory"}, {"value", "memory"}};
+constexpr ArgumentName kMemoryNames[] = {
+    {"key", "memory"}, {"value", "memory"}, {"key_padding_mask", "memory_key_padding_mask"}};
 
 /// The names in an encoder of what its caches call by the inner name.
 constexpr ArgumentName kCacheNames[] = {{"key", "src"}, {"lengths", "params.lengths"}};
@@ -32,6 +35,13 @@ void check_stack(const char* name, const TransformerStackOptions& options) {
   if (layers < 0) fail(name, "num_layers", "at least 0", c10::str(layers));
   if (const size_t mixers = options.mixers().size(); mixers > static_cast<size_t>(layers)) {
     fail(name, "mixers", c10::str("at most one for each of the ", layers, " layers"), c10::str(mixers));
+  }
+  const auto& norm = options.final_norm_options();
+  if (!norm) return;
+  if (!options.final_norm()) fail(name, "final_norm_options", "none without final_norm", "some");
+  if (norm->width() != options.layer().d_model()) {
+    fail(name, "final_norm_options", c10::str("a norm of width ", options.layer().d_model()),
+         c10::str(norm->width()));
   }
 }
 
@@ -44,8 +54,12 @@ void register_layers(const char* name, Stack& stack) {
     if (!mixers.empty()) layer.mixer(mixers[static_cast<size_t>(n) % mixers.size()]);
     stack.layers->push_back(in_module(name, {"layers", n}, {}, [&] { return Layer(layer); }));
   }
-  if (stack.options.final_norm())
-    stack.norm = stack.register_module("norm", Norm(norm_options(stack.options.layer())));
+  if (!stack.options.final_norm()) return;
+  stack.norm = in_module(name, "norm", {}, [&] {
+    const auto& options = stack.options;
+    return stack.register_module("norm",
+                                 Norm(options.final_norm_options().value_or(norm_options(options.layer()))));
+  });
 }
 
 void print_stack(std::ostream& stream, const char* name, const TransformerStackOptions& options) {
@@ -67,7 +81,7 @@ void check_caches(const char* name, const char* argument, const std::vector<Cach
   }
 }
 
-size_t count_mixers(torch::nn::ModuleListImpl& layers) {
+size_t count_mixers(const torch::nn::ModuleListImpl& layers) {
   size_t count = 0;
   for (size_t n = 0; n < layers.size(); ++n) {
     count += layers.ptr<TransformerEncoderLayerImpl>(n)->mixer.is_empty() ? 0 : 1;
@@ -100,7 +114,8 @@ std::vector<at::Tensor> captured_tensors(const torch::nn::Module& layer, std::in
   return tensors;
 }
 
-/// Fails unless every cache has room for the tokens of `src`, before the first layer appends to its own.
+/// Fails unless every cache has room for the tokens of `src`. The layers check it, too; this names the
+/// stack's arguments.
 void check_room(const TransformerStackOptions& options, const torch::Tensor& src,
                 const torch::Tensor& lengths, const std::vector<KVCache>& caches) {
   if (!src.defined() || src.dim() < 2) return;  // an error of the first layer
@@ -110,6 +125,41 @@ void check_room(const TransformerStackOptions& options, const torch::Tensor& src
     in_function(kEncoder, kCacheNames, [&] { cache.num_keys(tokens, lengths); });
   }
 }
+
+/// Checks the input of a stack without layers, which its norm reads.
+void check_norm_input(const char* name, const char* argument, const torch::Tensor& input,
+                      const TransformerLayerOptions& options, const Norm& norm) {
+  if (norm.is_empty()) return;
+  check_input(name, argument, input, options.d_model(), {argument, input, options.batch_first()},
+              norm->weight);
+}
+
+/// Calls visit(n, layer, cache, state) for each layer of an encoder. With a TransformerCache, one of the two
+/// is the layer's part of it; else both are null.
+template <typename Visit>
+void for_each_layer(const torch::nn::ModuleList& layers, TransformerCache* cache, Visit&& visit) {
+  size_t attending = 0, mixing = 0;
+  for (size_t n = 0; n < layers->size(); ++n) {
+    const auto layer = layers->ptr<TransformerEncoderLayerImpl>(n);
+    const bool has_mixer = !layer->mixer.is_empty();
+    auto* const kv_cache = cache != nullptr && !has_mixer ? &cache->self[attending++] : nullptr;
+    auto* const state = cache != nullptr && has_mixer ? &cache->recurrent[mixing++] : nullptr;
+    in_module(kEncoder, {"layers", static_cast<int64_t>(n)}, {}, [&] { visit(layer, kv_cache, state); });
+  }
+}
+
+/// The arguments of every layer of a decoder.
+struct DecoderParams {
+  DecoderParams(const MultiHeadAttentionParams& given_self, const MultiHeadAttentionParams& given_cross,
+                const TransformerCache* cache)
+      : self(given_self), cross(given_cross) {
+    if (cache == nullptr) return;
+    self.is_causal = true;
+    if (!cross.key_padding_mask.defined()) cross.key_padding_mask = cache->memory_key_padding_mask;
+  }
+
+  MultiHeadAttentionParams self, cross;
+};
 
 }  // namespace
 
@@ -128,9 +178,8 @@ void TransformerEncoderImpl::pretty_print(std::ostream& stream) const {
   print_stack(stream, "TransformerEncoder", options);
 }
 
-torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
-                                              const MultiHeadAttentionParams& params,
-                                              TransformerCache* cache) {
+void TransformerEncoderImpl::check(const torch::Tensor& src, const MultiHeadAttentionParams& params,
+                                   TransformerCache* cache) const {
   check_no_cache(kEncoder, "params", params);
   if (cache != nullptr) {
     const size_t mixers = count_mixers(*layers);
@@ -138,32 +187,47 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
     check_caches(kEncoder, "cache.recurrent", cache->recurrent, mixers);
     check_room(options, src, params.lengths, cache->self);
   }
+  if (layers->is_empty()) check_norm_input(kEncoder, "src", src, options.layer(), norm);
+  // The input of every layer has the shape, dtype and device of the first one's.
+  for_each_layer(layers, cache, [&](const auto& layer, KVCache* kv_cache, RecurrentState* state) {
+    layer->check(src, kv_cache != nullptr ? with_cache(params, *kv_cache) : params, state);
+  });
+  if (cache != nullptr && !cache->self.empty()) check_no_gradient(kEncoder, *this, {src});
+}
+
+torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
+                                              const MultiHeadAttentionParams& params,
+                                              TransformerCache* cache) {
+  check(src, params, cache);
+  return run(src, params, cache);
+}
+
+/// `forward` of a call that was checked.
+torch::Tensor TransformerEncoderImpl::run(const torch::Tensor& src, const MultiHeadAttentionParams& params,
+                                          TransformerCache* cache) {
   auto x = src;
-  size_t attending = 0, mixing = 0;
-  for (size_t n = 0; n < layers->size(); ++n) {
-    const auto layer = layers->ptr<TransformerEncoderLayerImpl>(n);
-    x = in_module(kEncoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
-      if (cache != nullptr && !layer->mixer.is_empty()) {
-        return layer->forward(x, params, &cache->recurrent[mixing++]);
-      }
-      if (cache != nullptr) return layer->forward(x, with_cache(params, cache->self[attending++]));
-      if (!options.checkpointing()) return layer->forward(x, params);
-      const auto run = [=](const std::vector<at::Tensor>& tensors) {
-        return layer->forward(tensors[0], with_masks(params, tensors[1], tensors[2]));
-      };
-      return attend::checkpointed(run, {x, params.key_padding_mask, params.attn_mask},
-                                  captured_tensors(*layer, {params.mask}));
-    });
-  }
+  for_each_layer(layers, cache, [&](const auto& layer, KVCache* kv_cache, RecurrentState* state) {
+    if (cache != nullptr || !options.checkpointing()) {
+      x = layer->run(x, kv_cache != nullptr ? with_cache(params, *kv_cache) : params, state);
+      return;
+    }
+    const auto run_layer = [=](const std::vector<at::Tensor>& tensors) {
+      return layer->run(tensors[0], with_masks(params, tensors[1], tensors[2]), nullptr);
+    };
+    x = attend::checkpointed(run_layer, {x, params.key_padding_mask, params.attn_mask},
+                             captured_tensors(*layer, {params.mask}));
+  });
   return norm.is_empty() ? x : norm(x);
 }
 
-TransformerCache TransformerEncoderImpl::make_cache(int64_t batch, int64_t capacity) const {
+TransformerCache TransformerEncoderImpl::make_cache(int64_t batch, int64_t capacity,
+                                                    std::optional<at::ScalarType> dtype) const {
   TransformerCache cache;
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerEncoderLayerImpl>(n);
     if (layer->mixer.is_empty()) {
-      cache.self.push_back(layer->self_attn->make_cache(batch, capacity));
+      cache.self.push_back(
+          in_function(kEncoder, {}, [&] { return layer->self_attn->make_cache(batch, capacity, dtype); }));
     } else {
       cache.recurrent.emplace_back();
     }
@@ -186,44 +250,70 @@ void TransformerDecoderImpl::pretty_print(std::ostream& stream) const {
   print_stack(stream, "TransformerDecoder", options);
 }
 
+void TransformerDecoderImpl::check(const torch::Tensor& tgt, const torch::Tensor& memory,
+                                   const MultiHeadAttentionParams& self,
+                                   const MultiHeadAttentionParams& cross, TransformerCache* cache) const {
+  check_no_cache(kDecoder, "self", self);
+  check_no_cache(kDecoder, "cross", cross);
+  if (cache != nullptr) {
+    check_caches(kDecoder, "cache", cache->self, layers->size());
+    check_caches(kDecoder, "cache", cache->memory, layers->size());
+    if (memory.defined()) fail(kDecoder, "memory", "none with a cache, which holds it", describe(memory));
+  }
+  if (layers->is_empty()) check_norm_input(kDecoder, "tgt", tgt, options.layer(), norm);
+  const DecoderParams params(self, cross, cache);
+  // The target of every layer has the shape, dtype and device of the first one's.
+  for (size_t n = 0; n < layers->size(); ++n) {
+    const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
+    in_module(kDecoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
+      if (cache == nullptr) return layer->check(tgt, memory, params.self, params.cross);
+      layer->check(tgt, {}, with_cache(params.self, cache->self[n]),
+                   with_cache(params.cross, cache->memory[n], /*update_cache=*/false));
+    });
+  }
+  if (cache != nullptr && !cache->self.empty()) check_no_gradient(kDecoder, *this, {tgt});
+}
+
 torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const torch::Tensor& memory,
                                               const MultiHeadAttentionParams& self,
                                               const MultiHeadAttentionParams& cross,
                                               TransformerCache* cache) {
-  check_no_cache(kDecoder, "self", self);
-  check_no_cache(kDecoder, "cross", cross);
-  auto target_params = self, memory_params = cross;
-  if (cache != nullptr) {
-    check_caches(kDecoder, "cache", cache->self, layers->size());
-    check_caches(kDecoder, "cache", cache->memory, layers->size());
-    target_params.is_causal = true;
-    if (memory.defined()) fail(kDecoder, "memory", "none with a cache, which holds it", describe(memory));
-    if (!memory_params.key_padding_mask.defined())
-      memory_params.key_padding_mask = cache->memory_key_padding_mask;
-  }
+  check(tgt, memory, self, cross, cache);
+  return run(tgt, memory, self, cross, cache);
+}
+
+/// `forward` of a call that was checked.
+torch::Tensor TransformerDecoderImpl::run(const torch::Tensor& tgt, const torch::Tensor& memory,
+                                          const MultiHeadAttentionParams& given_self,
+                                          const MultiHeadAttentionParams& given_cross,
+                                          TransformerCache* cache) {
+  const DecoderParams params(given_self, given_cross, cache);
+  const auto &self = params.self, &cross = params.cross;
   auto x = tgt;
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
-    x = in_module(kDecoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
-      if (cache != nullptr) {
-        return layer->forward(x, {}, with_cache(target_params, cache->self[n]),
-                              with_cache(memory_params, cache->memory[n], /*update_cache=*/false));
-      }
-      if (!options.checkpointing()) return layer->forward(x, memory, self, cross);
-      const auto run = [=](const std::vector<at::Tensor>& tensors) {
-        return layer->forward(tensors[0], tensors[1], with_masks(self, tensors[2], tensors[3]),
-                              with_masks(cross, tensors[4], tensors[5]));
+    if (cache != nullptr) {
+      x = layer->run(x, {}, with_cache(self, cache->self[n]),
+                     with_cache(cross, cache->memory[n], /*update_cache=*/false));
+    } else if (!options.checkpointing()) {
+      x = layer->run(x, memory, self, cross);
+    } else {
+      const auto run_layer = [=](const std::vector<at::Tensor>& tensors) {
+        return layer->run(tensors[0], tensors[1], with_masks(self, tensors[2], tensors[3]),
+                          with_masks(cross, tensors[4], tensors[5]));
       };
-      return attend::checkpointed(
-          run, {x, memory, self.key_padding_mask, self.attn_mask, cross.key_padding_mask, cross.attn_mask},
+      x = attend::checkpointed(
+          run_layer,
+          {x, memory, self.key_padding_mask, self.attn_mask, cross.key_padding_mask, cross.attn_mask},
           captured_tensors(*layer, {self.mask, cross.mask}));
-    });
+    }
   }
   return norm.is_empty() ? x : norm(x);
 }
 
 TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory, int64_t capacity,
-                                                    const torch::Tensor& memory_key_padding_mask) {
+                                                    const torch::Tensor& memory_key_padding_mask,
+                                                    std::optional<at::ScalarType> dtype) {
   checks::check_strided(kDecoder, "memory", memory);
   if (memory.dim() != 2 && memory.dim() != 3) {
     fail(kDecoder, "memory",
@@ -237,11 +327,19 @@ TransformerCache TransformerDecoderImpl::make_cache(const torch::Tensor& memory,
   cache.memory_key_padding_mask = memory_key_padding_mask;
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
-    cache.self.push_back(layer->self_attn->make_cache(batch, capacity));
-    cache.memory.push_back(layer->multihead_attn->make_cache(batch, std::max<int64_t>(keys.size(-2), 1)));
+    const auto& attention = *layer->multihead_attn;
+    in_function(kDecoder, {}, [&] {
+      cache.self.push_back(layer->self_attn->make_cache(batch, capacity, dtype));
+      cache.memory.push_back(attention.make_cache(batch, std::max<int64_t>(keys.size(-2), 1), dtype));
+    });
     in_module(kDecoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
-      in_module("nn::TransformerDecoderLayer", "multihead_attn", kMemoryNames,
-                [&] { layer->multihead_attn->append(cache.memory.back(), keys); });
+      in_module("nn::TransformerDecoderLayer", "multihead_attn", kMemoryNames, [&] {
+        layer->multihead_attn->append(cache.memory.back(), keys);
+        if (!memory_key_padding_mask.defined()) return;
+        check_key_padding_mask(attention, memory_key_padding_mask,
+                               {batch, attention.options.num_heads(), /*queries=*/1, keys.size(-2)},
+                               keys.dim(), query_dtype(attention, with_cache({}, cache.memory.back())));
+      });
     });
   }
   return cache;

@@ -193,6 +193,45 @@ TEST_F(KVCacheTest, AWindowDropsOldTokens) {
   }
 }
 
+TEST_F(KVCacheTest, AWindowThatHasForgottenTokensCanBeginAnew) {
+  Sides sides(cache_options(3, 6, /*window=*/4));
+  for (int n = 0; n < 50; ++n) sides.step(1);
+  sides.cache.truncate(0);
+  for (auto& sequence : sides.sequences) sequence.truncate(0);
+  for (const int64_t tokens : {2, 1, 7, 1}) sides.step(tokens);
+  for (int n = 0; n < 50; ++n) sides.step(1);
+  sides.truncate({61, 0, 60});  // one of three
+  for (const int64_t tokens : {1, 5, 1}) sides.step(tokens);
+}
+
+TEST_F(KVCacheTest, ChecksATruncationWithoutMakingIt) {
+  KVCache cache(cache_options(1, 6, /*window=*/4));
+  const auto key = torch::ones({1, kKvHeads, 20, kDim}, torch::kDouble);
+  cache.append(key, torch::ones({1, kKvHeads, 20, kValueDim}, torch::kDouble));
+  cache.check_truncate(0);
+  cache.check_truncate(18);
+  EXPECT_EQ(
+      error_of([&] { cache.check_truncate(17); }),
+      "attend::KVCache: lengths: expected at least 18, whose window is still stored, got 17 for sequence "
+      "0");
+  EXPECT_EQ(cache.lengths().item<int64_t>(), 20);
+}
+
+TEST_F(KVCacheTest, NoTokensSeeNoMoreThanTheWindow) {
+  const auto none = [](int64_t channels) { return torch::ones({1, kKvHeads, 0, channels}, torch::kDouble); };
+  for (const int64_t window : {0, 4}) {
+    KVCache cache(cache_options(1, 8, window));
+    cache.append(torch::ones({1, kKvHeads, 8, kDim}, torch::kDouble),
+                 torch::ones({1, kKvHeads, 8, kValueDim}, torch::kDouble));
+    const auto before = cache.clone();
+    const auto entries = cache.append(none(kDim), none(kValueDim));
+    EXPECT_EQ(entries.key.size(2), window == 0 ? 8 : 3);
+    EXPECT_EQ(entries.value.size(2), window == 0 ? 8 : 3);
+    EXPECT_TRUE(same_bits(cache.entries().key, before.entries().key));
+    EXPECT_TRUE(torch::equal(cache.lengths(), before.lengths()));
+  }
+}
+
 TEST_F(KVCacheTest, AWindowServesSequencesOfDifferentLengths) {
   Sides sides(cache_options(3, 6, /*window=*/4));
   sides.step(9, {9, 2, 0});

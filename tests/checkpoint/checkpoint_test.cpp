@@ -665,6 +665,21 @@ TEST_F(CheckpointTest, AFailedLoadListsAllProblemsAndChangesNothing) {
   EXPECT_EQ(module->v_linear->weight.abs().sum().item<float>(), 0);
 }
 
+TEST_F(CheckpointTest, ConvertsDtypesUnlessRefused) {
+  nn::Attention module(4, 6, 5), other(4, 6, 5);
+  auto state = state_dict(other);
+  state.tensors["q_linear.bias"] = torch::ones(6, torch::kDouble);
+  const auto before = module->q_linear->weight.detach().clone();
+  EXPECT_EQ(error_of([&] { load_state_dict(module, state, {.convert_dtype = false}); }),
+            "attend::load_state_dict: state_dict: expected the keys, shapes and dtypes of the module "
+            "attend::nn::AttentionImpl, got differences:"
+            "\n  Dtype mismatches:\n    q_linear.bias: expected float32 [6], got float64 [6]");
+  EXPECT_TRUE(torch::equal(module->q_linear->weight, before));
+  load_state_dict(module, state);
+  EXPECT_TRUE(torch::equal(module->q_linear->bias, torch::ones(6)));
+  load_state_dict(module, state_dict(other), {.convert_dtype = false});
+}
+
 TEST_F(CheckpointTest, AFailedLoadListsTenKeys) {
   StateDict checkpoint;
   for (int n = 0; n < 200; ++n) checkpoint.tensors.insert(c10::str("extra", n), torch::ones(1));

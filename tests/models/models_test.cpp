@@ -172,6 +172,13 @@ TEST(Models, ErrorsNameTheArgument) {
             "attend::models::Bert: attention_mask: expected bool or int64 [1, 3], got float32 [1, 2]");
   EXPECT_EQ(error_of([&] { bert(ids, {.token_type_ids = ids == 2}); }),
             "attend::models::Bert: token_type_ids: expected int64 [1, 3], got bool [1, 3]");
+  // In training, dropout of the embeddings would already have moved the generator.
+  EXPECT_EQ(
+      error_of([&] {
+        bert(torch::ones({1, 3}, torch::kLong),
+             {.attention_mask = torch::ones({1, 3}, torch::kLong).to(torch::kMeta)});
+      }),
+      "attend::models::Bert: attention_mask: expected a tensor on the parameters' device cpu, got meta");
   EXPECT_EQ(error_of([] { models::load_bert("/nonexistent"); }),
             "attend::load_weights: /nonexistent: expected a folder, got No such file or directory");
 }

@@ -250,9 +250,9 @@ TEST_F(AttentionModule, ErrorsNameTheArgument) {
             "attend::nn::Attention: k: expected the parameters' dtype float32, got int64 [2, 7, 6]");
   EXPECT_EQ(error(q, k, v.to(torch::kMeta)),
             "attend::nn::Attention: v: expected a tensor on the parameters' device cpu, got meta");
-  EXPECT_EQ(
-      error(q, k, v, torch::ones({3, 6}, torch::kBool)),
-      "attend::attention: mask: expected a shape that broadcasts to the scores [2, 3, 7], got bool [3, 6]");
+  EXPECT_EQ(error(q, k, v, torch::ones({3, 6}, torch::kBool)),
+            "attend::nn::Attention: mask: expected a shape that broadcasts to the scores [2, 3, 7], got bool "
+            "[3, 6]");
   EXPECT_EQ(error_of([&] { module->weights(q, torch::rand({2, 7, 7})); }),
             "attend::nn::Attention: k: expected [B, L, 6], got float32 [2, 7, 7]");
 }

@@ -500,6 +500,59 @@ TEST_F(MultiHead, TwoHundredAndFiftySixStepsEqualTheWhole) {
   }
 }
 
+TEST_F(MultiHead, ACacheKeepsItsDtypeUnderAutocast) {
+  const torch::NoGradGuard no_grad;
+  MultiHeadAttention module(MultiHeadAttentionOptions(16, 4)
+                                .num_kv_heads(2)
+                                .is_causal(true)
+                                .rotary(RotaryParams{})
+                                .sinks(true)
+                                .relative_bias(RelativeBuckets{}));
+  const auto x = torch::randn({2, 12, 16});
+  const auto exact = module(x);
+  const Autocast autocast(torch::kBFloat16);
+  const auto whole = module(x);
+  for (const auto& dtype : {std::optional<torch::ScalarType>(), {torch::kFloat}, {torch::kBFloat16}}) {
+    auto cache = module->make_cache(2, 12, dtype);
+    const auto mask = torch::zeros({3, 3});
+    const auto first = module(x.slice(1, 0, 3), {}, {}, {.attn_mask = mask, .cache = &cache});
+    EXPECT_EQ(cache.entries().key.scalar_type(), dtype.value_or(torch::kFloat));
+    EXPECT_EQ(first.scalar_type(), whole.scalar_type());
+    std::vector<torch::Tensor> steps = {first};
+    for (int64_t n = 3; n < 12; ++n) steps.push_back(module(x.slice(1, n, n + 1), {}, {}, {.cache = &cache}));
+    expect_as_accurate(torch::cat(steps, 1), max_difference(whole, exact), exact, 2, "steps");
+    // A cached memory.
+    const auto read = module(x, {}, {}, {.cache = &cache, .update_cache = false});
+    EXPECT_EQ(read.scalar_type(), whole.scalar_type());
+  }
+}
+
+TEST_F(MultiHead, ACacheMayBeNarrowerOrWiderThanItsModule) {
+  const torch::NoGradGuard no_grad;
+  const auto options =
+      MultiHeadAttentionOptions(16, 4).is_causal(true).sinks(true).relative_bias(RelativeBuckets{});
+  for (const auto& [own, other] :
+       {std::pair(torch::kFloat, torch::kBFloat16), {torch::kBFloat16, torch::kFloat}}) {
+    MultiHeadAttention module(options);
+    module->to(own);
+    const auto x = torch::randn({2, 12, 16}).to(own);
+    auto cache = module->make_cache(2, 12, other);
+    const auto mask = torch::zeros({12, 12}, own);
+    const auto result = module(x, {}, {}, {.attn_mask = mask, .cache = &cache});
+    EXPECT_EQ(result.scalar_type(), own);
+    EXPECT_EQ(cache.entries().key.scalar_type(), other);
+    expect_close(result, module(x), 0.05);
+  }
+  MultiHeadAttention module(options);
+  EXPECT_EQ(error_of([&] { module->make_cache(2, 12, torch::kDouble); }),
+            "attend::nn::MultiHeadAttention: dtype: expected a dtype other than float64, for parameters of "
+            "float32, got float64");
+  EXPECT_EQ(
+      error_of([&] { module->make_cache(2, 12, torch::kLong); }),
+      "attend::nn::MultiHeadAttention: options: expected dtype float64, float32, bfloat16 or float16, got "
+      "int64 [2, 4, 12, 4]");
+}
+
 TEST_F(MultiHead, StepsOfDifferentSequences) {
   const torch::NoGradGuard no_grad;
   auto module = random_module(MultiHeadAttentionOptions(8, 2).is_causal(true).rotary(RotaryParams{}));
@@ -649,8 +702,8 @@ TEST_F(MultiHead, ACallThatFailsLeavesTheCache) {
             "float32 [5, 5]");
   EXPECT_EQ(error_of([&] {
               module(x, {}, {}, {.mask = dense(torch::ones({5, 5}, torch::kBool)), .cache = &cache});
-            }).substr(0, 23),
-            "attend::attention: mask");
+            }).substr(0, 36),
+            "attend::nn::MultiHeadAttention: mask");
   EXPECT_EQ(cache.lengths().item<int64_t>(), 3);
 }
 
@@ -685,7 +738,7 @@ TEST_F(MultiHead, ErrorsNameTheArgument) {
             name + "key: expected the length of query, 3, with a cache to append to, got float64 [2, 7, 6]");
   auto self = random_module(MultiHeadAttentionOptions(8, 2).is_causal(true));
   EXPECT_EQ(error_of([&] { self(query, {}, {}, {.cache = &cache}); }),
-            "attend::KVCache: key: expected at most 2 more tokens, of a capacity of 2 (0 are used), got 3");
+            name + "key: expected at most 2 more tokens, of a capacity of 2 (0 are used), got 3");
   EXPECT_EQ(error_of([&] {
               self(query, {}, {}, {.key_padding_mask = torch::ones({2, 3}, torch::kBool), .cache = &cache});
             }),

@@ -343,6 +343,84 @@ TEST_F(TransformerModules, EncoderStepsEqualTheWhole) {
   expect_close(stack(x.slice(1, 2), {}, &cache), whole.slice(1, 2), 1e-12);
 }
 
+/// After 50 tokens a window of 4 has forgotten most of them.
+TEST_F(TransformerModules, CachesBeginAnew) {
+  const torch::NoGradGuard no_grad;
+  const auto attention = MultiHeadAttentionOptions().is_causal(true).window({3, 0});
+  auto stack =
+      random_module(TransformerEncoder(TransformerStackOptions(small_layer().attention(attention), 2)));
+  const auto x = random({2, 9, 8});
+  const auto whole = stack(x);
+  auto cache = stack->make_cache(2, 100);
+  for (const bool resets : {false, true}) {
+    stack(random({2, 50, 8}), {}, &cache);
+    EXPECT_EQ(cache.length(), 50);
+    resets ? cache.reset() : cache.truncate(0);
+    EXPECT_EQ(cache.length(), 0);
+    expect_close(stack(x.slice(1, 0, 5), {.lengths = torch::tensor({5, 5})}, &cache), whole.slice(1, 0, 5),
+                 1e-12);
+    EXPECT_EQ(cache.length(), 5);
+    expect_close(stack(x.slice(1, 5, 6), {}, &cache), whole.slice(1, 5, 6), 1e-12);
+    cache.reset();
+  }
+}
+
+TEST_F(TransformerModules, AResetKeepsTheMemory) {
+  const torch::NoGradGuard no_grad;
+  auto stack = random_module(TransformerDecoder(TransformerStackOptions(small_layer(), 2)));
+  const auto tgt = random({2, 4, 8}), memory = random({2, 5, 8});
+  auto cache = stack->make_cache(memory, 9);
+  const auto first = stack(tgt, {}, {}, {}, &cache);
+  cache.reset();
+  EXPECT_EQ(cache.length(), 0);
+  EXPECT_TRUE(same_bits(stack(tgt, {}, {}, {}, &cache), first));
+}
+
+/// A cache that can't follow leaves the others as they were.
+TEST_F(TransformerModules, CachesChangeTogether) {
+  const torch::NoGradGuard no_grad;
+  auto attention = MultiHeadAttentionOptions().is_causal(true);
+  auto stack =
+      random_module(TransformerEncoder(TransformerStackOptions(small_layer().attention(attention), 2)));
+  auto cache = stack->make_cache(2, 9);
+  stack(random({2, 6, 8}), {}, &cache);
+  cache.self[1].truncate(3);
+  EXPECT_EQ(error_of([&] { cache.truncate(4); }),
+            "attend::KVCache: lengths: expected 0 ... 3, the length of the sequence, got 4 for sequence 0");
+  EXPECT_EQ(cache.self[0].lengths()[0].item<int64_t>(), 6);
+  cache.self[1].select(torch::tensor({0}));
+  EXPECT_EQ(error_of([&] { cache.select(torch::tensor({1, 1, 0})); }),
+            "attend::TransformerCache: sequences: expected indices in 0 ... 0, got 1");
+  EXPECT_EQ(cache.self[0].options().batch(), 2);
+}
+
+TEST_F(TransformerModules, StacksDecodeUnderAutocast) {
+  const torch::NoGradGuard no_grad;
+  auto attention = MultiHeadAttentionOptions().is_causal(true).rotary(RotaryParams{});
+  TransformerEncoder encoder(TransformerStackOptions(small_layer().attention(attention), 2));
+  TransformerDecoder decoder(TransformerStackOptions(small_layer(), 2));
+  const auto x = torch::randn({2, 7, 8}), memory = torch::randn({2, 5, 8});
+  const auto encoded = encoder(x), decoded = decoder(x, memory, {.mask = causal()});
+  const Autocast autocast(torch::kBFloat16);
+  const double encoder_error = max_difference(encoder(x), encoded);
+  const double decoder_error = max_difference(decoder(x, memory, {.mask = causal()}), decoded);
+  for (const auto& dtype : {std::optional<torch::ScalarType>(), {torch::kFloat}, {torch::kBFloat16}}) {
+    auto of_encoder = encoder->make_cache(2, 7, dtype);
+    auto of_decoder = decoder->make_cache(memory, 7, {}, dtype);
+    for (const auto* caches : {&of_encoder.self, &of_decoder.self, &of_decoder.memory}) {
+      for (const auto& cache : *caches)
+        EXPECT_EQ(cache.entries().key.scalar_type(), dtype.value_or(torch::kFloat));
+    }
+    std::vector<torch::Tensor> encoder_steps, decoder_steps;
+    for (int64_t n = 0; n < 7; ++n) {
+      encoder_steps.push_back(encoder(x.slice(1, n, n + 1), {}, &of_encoder));
+      decoder_steps.push_back(decoder(x.slice(1, n, n + 1), {}, {}, {}, &of_decoder));
+    }
+    expect_as_accurate(torch::cat(encoder_steps, 1), encoder_error, encoded, 2, "encoder");
+    expect_as_accurate(torch::cat(decoder_steps, 1), decoder_error, decoded, 2, "decoder");
+  }
+}
+
 TEST_F(TransformerModules, DecoderStepsEqualTheWhole) {
   const torch::NoGradGuard no_grad;
   for (const bool batch_first : {true, false}) {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <attend/export.h>
-#include <attend/recurrent_state.h>
+#include <attend/nn/mixer.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/common.h>
 #include <torch/nn/modules/container/any.h>
@@ -39,7 +39,7 @@ struct ATTEND_API GatedDeltaNetOptions {
 ///
 /// Errors (c10::Error): an input of another shape, dtype or device than the parameters require, a state of
 /// another module or batch size; options out of their range.
-class ATTEND_API GatedDeltaNetImpl : public torch::nn::Cloneable<GatedDeltaNetImpl> {
+class ATTEND_API GatedDeltaNetImpl : public torch::nn::Cloneable<GatedDeltaNetImpl>, public CheckedMixer {
  public:
   GatedDeltaNetImpl(int64_t embed_dim, int64_t num_heads)
       : GatedDeltaNetImpl(GatedDeltaNetOptions(embed_dim, num_heads)) {}
@@ -47,6 +47,9 @@ class ATTEND_API GatedDeltaNetImpl : public torch::nn::Cloneable<GatedDeltaNetIm
 
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
+
+  /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
+  void check(const torch::Tensor& input, const RecurrentState* state) const override;
 
   /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, which is updated, the input
   /// continues the sequence of the state.

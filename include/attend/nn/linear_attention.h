@@ -2,7 +2,7 @@
 
 #include <attend/export.h>
 #include <attend/linear_attention.h>
-#include <attend/recurrent_state.h>
+#include <attend/nn/mixer.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/common.h>
 #include <torch/nn/modules/container/any.h>
@@ -44,7 +44,7 @@ struct ATTEND_API LinearAttentionOptions {
 ///
 /// Errors (c10::Error): an input of another shape, dtype or device than the parameters require, a state of
 /// another module or batch size; options out of their range.
-class ATTEND_API LinearAttentionImpl : public torch::nn::Cloneable<LinearAttentionImpl> {
+class ATTEND_API LinearAttentionImpl : public torch::nn::Cloneable<LinearAttentionImpl>, public CheckedMixer {
  public:
   LinearAttentionImpl(int64_t embed_dim, int64_t num_heads)
       : LinearAttentionImpl(LinearAttentionOptions(embed_dim, num_heads)) {}
@@ -52,6 +52,9 @@ class ATTEND_API LinearAttentionImpl : public torch::nn::Cloneable<LinearAttenti
 
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
+
+  /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
+  void check(const torch::Tensor& input, const RecurrentState* state) const override;
 
   /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, which is updated, the input
   /// continues the sequence of the state.

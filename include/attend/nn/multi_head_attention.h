@@ -1,9 +1,10 @@
 #pragma once
 
+#include <attend/detail/by_name.h>
 #include <attend/export.h>
 #include <attend/kv_cache.h>
-#include <attend/mask.h>
 #include <attend/nn/module_holder.h>
+#include <attend/nn/module_mask.h>
 #include <attend/positional_encoding.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/common.h>
@@ -79,20 +80,28 @@ struct MultiHeadAttentionOptions {
   TORCH_ARG(bool, is_causal) = false;
 };
 
-/// The arguments of one call of `MultiHeadAttention` besides query, key and value. Note that true means the
-/// opposite in the first two, which are those of torch.nn.MultiheadAttention, and in `mask`.
+/// The arguments of one call of `MultiHeadAttention` besides query, key and value. They are given by name:
+/// `{.attn_mask = mask}`. (torch.nn's attention has the mask of the keys first, its layers have it last.)
+///
+/// Tensors are masks of torch.nn: where a boolean one is true, a query must not attend. A floating one is
+/// added to the scores; its dtype is the module's or float32, under autocast also autocast's, with a cache
+/// also the cache's. `mask` is a `Mask` of this library, which is no tensor.
 struct MultiHeadAttentionParams {
+  /// Makes braces without names an error.
+  detail::ByName by_name = detail::ByName();
   /// The keys to ignore, [B, Lk], or [Lk] for a query of two dimensions: boolean, true = ignore; or floating,
   /// added to the scores.
   torch::Tensor key_padding_mask = {};
   /// [Lq, Lk] or [B * num_heads, Lq, Lk] ([num_heads, Lq, Lk] for a query of two dimensions): boolean, true =
   /// must not attend; or floating, added to the scores.
   torch::Tensor attn_mask = {};
-  /// true = may attend. Combined with the other masks and those of the module: a key is attended to if all of
-  /// them allow it.
-  Mask mask = {};
+  /// Which keys a query may attend to: `causal()`, `key_lengths(lengths)`, `dense(allowed)`, ... Combined
+  /// with the other masks and those of the module: a key is attended to if all of them allow it.
+  ModuleMask mask = {};
   /// A cache to which the projected keys and values are appended; the queries attend causally to all that it
-  /// then holds. Needs a causal module or call, and no gradients (torch::NoGradGuard).
+  /// then holds. Needs a causal module or call, and no gradients (torch::NoGradGuard). The cache keeps its
+  /// dtype: keys, values and queries are converted to it, attention computes in it, and its result is
+  /// converted back. So under autocast a float32 cache stays float32.
   KVCache* cache = nullptr;
   /// With a cache: the number of tokens that belong to each sequence, as in `KVCache::append`.
   torch::Tensor lengths = {};
@@ -127,7 +136,7 @@ struct MultiHeadAttentionParams {
 ///
 /// There are two differences: a fully masked query gives out_proj's bias, not NaN, and the meaning of true in
 /// a mask does not depend on its rank. Errors: c10::Error naming the argument, what was expected and what it
-/// got.
+/// got; the call then has changed nothing.
 class ATTEND_API MultiHeadAttentionImpl : public torch::nn::Cloneable<MultiHeadAttentionImpl> {
  public:
   /// Multi-head attention with the default options.
@@ -143,6 +152,10 @@ class ATTEND_API MultiHeadAttentionImpl : public torch::nn::Cloneable<MultiHeadA
   /// Prints the options that differ from their defaults.
   void pretty_print(std::ostream& stream) const override;
 
+  /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
+  void check(const torch::Tensor& query, const torch::Tensor& key = {}, const torch::Tensor& value = {},
+             const MultiHeadAttentionParams& params = {}) const;
+
   /// The result [B, Lq, E].
   torch::Tensor forward(const torch::Tensor& query, const torch::Tensor& key = {},
                         const torch::Tensor& value = {}, const MultiHeadAttentionParams& params = {});
@@ -156,15 +169,18 @@ class ATTEND_API MultiHeadAttentionImpl : public torch::nn::Cloneable<MultiHeadA
                                                                 const MultiHeadAttentionParams& params = {},
                                                                 bool average_attn_weights = true);
 
-  /// A cache for `batch` sequences of up to `capacity` tokens, of the parameters' dtype and device. With a
-  /// left window below the capacity, sequences may be of any length, and the cache stores the window alone.
-  KVCache make_cache(int64_t batch, int64_t capacity) const;
+  /// A cache for `batch` sequences of up to `capacity` tokens, of the parameters' device and of this dtype,
+  /// by default that of the parameters; float64 is for modules in float64, which take no other. With a left
+  /// window below the capacity, sequences may be of any length, and the cache stores the window alone.
+  KVCache make_cache(int64_t batch, int64_t capacity, std::optional<at::ScalarType> dtype = {}) const;
 
   /// Appends the projected keys and values to a cache, as `forward` does, without attending.
   void append(KVCache& cache, const torch::Tensor& key, const torch::Tensor& value = {},
               const torch::Tensor& lengths = {});
 
-  /// The options, with every default replaced by its value.
+  /// The options, with every default replaced by its value. A change after construction holds from the next
+  /// call on where the parameters fit it (dropout, softcap, window, is_causal, ...), and is an error of that
+  /// call where they don't.
   MultiHeadAttentionOptions options;
   /// The projections of queries, keys and values; undefined where the options need none.
   torch::Tensor in_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight, in_proj_bias;

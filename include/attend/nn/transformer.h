@@ -3,6 +3,8 @@
 #include <attend/export.h>
 #include <attend/nn/transformer_stack.h>
 
+#include <optional>
+
 namespace attend::nn {
 
 /// Options for `Transformer`. The defaults are those of torch.nn.Transformer but for batch_first.
@@ -27,6 +29,8 @@ struct TransformerOptions {
   TORCH_ARG(NormKind, norm) = NormKind::layer_norm;
   /// As in `TransformerLayerOptions`. Default: 1e-5.
   TORCH_ARG(double, layer_norm_eps) = 1e-5;
+  /// The options of the norms after the last layers, of width d_model. Default: those of the layers' norms.
+  TORCH_ARG(std::optional<NormOptions>, final_norm_options) = std::nullopt;
   /// As in `TransformerLayerOptions`. Default: true.
   TORCH_ARG(bool, batch_first) = true;
   /// As in `TransformerLayerOptions`. Default: false.
@@ -40,7 +44,8 @@ struct TransformerOptions {
 };
 
 /// The masks of one call of `Transformer`, with the names and meanings of torch.nn.Transformer: boolean, true
-/// = must not attend (or: key to ignore); or floating, added to the scores.
+/// = must not attend (or: key to ignore); or floating, added to the scores. Their order is also that of
+/// torch.nn.Transformer's arguments.
 struct TransformerParams {
   torch::Tensor src_mask = {};              ///< [S, S] or [B * nhead, S, S]: in the encoder
   torch::Tensor tgt_mask = {};              ///< [L, L] or [B * nhead, L, L]: in the decoder
@@ -67,11 +72,14 @@ class ATTEND_API TransformerImpl : public torch::nn::Cloneable<TransformerImpl> 
   /// Prints the name; the layers print their options.
   void pretty_print(std::ostream& stream) const override;
 
+  /// Throws the error of `forward` with these arguments, if it has one in any layer, and changes nothing.
+  void check(const torch::Tensor& src, const torch::Tensor& tgt, const TransformerParams& params = {}) const;
+
   /// src [B, S, d_model], tgt [B, L, d_model], or both without B -> the shape of tgt.
   torch::Tensor forward(const torch::Tensor& src, const torch::Tensor& tgt,
                         const TransformerParams& params = {});
 
-  /// The options.
+  /// The options. Those of the layers are copied by the layers: change them there.
   TransformerOptions options;
   /// The encoder, whose result is the decoder's memory.
   TransformerEncoder encoder{nullptr};

@@ -30,7 +30,7 @@ struct TransformerLayerOptions {
   /// The width of the hidden layer of the feed-forward network. Default: 2048.
   TORCH_ARG(int64_t, dim_feedforward) = 2048;
   /// The probability of dropout, of attention weights, of the hidden layer and of what is added to the
-  /// residual. Default: 0.1.
+  /// residual. In a layer it holds in place of that of the attention's own options. Default: 0.1.
   TORCH_ARG(double, dropout) = 0.1;
   /// Default: relu.
   TORCH_ARG(Activation, activation) = Activation::relu;
@@ -72,13 +72,18 @@ class ATTEND_API TransformerEncoderLayerImpl : public torch::nn::Cloneable<Trans
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
+  /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
+  void check(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
+             const RecurrentState* state = nullptr) const;
+
   /// src [B, L, d_model] or [L, d_model] -> the same shape. `params`: masks and cache, as in
   /// `MultiHeadAttention`; its attn_mask is PyTorch's src_mask. A mixer is causal by itself and takes no
   /// `params`; it continues from `state` and updates it.
   torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
                         RecurrentState* state = nullptr);
 
-  /// The options.
+  /// The options. A change of dropout, norm_first or batch_first after construction holds from the next call
+  /// on; one that the parts of the layer do not fit is an error of that call.
   TransformerLayerOptions options;
   /// The self-attention; empty with a mixer.
   MultiHeadAttention self_attn{nullptr};
@@ -92,6 +97,10 @@ class ATTEND_API TransformerEncoderLayerImpl : public torch::nn::Cloneable<Trans
  protected:
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(MultiHeadAttentionParams())},
                            {2, torch::nn::AnyValue(static_cast<RecurrentState*>(nullptr))})
+
+ private:
+  friend class TransformerEncoderImpl;
+  torch::Tensor run(const torch::Tensor& src, const MultiHeadAttentionParams& params, RecurrentState* state);
 };
 
 /// Holder of `TransformerEncoderLayerImpl`.
@@ -115,6 +124,10 @@ class ATTEND_API TransformerDecoderLayerImpl : public torch::nn::Cloneable<Trans
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
+  /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
+  void check(const torch::Tensor& tgt, const torch::Tensor& memory, const MultiHeadAttentionParams& self = {},
+             const MultiHeadAttentionParams& cross = {}) const;
+
   /// tgt [B, L, d_model], memory [B, S, d_model], or both without B -> the shape of tgt. `self` and `cross`:
   /// masks and caches of the self-attention and of the attention to the memory. As in PyTorch, the
   /// self-attention is causal only if a mask or the options say so.
@@ -122,7 +135,8 @@ class ATTEND_API TransformerDecoderLayerImpl : public torch::nn::Cloneable<Trans
                         const MultiHeadAttentionParams& self = {},
                         const MultiHeadAttentionParams& cross = {});
 
-  /// The options.
+  /// The options. A change of dropout, norm_first or batch_first after construction holds from the next call
+  /// on; one that the parts of the layer do not fit is an error of that call.
   TransformerLayerOptions options;
   /// The self-attention, and the attention to the memory.
   MultiHeadAttention self_attn{nullptr}, multihead_attn{nullptr};
@@ -134,6 +148,11 @@ class ATTEND_API TransformerDecoderLayerImpl : public torch::nn::Cloneable<Trans
  protected:
   FORWARD_HAS_DEFAULT_ARGS({2, torch::nn::AnyValue(MultiHeadAttentionParams())},
                            {3, torch::nn::AnyValue(MultiHeadAttentionParams())})
+
+ private:
+  friend class TransformerDecoderImpl;
+  torch::Tensor run(const torch::Tensor& tgt, const torch::Tensor& memory,
+                    const MultiHeadAttentionParams& self, const MultiHeadAttentionParams& cross);
 };
 
 /// Holder of `TransformerDecoderLayerImpl`.

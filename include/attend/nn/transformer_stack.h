@@ -5,6 +5,7 @@
 #include <attend/transformer_cache.h>
 #include <torch/nn/modules/container/modulelist.h>
 
+#include <optional>
 #include <vector>
 
 namespace attend::nn {
@@ -24,6 +25,8 @@ struct TransformerStackOptions {
   TORCH_ARG(std::vector<MixerFactory>, mixers);
   /// Whether a norm follows the last layer. Default: false.
   TORCH_ARG(bool, final_norm) = false;
+  /// With final_norm: the options of that norm, of width d_model. Default: those of the layers' norms.
+  TORCH_ARG(std::optional<NormOptions>, final_norm_options) = std::nullopt;
   /// Whether a layer saves only its inputs for the backward pass and is computed again there, with the same
   /// dropout (activation checkpointing, Chen 2016). Default: false.
   TORCH_ARG(bool, checkpointing) = false;
@@ -40,6 +43,10 @@ class ATTEND_API TransformerEncoderImpl : public torch::nn::Cloneable<Transforme
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
+  /// Throws the error of `forward` with these arguments, if it has one in any layer, and changes nothing.
+  void check(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
+             TransformerCache* cache = nullptr) const;
+
   /// src [B, L, d_model] or [L, d_model] -> the same shape. Every layer gets `params`, which holds no cache:
   /// `cache` has one for each layer. With mixers, `params` has neither masks nor `lengths`, and causality is
   /// an option of the self-attention.
@@ -47,10 +54,12 @@ class ATTEND_API TransformerEncoderImpl : public torch::nn::Cloneable<Transforme
                         TransformerCache* cache = nullptr);
 
   /// A cache for decoding with a causal encoder, for `batch` sequences of up to `capacity` tokens. The state
-  /// of a mixer has no capacity, and takes the batch size of the first input.
-  TransformerCache make_cache(int64_t batch, int64_t capacity) const;
+  /// of a mixer has no capacity, and takes the batch size of the first input. `dtype` is that of keys and
+  /// values, as in `MultiHeadAttentionImpl::make_cache`.
+  TransformerCache make_cache(int64_t batch, int64_t capacity,
+                              std::optional<at::ScalarType> dtype = {}) const;
 
-  /// The options.
+  /// The options. Those of `layer` are copied by the layers: change them there.
   TransformerStackOptions options;
   /// The layers, each a `TransformerEncoderLayer`.
   torch::nn::ModuleList layers{nullptr};
@@ -60,6 +69,11 @@ class ATTEND_API TransformerEncoderImpl : public torch::nn::Cloneable<Transforme
  protected:
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(MultiHeadAttentionParams())},
                            {2, torch::nn::AnyValue(static_cast<TransformerCache*>(nullptr))})
+
+ private:
+  friend class TransformerImpl;
+  torch::Tensor run(const torch::Tensor& src, const MultiHeadAttentionParams& params,
+                    TransformerCache* cache);
 };
 
 /// Holder of `TransformerEncoderImpl`.
@@ -76,6 +90,10 @@ class ATTEND_API TransformerDecoderImpl : public torch::nn::Cloneable<Transforme
   /// Prints the options.
   void pretty_print(std::ostream& stream) const override;
 
+  /// Throws the error of `forward` with these arguments, if it has one in any layer, and changes nothing.
+  void check(const torch::Tensor& tgt, const torch::Tensor& memory, const MultiHeadAttentionParams& self = {},
+             const MultiHeadAttentionParams& cross = {}, TransformerCache* cache = nullptr) const;
+
   /// As `TransformerDecoderLayer`, with the same `self` and `cross` for every layer. With a cache, tgt are
   /// the next tokens, which attend to all earlier ones, and `memory` is undefined: the cache holds it.
   torch::Tensor forward(const torch::Tensor& tgt, const torch::Tensor& memory,
@@ -83,11 +101,13 @@ class ATTEND_API TransformerDecoderImpl : public torch::nn::Cloneable<Transforme
                         TransformerCache* cache = nullptr);
 
   /// A cache for up to `capacity` tokens that attend to this memory. Each layer's projection of the memory is
-  /// computed here, once, without gradients (torch::NoGradGuard), since a cache has none.
+  /// computed here, once, without gradients (torch::NoGradGuard), since a cache has none. `dtype` is that of
+  /// keys and values, as in `MultiHeadAttentionImpl::make_cache`.
   TransformerCache make_cache(const torch::Tensor& memory, int64_t capacity,
-                              const torch::Tensor& memory_key_padding_mask = {});
+                              const torch::Tensor& memory_key_padding_mask = {},
+                              std::optional<at::ScalarType> dtype = {});
 
-  /// The options.
+  /// The options. Those of `layer` are copied by the layers: change them there.
   TransformerStackOptions options;
   /// The layers, each a `TransformerDecoderLayer`.
   torch::nn::ModuleList layers{nullptr};
@@ -98,6 +118,12 @@ class ATTEND_API TransformerDecoderImpl : public torch::nn::Cloneable<Transforme
   FORWARD_HAS_DEFAULT_ARGS({2, torch::nn::AnyValue(MultiHeadAttentionParams())},
                            {3, torch::nn::AnyValue(MultiHeadAttentionParams())},
                            {4, torch::nn::AnyValue(static_cast<TransformerCache*>(nullptr))})
+
+ private:
+  friend class TransformerImpl;
+  torch::Tensor run(const torch::Tensor& tgt, const torch::Tensor& memory,
+                    const MultiHeadAttentionParams& self, const MultiHeadAttentionParams& cross,
+                    TransformerCache* cache);
 };
 
 /// Holder of `TransformerDecoderImpl`.
