@@ -14,6 +14,14 @@ namespace {
 
 constexpr auto kAdditiveAttention = "nn::AdditiveAttention";
 
+/// Fails where the options no longer fit the parameters.
+void check_sizes(const AdditiveAttentionImpl& module) {
+  const auto& options = module.options;
+  check_option(kAdditiveAttention, "options.d_q", module.q_linear->weight.size(1) == options.d_q());
+  check_option(kAdditiveAttention, "options.d_k", module.k_linear->weight.size(1) == options.d_k());
+  check_probability(kAdditiveAttention, "options.dropout", options.dropout());
+}
+
 }  // namespace
 
 AdditiveAttentionImpl::AdditiveAttentionImpl(const AdditiveAttentionOptions& options_) : options(options_) {
@@ -44,6 +52,7 @@ void AdditiveAttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor AdditiveAttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k,
                                              const torch::Tensor& v, const Mask& mask) {
+  check_sizes(*this);
   check_query_key(kAdditiveAttention, q, options.d_q(), k, options.d_k(), score_weight);
   check_value(kAdditiveAttention, v, q, k, score_weight);
   const double dropout_p = is_training() ? options.dropout() : 0;
@@ -56,6 +65,7 @@ torch::Tensor AdditiveAttentionImpl::forward(const torch::Tensor& q, const torch
 
 torch::Tensor AdditiveAttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k,
                                              const Mask& mask) {
+  check_sizes(*this);
   check_query_key(kAdditiveAttention, q, options.d_q(), k, options.d_k(), score_weight);
   return checks::in_function(kAdditiveAttention, kMaskNames, [&] {
     return attend::additive_attention_weights(q_linear(q), k_linear(k), score_weight, mask);

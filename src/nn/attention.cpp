@@ -11,6 +11,15 @@ namespace {
 
 constexpr auto kAttention = "nn::Attention";
 
+/// Fails where the options no longer fit the parameters.
+void check_sizes(const AttentionImpl& module) {
+  const auto& options = module.options;
+  const auto width = [](const torch::nn::Linear& linear) { return linear->weight.size(1); };
+  check_option(kAttention, "options.d_q", width(module.q_linear) == options.d_q());
+  check_option(kAttention, "options.d_k", width(module.k_linear) == options.d_k());
+  check_option(kAttention, "options.d_v", width(module.v_linear) == options.d_v());
+}
+
 }  // namespace
 
 AttentionImpl::AttentionImpl(const AttentionOptions& options_) : options(options_) { reset(); }
@@ -34,6 +43,7 @@ void AttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor AttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                      const Mask& mask) {
+  check_sizes(*this);
   check_query_key(kAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   check_input(kAttention, "v", v, options.d_v(), {"q", q}, v_linear->weight);
   if (v.size(-2) != k.size(-2)) {
@@ -45,6 +55,7 @@ torch::Tensor AttentionImpl::forward(const torch::Tensor& q, const torch::Tensor
 }
 
 torch::Tensor AttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k, const Mask& mask) {
+  check_sizes(*this);
   check_query_key(kAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   return checks::in_function(kAttention, kMaskNames,
                              [&] { return attention_weights(q_linear(q), k_linear(k), {.mask = mask}); });

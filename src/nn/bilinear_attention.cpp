@@ -12,6 +12,14 @@ namespace {
 
 constexpr auto kBilinearAttention = "nn::BilinearAttention";
 
+/// Fails where the options no longer fit the parameters.
+void check_sizes(const BilinearAttentionImpl& module) {
+  const auto& options = module.options;
+  check_option(kBilinearAttention, "options.d_q", module.q_linear->weight.size(1) == options.d_q());
+  check_option(kBilinearAttention, "options.d_k", module.q_linear->weight.size(0) == options.d_k());
+  check_probability(kBilinearAttention, "options.dropout", options.dropout());
+}
+
 }  // namespace
 
 BilinearAttentionImpl::BilinearAttentionImpl(const BilinearAttentionOptions& options_) : options(options_) {
@@ -36,6 +44,7 @@ void BilinearAttentionImpl::pretty_print(std::ostream& stream) const {
 
 torch::Tensor BilinearAttentionImpl::forward(const torch::Tensor& q, const torch::Tensor& k,
                                              const torch::Tensor& v, const Mask& mask) {
+  check_sizes(*this);
   check_query_key(kBilinearAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   check_value(kBilinearAttention, v, q, k, q_linear->weight);
   const auto query = q_linear(q);
@@ -48,6 +57,7 @@ torch::Tensor BilinearAttentionImpl::forward(const torch::Tensor& q, const torch
 
 torch::Tensor BilinearAttentionImpl::weights(const torch::Tensor& q, const torch::Tensor& k,
                                              const Mask& mask) {
+  check_sizes(*this);
   check_query_key(kBilinearAttention, q, options.d_q(), k, options.d_k(), q_linear->weight);
   const auto query = q_linear(q);
   return checks::in_function(kBilinearAttention, kMaskNames, [&] {

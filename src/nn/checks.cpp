@@ -58,6 +58,11 @@ void check_no_gradient(const char* name, const torch::nn::Module& module, at::Te
                "an input or a parameter that requires one");
 }
 
+void check_option(const char* module, const char* option, bool fits) {
+  if (fits) return;
+  checks::fail(module, option, "that of the construction, which the parameters fit", "another");
+}
+
 void check_width(const char* module, const char* argument, int64_t width) {
   if (width < 1) checks::fail(module, argument, "a width of at least 1", c10::str(width));
 }

@@ -31,6 +31,9 @@ at::ScalarType linear_dtype(const at::Tensor& weight);
 /// one: a cache that is appended to would lose it.
 void check_no_gradient(const char* name, const torch::nn::Module& module, at::TensorList inputs);
 
+/// Fails unless an option, which may have changed after the construction, still `fits` the parameters.
+void check_option(const char* module, const char* option, bool fits);
+
 /// Fails unless the width is at least 1.
 void check_width(const char* module, const char* argument, int64_t width);
 

@@ -71,6 +71,9 @@ void GatedDeltaNetImpl::pretty_print(std::ostream& stream) const {
 }
 
 void GatedDeltaNetImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
+  check_projections(kGatedDeltaNet, *this);
+  check_option(kGatedDeltaNet, "options.conv_size", q_conv.size(-1) == options.conv_size());
+  check_option(kGatedDeltaNet, "options.num_heads", A_log.size(0) == options.num_heads());
   check_input(kGatedDeltaNet, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   const int64_t num_heads = options.num_heads(), keys = num_heads * options.head_dim(),
                 values = num_heads * options.value_head_dim(), before = options.conv_size() - 1;

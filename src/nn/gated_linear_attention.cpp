@@ -57,6 +57,7 @@ void GatedLinearAttentionImpl::pretty_print(std::ostream& stream) const {
 }
 
 void GatedLinearAttentionImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
+  check_projections(kGatedLinearAttention, *this);
   check_input(kGatedLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   check_state(kGatedLinearAttention, state, input,
               {options.num_heads(), options.head_dim(), options.value_head_dim()});

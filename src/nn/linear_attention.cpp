@@ -57,6 +57,8 @@ void LinearAttentionImpl::pretty_print(std::ostream& stream) const {
 }
 
 void LinearAttentionImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
+  check_projections(kLinearAttention, *this);
+  check_option(kLinearAttention, "options.feature_map", projection.defined() == has_random_features(options));
   check_input(kLinearAttention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   if (state != nullptr && !options.is_causal()) {
     checks::fail(kLinearAttention, "state", "none unless is_causal is true", "a state");

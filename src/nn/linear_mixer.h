@@ -5,6 +5,7 @@
 #include <attend/linear_attention.h>
 #include <attend/recurrent_state.h>
 
+#include "nn/checks.h"
 #include "nn/onednn_linear.h"
 
 namespace attend::nn {
@@ -21,6 +22,18 @@ at::Tensor split_heads(const at::Tensor& projected, int64_t num_heads);
 
 /// [B, H, L, D] -> [B, L, H * D], or [L, H * D] if `input` has two dimensions.
 at::Tensor merge_heads(const at::Tensor& heads, const at::Tensor& input);
+
+/// Fails, in the name of the module, where its options no longer fit its projections of queries and values.
+template <typename Module>
+void check_projections(const char* name, const Module& module) {
+  const auto& options = module.options;
+  const auto& query = module.q_proj->weight;
+  const int64_t heads = options.num_heads();
+  check_option(name, "options.embed_dim", query.size(1) == options.embed_dim());
+  check_option(name, "options.head_dim", query.size(0) == heads * options.head_dim());
+  check_option(name, "options.value_head_dim",
+               module.v_proj->weight.size(0) == heads * options.value_head_dim());
+}
 
 /// Fails, in the name of the module, unless the state is null, empty or that of such a module and such an
 /// input [B, L, E] or [L, E]: a memory [B, memory_sizes...] and, if `recent_sizes` are given, recent inputs

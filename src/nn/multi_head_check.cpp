@@ -36,10 +36,7 @@ void check_built(const MultiHeadAttentionImpl& module) {
                   ", num_kv_heads=", options.num_kv_heads(), ", head_dim=", options.head_dim(),
                   ", kdim=", options.kdim(), ", vdim=", options.vdim()));
   }
-  const auto expect = [](const char* name, bool fits) {
-    if (!fits)
-      fail(kMultiHeadAttention, name, "that of the construction, which the parameters fit", "another");
-  };
+  const auto expect = [](const char* name, bool fits) { check_option(kMultiHeadAttention, name, fits); };
   const int64_t heads = options.num_heads();
   expect("options.bias", module.in_proj_bias.defined() == options.bias());
   expect("options.add_bias_kv", module.bias_k.defined() == options.add_bias_kv());

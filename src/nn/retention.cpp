@@ -48,6 +48,7 @@ void RetentionImpl::pretty_print(std::ostream& stream) const {
 }
 
 void RetentionImpl::check(const torch::Tensor& input, const RecurrentState* state) const {
+  check_projections(kRetention, *this);
   check_input(kRetention, "input", input, options.embed_dim(), {"input", input}, q_proj->weight);
   check_state(kRetention, state, input, {options.num_heads(), options.head_dim(), options.value_head_dim()});
 }

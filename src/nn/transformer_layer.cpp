@@ -65,10 +65,7 @@ void check_attention(const char* name, const TransformerLayerOptions& options) {
 template <typename Layer>
 void check_parts(const Layer& layer) {
   const auto& options = layer.options;
-  const auto expect = [&](const char* option, bool fits) {
-    if (!fits)
-      fail(layer_name(layer), option, "that of the construction, which the parameters fit", "another");
-  };
+  const auto expect = [&](const char* option, bool fits) { check_option(layer_name(layer), option, fits); };
   const auto& weight = layer.linear1->weight;
   expect("options.d_model", weight.size(1) == options.d_model());
   expect("options.dim_feedforward", weight.size(0) == options.dim_feedforward());

@@ -3,6 +3,10 @@
 #include <attend/nn/additive_attention.h>
 #include <attend/nn/attention.h>
 #include <attend/nn/bilinear_attention.h>
+#include <attend/nn/gated_delta_net.h>
+#include <attend/nn/gated_linear_attention.h>
+#include <attend/nn/linear_attention.h>
+#include <attend/nn/retention.h>
 #include <attend/nn/transformer.h>
 
 #include "support.h"
@@ -154,6 +158,39 @@ TEST_F(ModuleOptions, OptionsThatTheParametersDoNotFitAreErrors) {
   MultiHeadAttention attention(8, 2);
   attention->options.is_causal(true);
   EXPECT_TRUE(same_bits(attention(x), attention(x, {}, {}, {.mask = causal()})));
+}
+
+template <typename Module, typename Change, typename Call>
+void expect_option_error(Module module, const std::string& name, const char* option, Change change,
+                         Call call) {
+  change(module->options);
+  EXPECT_EQ(error_of([&] { call(module); }),
+            "attend::nn::" + name + ": options." + option +
+                ": expected that of the construction, which the parameters fit, got another");
+}
+
+TEST_F(ModuleOptions, OptionsOfTheOtherModulesAreCheckedToo) {
+  const auto x = torch::randn({2, 5, 8});
+  const auto wider = [](auto& options) { options.embed_dim(16); };
+  const auto more_heads = [](auto& options) { options.num_heads(4); };
+  const auto wider_values = [](auto& options) { options.value_head_dim(16); };
+  const auto mix = [&](auto& mixer) { mixer(x); };
+  expect_option_error(nn::Retention(8, 2), "Retention", "embed_dim", wider, mix);
+  expect_option_error(nn::Retention(8, 2), "Retention", "value_head_dim", wider_values, mix);
+  expect_option_error(nn::LinearAttention(8, 2), "LinearAttention", "head_dim", more_heads, mix);
+  expect_option_error(
+      nn::LinearAttention(8, 2), "LinearAttention", "feature_map",
+      [](auto& options) { options.feature_map(FeatureMap::random_features); }, mix);
+  expect_option_error(nn::GatedLinearAttention(8, 2), "GatedLinearAttention", "head_dim", more_heads, mix);
+  expect_option_error(
+      nn::GatedDeltaNet(8, 2), "GatedDeltaNet", "conv_size", [](auto& options) { options.conv_size(3); },
+      mix);
+  const auto attend = [&](auto& module) { module(x, x, x); };
+  const auto other_query = [](auto& options) { options.d_q(16); };
+  const auto other_key = [](auto& options) { options.d_k(16); };
+  expect_option_error(nn::Attention(8, 8, 8), "Attention", "d_q", other_query, attend);
+  expect_option_error(nn::AdditiveAttention(8, 8, 8), "AdditiveAttention", "d_k", other_key, attend);
+  expect_option_error(nn::BilinearAttention(8, 8), "BilinearAttention", "d_k", other_key, attend);
 }
 
 // ---- errors

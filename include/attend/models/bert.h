@@ -74,7 +74,7 @@ class ATTEND_API BertImpl : public torch::nn::Cloneable<BertImpl> {
   /// Errors (c10::Error): a model without a pooler.
   torch::Tensor pooled(const torch::Tensor& hidden);
 
-  BertOptions options;                                  ///< the options
+  BertOptions options;                                  ///< the options; the layers have copies of theirs
   torch::nn::Embedding word_embeddings{nullptr};        ///< the embeddings of tokens
   torch::nn::Embedding position_embeddings{nullptr};    ///< the learned embeddings of positions
   torch::nn::Embedding token_type_embeddings{nullptr};  ///< the embeddings of token types
