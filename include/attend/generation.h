@@ -13,8 +13,7 @@
 
 namespace attend {
 
-/// A language model as `generate` uses it: two functions that share a state, which are the caches. With a
-/// decoder:
+/// A language model for `generate`: two functions that operate on the same caches. For a decoder:
 ///
 ///     const torch::NoGradGuard no_grad;
 ///     auto cache = decoder->make_cache(memory, capacity);
@@ -29,11 +28,12 @@ struct TokenModel {
   /// each. `lengths` is the argument of `generate` on the first call, if it was given, and undefined
   /// otherwise; see `KVCache::append`.
   std::function<at::Tensor(const at::Tensor& tokens, const at::Tensor& lengths)> logits;
-  /// Replaces sequence b by the previous sequence sequences[b], int64 [B']; required by beam search only.
+  /// Replaces sequence b by the sequence that had index sequences[b] before the call, int64 [B']. Only beam
+  /// search needs this function.
   std::function<void(const at::Tensor& sequences)> select = {};
 };
 
-/// No token, one or several: `{}`, `2` or `{2, 5}`.
+/// Token ids: none, one or several, written `{}`, `2` or `{2, 5}`.
 struct TokenIds {
   TokenIds() = default;
   /// One token.
@@ -47,12 +47,12 @@ struct TokenIds {
   std::vector<int64_t> ids;
 };
 
-/// Changes the scores of the next token: `tokens`, int64 [B, L], are those so far, prompts first (with their
-/// padding), and `scores`, float64 [B, V], may be changed in place. Returns the new scores, of the same
-/// shape; -inf excludes a token. Both are on the CPU.
+/// A function that changes the scores of the next token. `tokens`, int64 [B, L], are the tokens so far,
+/// beginning with the padded prompts; `scores` is float64 [B, V] and may be changed in place. Returns the new
+/// scores, of the same shape; -inf excludes a token. All tensors are on the CPU.
 using LogitsProcessor = std::function<at::Tensor(const at::Tensor& tokens, at::Tensor scores)>;
 
-/// Parameters of `generate`, with the names of `transformers`. They are applied in its order: repetition
+/// Parameters of `generate`, with the names of `transformers`. They are applied in the same order: repetition
 /// penalty, minimum length, `logits_processor`; then, when sampling, temperature, top_k, top_p, min_p. The
 /// first three change the logits, or in beam search the log probabilities.
 struct GenerationParams {
@@ -60,16 +60,17 @@ struct GenerationParams {
   int64_t max_new_tokens = 64;
   /// The tokens that end a sequence.
   TokenIds eos_token_id = {};
-  /// What follows the end of a sequence that ends before others. Default: the first of eos_token_id.
+  /// The token with which sequences that end before others are padded. Default: the first of eos_token_id.
   std::optional<int64_t> pad_token_id = {};
   /// The number of tokens to generate before a sequence may end.
   int64_t min_new_tokens = 0;
   /// Divides the positive scores, and multiplies the negative ones, of tokens that are in the prompt or were
-  /// generated (Keskar 2019). 1 means none; above 1 they become less likely.
+  /// generated (Keskar 2019). 1 means no penalty; above 1 these tokens become less likely.
   double repetition_penalty = 1;
   /// Further functions that change the scores, in this order.
   std::vector<LogitsProcessor> logits_processor = {};
-  /// 0: the most likely token (greedy). Otherwise tokens are sampled from softmax(logits / temperature).
+  /// 0 selects the most likely token (greedy decoding). Otherwise tokens are sampled from softmax(logits /
+  /// temperature).
   double temperature = 0;
   /// With a temperature: sample among the k most likely tokens (Fan 2018). 0 means all.
   int64_t top_k = 0;
@@ -79,14 +80,15 @@ struct GenerationParams {
   /// With a temperature: sample among the tokens that are at least min_p times as likely as the most likely
   /// one (Nguyen 2024), after top_p is applied. 0 means all.
   double min_p = 0;
-  /// Above 1: beam search with this many beams, without a temperature.
+  /// If above 1, the number of beams of beam search, which excludes a temperature.
   int64_t num_beams = 1;
   /// Beam search maximises log probability / length^length_penalty.
   double length_penalty = 1;
   /// The generator of the CPU to sample with. Default: the CPU's default generator.
   std::optional<at::Generator> generator = {};
-  /// Called with each step's tokens, int64 [B] on the prompt's device, as soon as they are chosen; false ends
-  /// the generation after them. Not for beam search, whose tokens are not final before its end.
+  /// Called with the tokens of each step, int64 [B] on the prompt's device, as soon as they are chosen. If it
+  /// returns false, the generation ends after this step. It can't be used with beam search, whose tokens are
+  /// not final before the end.
   std::function<bool(const at::Tensor& tokens)> streamer = {};
 };
 
@@ -100,11 +102,12 @@ struct Generation {
 };
 
 /// Continues each prompt, int64 [B, L] with L >= 1, one token at a time. `lengths`, int64 [B], is for prompts
-/// of different lengths: prompt b is the last lengths[b] >= 1 tokens, after padding. No gradients are
-/// recorded. Errors (c10::Error): parameters out of their range; top_k, top_p or min_p without a temperature;
-/// beam search with a temperature, a `streamer` or without `select`; prompts, lengths or logits of another
-/// shape or dtype; a prompt without tokens, or with a repetition penalty with one that is not in the
-/// vocabulary; logits that contain NaN, or a row of them, or of processed ones, without a finite element.
+/// of different lengths: prompt b is the last lengths[b] >= 1 tokens, with padding before them. No gradients
+/// are recorded. Errors (c10::Error): parameters out of their range; top_k, top_p or min_p without a
+/// temperature; beam search with a temperature, a `streamer` or without `select`; prompts, lengths or logits
+/// of another shape or dtype; a prompt without tokens, or with a repetition penalty with one that is not in
+/// the vocabulary; logits that contain NaN, or a row of logits, or of processed scores, without a finite
+/// element.
 ATTEND_API Generation generate(const TokenModel& model, const at::Tensor& prompt,
                                const GenerationParams& params = {}, const at::Tensor& lengths = {});
 

@@ -16,27 +16,27 @@ struct ATTEND_API KVCacheOptions {
 
   /// The number of heads of keys and values.
   TORCH_ARG(int64_t, num_kv_heads);
-  /// The channels of a key.
+  /// The number of channels of a key.
   TORCH_ARG(int64_t, head_dim);
-  /// The channels of a value; 0 means `head_dim`. Default: 0.
+  /// The number of channels of a value; 0 means `head_dim`. Default: 0.
   TORCH_ARG(int64_t, value_head_dim) = 0;
   /// The number of sequences. Default: 1.
   TORCH_ARG(int64_t, batch) = 1;
-  /// The number of tokens that are kept of each sequence. Default: 2048.
+  /// The largest number of tokens of each sequence that the cache keeps. Default: 2048.
   TORCH_ARG(int64_t, capacity) = 2048;
-  /// The number of tokens that a query attends to, its own included; 0 means all. With a window a sequence
-  /// may be of any length: only its last `capacity` tokens, at least `window` of them, are kept, and
-  /// `KVCache::truncate` can remove up to `capacity - window` tokens, or all of them, at any time. Default:
-  /// 0.
+  /// The number of tokens that a query attends to, including its own; 0 means all. With a window a sequence
+  /// may be of any length: only its last `capacity` tokens are kept, where `capacity` is at least `window`,
+  /// and `KVCache::truncate` can remove up to `capacity - window` tokens, or all of them, at any time.
+  /// Default: 0.
   TORCH_ARG(int64_t, window) = 0;
   /// The dtype and device of keys and values. Default: float32 on the CPU.
   TORCH_ARG(at::TensorOptions, options) = {};
 };
 
-/// The keys and values of the tokens that were decoded so far, of a batch of sequences, for attention one
-/// step at a time. The memory is allocated once (for twice the capacity with a window, so that the kept
-/// tokens are moved only once in `capacity` tokens), and tokens are appended in place. The cache is not
-/// differentiable: decode with a torch::NoGradGuard.
+/// The keys and values of the tokens of a batch of sequences so far, for step-by-step decoding. The memory is
+/// allocated once, and tokens are appended in place. With a window, twice the capacity is allocated, so that
+/// the kept tokens are moved only once in `capacity` tokens. The cache is not differentiable: decode with a
+/// torch::NoGradGuard.
 ///
 /// The sequences may differ in length. They are stored right-aligned, since masks and score modifications
 /// align the last query with the last key, and the mask that is returned with the keys hides the slots before
@@ -45,19 +45,19 @@ struct ATTEND_API KVCacheOptions {
 /// to each sequence. Outputs at padding are unspecified.
 ///
 /// Errors (c10::Error): a shape, dtype or device that differs from the options; keys or values that require a
-/// gradient while gradients are recorded; more tokens than the capacity leaves room for; a length to truncate
-/// to that is greater than the sequence's, or that is not 0 and whose window is no longer stored. A call that
-/// fails leaves the cache unchanged.
+/// gradient while gradients are recorded; more tokens than fit into the remaining capacity; truncation to a
+/// length that exceeds that of the sequence, or to a length other than 0 at which tokens of the window are no
+/// longer stored. A call that fails leaves the cache unchanged.
 class ATTEND_API KVCache {
  public:
   explicit KVCache(const KVCacheOptions& options);
   KVCache(KVCache&&) noexcept = default;
   KVCache& operator=(KVCache&&) noexcept = default;
 
-  /// A cache of the same contents with memory of its own.
+  /// Returns a cache of the same contents with memory of its own.
   KVCache clone() const;
 
-  /// What queries attend to.
+  /// The keys and values that queries attend to, and their mask.
   struct Entries {
     /// [B, Hkv, Lk, D], a view of the cache that is valid until the cache changes.
     at::Tensor key;
@@ -67,23 +67,24 @@ class ATTEND_API KVCache {
     Mask mask;
   };
 
-  /// The positions of the next `tokens` tokens in their sequences, for rotary embeddings: int64 [tokens], or
-  /// [B, tokens] if they differ between sequences; 0 at padding. `lengths` is that of `append`.
+  /// Returns the positions of the next `tokens` tokens in their sequences, for rotary embeddings: int64
+  /// [tokens], or [B, tokens] if they differ between sequences; 0 at padding. `lengths` has the same meaning
+  /// as in `append`.
   at::Tensor positions(int64_t tokens, const at::Tensor& lengths = {}) const;
 
-  /// Appends the keys [B, Hkv, L, D] and values [B, Hkv, L, Dv] of L tokens, of sequence b only the last
-  /// lengths[b]. `lengths` is int64 [B] with elements in 0 ... L; if undefined, all L tokens belong to each
-  /// sequence. The mask of the result is causal: each of the L queries may attend to the tokens of its
+  /// Appends the keys [B, Hkv, L, D] and values [B, Hkv, L, Dv] of L tokens; for sequence b only the last
+  /// lengths[b] tokens. `lengths` is int64 [B] with elements in 0 ... L; if undefined, all L tokens belong to
+  /// each sequence. The mask of the result is causal: each of the L queries may attend to the tokens of its
   /// sequence up to its own, within the window. With a window W, the keys are the last W - 1 + L that are
   /// stored, also for L = 0, which changes nothing.
   Entries append(const at::Tensor& key, const at::Tensor& value, const at::Tensor& lengths = {});
 
-  /// The number of keys that `append` would return for `tokens` tokens, or its error; for 0 tokens, the
-  /// number of keys that `entries` returns.
+  /// Returns the number of keys that `append` would return for `tokens` tokens, or throws its error; for 0
+  /// tokens, returns the number of keys that `entries` returns.
   int64_t num_keys(int64_t tokens, const at::Tensor& lengths = {}) const;
 
-  /// All tokens that are stored, for queries that may attend to every token, such as those of cross-attention
-  /// to an encoded sequence. The mask hides the padding before shorter sequences.
+  /// Returns all stored tokens, for queries that may attend to every token, as in cross-attention to an
+  /// encoded sequence. The mask hides the padding before shorter sequences.
   Entries entries() const;
 
   /// Removes all tokens.
@@ -95,13 +96,13 @@ class ATTEND_API KVCache {
   void truncate(const at::Tensor& lengths);
   /// Throws the error of `truncate(length)`, if it has one.
   void check_truncate(int64_t length) const;
-  /// Replaces sequence b by the previous sequence sequences[b], as beam search does. `sequences` is int64
-  /// [B'], in any order and with repetitions; the batch size becomes B'.
+  /// Replaces sequence b by the sequence that had index sequences[b] before the call, as beam search does.
+  /// `sequences` is int64 [B'], in any order and with repetitions; the batch size becomes B'.
   void select(const at::Tensor& sequences);
 
-  /// The length of each sequence, including tokens that a window has dropped: int64 [B] on the CPU.
+  /// Returns the length of each sequence, including tokens that are no longer stored: int64 [B] on the CPU.
   at::Tensor lengths() const;
-  /// The options with `value_head_dim` resolved and the current batch size.
+  /// Returns the options, with the value of `value_head_dim` and the current batch size.
   const KVCacheOptions& options() const { return options_; }
 
  private:

@@ -10,22 +10,23 @@
 
 namespace attend {
 
-/// What a stack of Transformer layers keeps while it decodes; see `make_cache` of `nn::TransformerEncoder`
-/// and `nn::TransformerDecoder`.
+/// The caches and states of a stack of Transformer layers during decoding; see `make_cache` of
+/// `nn::TransformerEncoder` and `nn::TransformerDecoder`.
 struct ATTEND_API TransformerCache {
-  /// The keys and values of the self-attention of each layer that has one.
+  /// The keys and values in the self-attention of each layer with self-attention.
   std::vector<KVCache> self;
-  /// The keys and values of a decoder's cross-attention to the memory, of each layer; filled once.
+  /// The keys and values of the memory in the cross-attention of each decoder layer; they are computed once.
   std::vector<KVCache> memory;
   /// The state of each layer with a recurrent mixer.
   std::vector<RecurrentState> recurrent;
   /// [B, S], true = ignore this position of the memory; or undefined.
   at::Tensor memory_key_padding_mask = {};
 
-  /// A cache of the same contents with memory of its own.
+  /// Returns a cache of the same contents with memory of its own.
   TransformerCache clone() const;
 
-  /// The number of tokens so far, of the longest sequence; 0 without layers. The memory does not count.
+  /// Returns the number of tokens so far in the longest sequence, without those of the memory; 0 if there are
+  /// no layers.
   int64_t length() const;
 
   /// Removes all tokens. The memory stays.
@@ -33,11 +34,11 @@ struct ATTEND_API TransformerCache {
 
   /// Truncates every cache of self-attention to `length` tokens. A recurrent state can't be truncated: with
   /// mixers, `length` must be 0 or the current length. Errors (c10::Error) are otherwise those of
-  /// `KVCache::truncate`; one that a single layer has leaves all layers as they were.
+  /// `KVCache::truncate`; if this fails for any layer, no layer is changed.
   void truncate(int64_t length);
 
-  /// Replaces sequence b by the previous sequence sequences[b] in every part; see `KVCache::select`. An error
-  /// that a single layer has leaves all layers as they were.
+  /// Replaces sequence b by the sequence that had index sequences[b] before the call, in every cache and
+  /// state; see `KVCache::select`. If this fails for any layer, no layer is changed.
   void select(const at::Tensor& sequences);
 };
 

@@ -55,8 +55,8 @@ KVCacheOptions checked(KVCacheOptions options) {
   return options;
 }
 
-/// The elements of an int64 [B] tensor, each in 0 ... limits[b]; the limits themselves if it is undefined.
-/// `limit_name` says in errors what the limits are.
+/// Returns the elements of an int64 [B] tensor, or `limits` if the tensor is undefined. Fails unless element
+/// b is in 0 ... limits[b]; `limit_name` describes the limit in the error message.
 Lengths per_sequence(const char* argument, const at::Tensor& tensor, const Lengths& limits,
                      const char* limit_name) {
   if (!tensor.defined()) return limits;
@@ -77,8 +77,8 @@ Lengths per_sequence(const char* argument, const at::Tensor& tensor, const Lengt
   return lengths;
 }
 
-/// Fails unless the tensor is [B, Hkv, L, D] with the sizes, dtype and device of the buffer, but for its
-/// slots. L is `tokens`, or any length if that is not given.
+/// Fails unless the tensor is [B, Hkv, L, D] with B, Hkv, D, the dtype and the device of the buffer [B, Hkv,
+/// slots, D]. If `tokens` is given, L must be `tokens`.
 void check_appended(const char* argument, const at::Tensor& tensor, const at::Tensor& buffer,
                     std::optional<int64_t> tokens = {}) {
   checks::check_strided(kName, argument, tensor);
@@ -89,21 +89,21 @@ void check_appended(const char* argument, const at::Tensor& tensor, const at::Te
     fail(kName, argument,
          c10::str(checks::dtype_name(buffer.scalar_type()), " [", buffer.size(0), ", ", buffer.size(1), ", ",
                   tokens ? c10::str(*tokens) : "L", ", ", buffer.size(3), "] on ", buffer.device()),
-         tensor.device() == buffer.device() ? describe(tensor) : c10::str("one on ", tensor.device()));
+         tensor.device() == buffer.device() ? describe(tensor) : c10::str("a tensor on ", tensor.device()));
   }
 }
 
-/// The cache is not differentiable: inputs whose gradient would be lost are refused.
+/// Fails if a gradient of the tensor would be lost, since the cache is not differentiable.
 void check_no_gradient(const char* argument, const at::Tensor& tensor) {
   if (at::GradMode::is_enabled() && tensor.requires_grad()) {
     fail(kName, argument,
-         "a tensor without gradient, as the cache is not differentiable (use torch::NoGradGuard)",
-         "one that requires a gradient");
+         "a tensor that requires no gradient, as the cache is not differentiable (use torch::NoGradGuard)",
+         "a tensor that requires a gradient");
   }
 }
 
-/// Copies between buffers. They are collected first and made afterwards, so that memory is allocated before
-/// anything has changed.
+/// A list of copies between buffers. All copies are recorded before any is applied, so that all memory is
+/// allocated before anything changes.
 class Writes {
  public:
   void record_copy(const at::Tensor& source, const at::Tensor& destination) {
@@ -140,10 +140,10 @@ class Writes {
   std::vector<Write> writes_;
 };
 
-/// Adds the writes after which `to` has, for each sequence b, the last stored[b] of the tokens in `from` that
-/// end at slot `from_end`, followed by the last lengths[b] of `added`, so that all sequences end at the same
-/// slot. The slots before a shorter sequence are zeroed: attention reads masked keys, too, and they could be
-/// NaN.
+/// Records the copies that fill `to` with the last stored[b] tokens of each sequence b in `from`, where all
+/// sequences end at slot `from_end`, followed by the last lengths[b] tokens of `added`. In `to`, too, all
+/// sequences end at the same slot. The slots before a shorter sequence are set to zero, since attention also
+/// reads masked keys, which could be NaN.
 void record_append(Writes& writes, const at::Tensor& from, const Lengths& stored, int64_t from_end,
                    const at::Tensor& added, const Lengths& lengths, const at::Tensor& to) {
   const int64_t tokens = added.size(2), end = largest(sums(stored, lengths));
@@ -167,7 +167,7 @@ void record_append(Writes& writes, const at::Tensor& from, const Lengths& stored
   }
 }
 
-/// `tensor`, copied if it is a view of the buffer that is about to change.
+/// Returns `tensor`, or a copy if it shares memory with `buffer`, which is about to change.
 at::Tensor independent_of(const at::Tensor& buffer, const at::Tensor& tensor) {
   return tensor.is_alias_of(buffer) ? tensor.clone() : tensor;
 }
@@ -222,8 +222,8 @@ KVCache::Entries KVCache::append(const at::Tensor& key, const at::Tensor& value,
   auto stored_after = sums(stored, added);
   auto lengths_after = sums(lengths_, added);
   const int64_t end_after = largest(stored_after);
-  // If there are more tokens than slots, they attend to one another outside of the cache, which keeps the
-  // last ones.
+  // If the tokens do not fit into the slots of a windowed cache, this call attends to a temporary buffer of
+  // all of them, and the cache stores only the last `capacity`.
   const bool exceeds_slots = end_after > slots;
   Writes writes;
   const auto add_writes = [&](const at::Tensor& buffer, const at::Tensor& tensor) {
@@ -251,7 +251,7 @@ KVCache::Entries KVCache::entries() const {
   return view(key_, value_, stored_, /*attended=*/largest(stored_), /*queries=*/0);
 }
 
-/// The number of tokens that are added to each sequence; fails if there is no room for them.
+/// Returns the number of tokens that are added to each sequence. Fails if there is no room for them.
 KVCache::Lengths KVCache::checked_lengths(int64_t tokens, const at::Tensor& lengths) const {
   const auto added =
       per_sequence("lengths", lengths, Lengths(lengths_.size(), tokens), "the number of tokens");
@@ -265,14 +265,14 @@ KVCache::Lengths KVCache::checked_lengths(int64_t tokens, const at::Tensor& leng
   return added;
 }
 
-/// How many of the stored tokens of each sequence remain when tokens are added: all, or at most the capacity
-/// if the slots of a windowed cache are used up.
+/// Returns the number of stored tokens of each sequence that are kept when `added` tokens follow: all, or at
+/// most the capacity if all would not fit into the slots of a windowed cache.
 KVCache::Lengths KVCache::num_kept(const Lengths& added) const {
   const bool is_full = largest(sums(stored_, added)) > key_.size(2);
   return is_full ? at_most(stored_, options_.capacity()) : stored_;
 }
 
-/// The number of keys, of `stored`, that the last `queries` tokens attend to.
+/// Returns how many of the `stored` keys the last `queries` tokens attend to.
 int64_t KVCache::num_attended(int64_t stored, int64_t queries) const {
   return options_.window() > 0 ? std::min(stored, options_.window() - 1 + queries) : stored;
 }
@@ -283,8 +283,8 @@ int64_t KVCache::num_keys(int64_t tokens, const at::Tensor& lengths) const {
   return num_attended(largest(sums(num_kept(added), added)), tokens);
 }
 
-/// The last `attended` keys, masked for the last `queries` tokens; with no queries, for those of another
-/// sequence.
+/// Returns the last `attended` keys and values, with the mask for the last `queries` tokens, or if `queries`
+/// is 0 for queries of another sequence.
 KVCache::Entries KVCache::view(const at::Tensor& key, const at::Tensor& value, const Lengths& stored,
                                int64_t attended, int64_t queries) const {
   const int64_t end = largest(stored), window = options_.window();
@@ -302,8 +302,8 @@ void KVCache::reset() {
   std::ranges::fill(stored_, 0);
 }
 
-/// How many of the stored tokens of each sequence remain after truncation to `shorter`; fails if the window
-/// of what remains was forgotten.
+/// Returns how many of the stored tokens of each sequence remain after truncation to the lengths `shorter`.
+/// Fails if tokens in the window of a remaining sequence are no longer stored.
 KVCache::Lengths KVCache::stored_after_truncation(const Lengths& shorter) const {
   const int64_t window = options_.window();
   Lengths stored;
@@ -312,7 +312,7 @@ KVCache::Lengths KVCache::stored_after_truncation(const Lengths& shorter) const 
     const int64_t forgotten = lengths_[b] - stored_[b];
     stored.push_back(std::max<int64_t>(shorter[b] - forgotten, 0));
     if (stored[b] < needed) {
-      fail(kName, "lengths", c10::str("at least ", forgotten + window, ", whose window is still stored"),
+      fail(kName, "lengths", c10::str("at least ", forgotten + window, ", the least length whose window is still stored"),
            c10::str(shorter[b], " for sequence ", b));
     }
   }
@@ -354,7 +354,8 @@ void KVCache::select(const at::Tensor& sequences) {
     stored.push_back(stored_[static_cast<size_t>(b)]);
   }
   const at::NoGradGuard no_grad;
-  // If the longest sequence is not selected, the others move to where they then end.
+  // If the longest sequence is not selected, the selected sequences are moved so that they end at slot
+  // new_end.
   const int64_t end = largest(stored_), new_end = largest(stored);
   Writes writes;
   const auto selected = [&](const at::Tensor& buffer) {

@@ -57,7 +57,8 @@ void TransformerCache::truncate(int64_t length) {
 
 void TransformerCache::select(const at::Tensor& sequences) {
   auto& mask = memory_key_padding_mask;
-  const bool has_batch = mask.defined() && mask.dim() > 1;  // a memory without a batch has a mask without one
+  // The mask of a memory without a batch dimension is [S].
+  const bool has_batch = mask.defined() && mask.dim() > 1;
   const auto check = [&](int64_t batch) { cache::checked_sequences(kTransformerCache, sequences, batch); };
   for (const auto* caches : {&self, &memory}) {
     for (const auto& cache : *caches) check(cache.options().batch());

@@ -109,7 +109,7 @@ void check_tensor(const std::string& name, const at::Tensor& tensor) {
   const auto argument = "tensor " + printable(name);
   checks::check_strided("save_safetensors", argument.c_str(), tensor);
   if (tensor.is_meta()) {
-    checks::fail("save_safetensors", argument.c_str(), "a tensor with data", "one on the meta device");
+    checks::fail("save_safetensors", argument.c_str(), "a tensor with data", "a tensor on the meta device");
   }
   if (name == "__metadata__") {
     checks::fail("save_safetensors", argument.c_str(), "a name other than that of the metadata",

@@ -24,8 +24,8 @@ constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 struct Hypothesis {
   std::vector<int64_t> tokens;
   double log_probability = kMinusInfinity;
-  double total = kMinusInfinity;  ///< of the processed log probabilities
-  int64_t sequence = 0;           ///< index of the model's sequence that it continues
+  double total = kMinusInfinity;  ///< the sum of the processed log probabilities of its tokens
+  int64_t sequence = 0;           ///< the index of the model's sequence that the hypothesis continues
 
   double score(double length_penalty) const {
     return total / std::pow(static_cast<double>(tokens.size()), length_penalty);
@@ -41,8 +41,8 @@ class Beams {
 
   const std::vector<Hypothesis>& running() const { return running_; }
 
-  /// Extends the running hypotheses by a token; row i of `log_probabilities` [running, V], and of the
-  /// `processed` ones, is for the i-th.
+  /// Extends the running hypotheses by a token. Row i of `log_probabilities` and of `processed`, both
+  /// [running, V], belongs to running hypothesis i.
   void step(const at::Tensor& log_probabilities, const at::Tensor& processed) {
     const int64_t vocabulary = log_probabilities.size(1);
     std::vector<double> totals;
@@ -71,13 +71,13 @@ class Beams {
     if (is_decided()) running_.clear();
   }
 
-  /// Completes the running hypotheses and returns the best of all.
+  /// Completes the running hypotheses, and returns the best of all complete hypotheses.
   Hypothesis best() {
     for (const auto& hypothesis : running_) complete(hypothesis);
     return best_;
   }
 
-  /// Numbers the running hypotheses after the model has selected their sequences.
+  /// Sets the sequence indices of the running hypotheses, after the model has selected their sequences.
   void renumber(int64_t first) {
     for (auto& hypothesis : running_) hypothesis.sequence = first++;
   }
@@ -87,8 +87,8 @@ class Beams {
     return std::ranges::find(params_.eos_token_id.ids, token) != params_.eos_token_id.ids.end();
   }
 
-  /// So many continuations leave num_beams running: of each hypothesis at most one is complete for each token
-  /// that ends a sequence.
+  /// Returns the number of best continuations among which at least num_beams are not complete: each
+  /// hypothesis has at most one complete continuation for each token that ends a sequence.
   int64_t num_candidates() const {
     const auto num_eos = static_cast<int64_t>(params_.eos_token_id.ids.size());
     return std::max<int64_t>(2, 1 + num_eos) * params_.num_beams;
@@ -101,9 +101,9 @@ class Beams {
     }
   }
 
-  /// Whether no running hypothesis can reach a larger score than the best. Its total never increases, as far
-  /// as is known, so its score is bounded by that total at the length, among those it can still have, that
-  /// gives the largest quotient: the maximum length with a positive penalty, the next length otherwise.
+  /// Whether no running hypothesis can exceed the best score. Without a logits_processor, the total of a
+  /// hypothesis never increases, so its score is at most total / length^penalty at the most favourable length
+  /// that it can still reach: the maximum length if the penalty is positive, otherwise the next length.
   bool is_decided() const {
     if (best_.total == kMinusInfinity || !params_.logits_processor.empty()) return false;
     return std::ranges::all_of(running_, [this](const Hypothesis& hypothesis) {
@@ -120,7 +120,7 @@ class Beams {
   Hypothesis best_;
 };
 
-/// The best hypothesis of each prompt, padded to a common length.
+/// Returns the best hypothesis of each prompt, padded to a common length.
 Generation collect(std::vector<Beams>& prompts, const GenerationParams& params, at::Device device) {
   std::vector<Hypothesis> best;
   size_t length = 0;
@@ -139,7 +139,7 @@ Generation collect(std::vector<Beams>& prompts, const GenerationParams& params, 
   return {tokens.to(device), at::tensor(log_probability, at::kDouble)};
 }
 
-/// The tokens so far of every running hypothesis; those of prompt b are in `prompts[b]`.
+/// Returns the tokens so far of every running hypothesis. The hypotheses of prompt b are in `prompts[b]`.
 History history_of_running(const std::vector<Beams>& prompts, const History& history) {
   std::vector<int64_t> rows, tokens;
   for (size_t b = 0; b < prompts.size(); ++b) {

@@ -27,7 +27,7 @@ void check_params(const GenerationParams& params) {
   }
   if (params.generator && !params.generator->device().is_cpu()) {
     fail(kName, "generator", "a generator of the CPU, where tokens are sampled",
-         c10::str("one of ", params.generator->device()));
+         c10::str("a generator of ", params.generator->device()));
   }
   if (!(params.min_p >= 0 && params.min_p <= 1)) {
     fail(kName, "min_p", "a value in [0, 1]", c10::str(params.min_p));

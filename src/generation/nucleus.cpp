@@ -15,8 +15,9 @@ namespace {
 
 constexpr double kMaskedLogit = -std::numeric_limits<double>::infinity();
 
-/// The most by which the sum of the first n = 0, 1, ... probabilities of a softmax in float64 is below the
-/// exact one: a rounding of each term, and those of logarithms up to 64, whose exponentials the terms are.
+/// Returns, for n = 0, 1, ..., a bound of the rounding error of the sum of the first n probabilities of a
+/// softmax in float64: one rounding per term, and the error of logarithms of magnitude up to 64, whose
+/// exponentials the terms are.
 at::Tensor rounding_of_sums(int64_t count) {
   return (at::arange(count, at::kDouble) + 64) * std::numeric_limits<double>::epsilon();
 }
@@ -29,8 +30,8 @@ at::Tensor keep_top_k(const at::Tensor& logits, int64_t k) {
   return at::full_like(logits, kMaskedLogit).scatter_(-1, indices, values);
 }
 
-/// A token is kept if the more likely ones have a total probability below p. A sum that differs from p by its
-/// rounding alone equals p: {.5, .3} reach 0.8.
+/// A token is kept if the more likely tokens have a total probability below p. A sum that differs from p only
+/// by rounding errors counts as equal to p: {.5, .3} reach 0.8.
 at::Tensor keep_top_p(const at::Tensor& logits, double p) {
   if (p == 1) return logits;
   const auto [values, indices] = at::sort(logits, /*stable=*/true, /*dim=*/-1, /*descending=*/true);

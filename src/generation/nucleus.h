@@ -4,7 +4,8 @@
 
 namespace attend::generation {
 
-// Which tokens are sampled among: each function sets the logits [B, V] of all others to -inf.
+// Restriction of the tokens among which sampling chooses: each function sets the logits [B, V] of all other
+// tokens to -inf.
 
 /// Keeps the k most likely tokens; 0 means all.
 at::Tensor keep_top_k(const at::Tensor& logits, int64_t k);

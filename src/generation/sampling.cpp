@@ -19,10 +19,10 @@
 namespace attend::generation {
 namespace {
 
-/// The next token of each row: [B, V] -> [B, 1].
+/// Chooses the next token of each row: [B, V] -> [B, 1].
 at::Tensor choose(const at::Tensor& log_probabilities, const GenerationParams& params) {
   if (params.temperature == 0) return at::argmax(log_probabilities, -1, /*keepdim=*/true);
-  // The largest logit becomes 0, so that it stays finite at any temperature.
+  // The largest logit is shifted to 0, so that it is finite at any temperature.
   const auto shifted = log_probabilities - log_probabilities.amax(-1, /*keepdim=*/true);
   const auto logits = keep_top_p(keep_top_k(shifted / params.temperature, params.top_k), params.top_p);
   return at::multinomial(at::softmax(keep_min_p(logits, params.min_p), -1), 1, /*replacement=*/false,

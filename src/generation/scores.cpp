@@ -23,8 +23,8 @@ using checks::fail;
 constexpr auto kGenerate = "generate";
 constexpr double kExcluded = -std::numeric_limits<double>::infinity();
 
-/// The tokens of the history with one of its tokens in place of padding. Fails where one is not in the
-/// vocabulary.
+/// Returns the tokens of the history, with padding replaced by one of the tokens of the sequence. Fails if a
+/// token is not in the vocabulary.
 at::Tensor known_tokens(const History& history, int64_t vocabulary) {
   auto tokens = history.tokens;
   if (history.padding.defined()) {

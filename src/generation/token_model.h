@@ -4,7 +4,7 @@
 
 namespace attend::generation {
 
-/// What a model says of the next token: float64 [B, V] on the CPU.
+/// The prediction of a model for the next token: float64 [B, V] on the CPU.
 struct NextToken {
   at::Tensor logits, log_probabilities;
 };

@@ -40,7 +40,7 @@ void AdditiveAttentionImpl::reset() {
   q_linear = linear("q_linear", options.d_q(), options.bias());
   k_linear = linear("k_linear", options.d_k(), false);
   score_weight = register_parameter("score_weight", at::empty({options.d_hidden()}));
-  // The initialisation of a linear layer with one output.
+  // score_weight is initialised like the weight of a linear layer with one output.
   const double bound = 1 / std::sqrt(static_cast<double>(options.d_hidden()));
   torch::nn::init::uniform_(score_weight, -bound, bound);
 }

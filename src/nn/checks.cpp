@@ -9,7 +9,7 @@
 namespace attend::nn {
 namespace {
 
-/// Whether autocast casts the tensor.
+/// Whether autocast would convert the tensor for ATen's operations.
 bool is_cast(const at::Tensor& tensor) {
   const auto device = tensor.device().type();
   return at::isFloatingType(tensor.scalar_type()) && tensor.scalar_type() != at::kDouble &&
@@ -60,7 +60,7 @@ void check_no_gradient(const char* name, const torch::nn::Module& module, at::Te
 
 void check_option(const char* module, const char* option, bool fits) {
   if (fits) return;
-  checks::fail(module, option, "that of the construction, which the parameters fit", "another");
+  checks::fail(module, option, "the value at construction, which the parameters fit", "another value");
 }
 
 void check_width(const char* module, const char* argument, int64_t width) {

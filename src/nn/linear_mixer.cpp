@@ -16,7 +16,7 @@ using checks::fail;
 
 namespace {
 
-/// Fails unless the tensor is [batch, rest...] of this dtype on the input's device.
+/// Fails unless a tensor of the state is [batch, rest...], of the given dtype and on the device of the input.
 void check_state_tensor(const char* module, const char* name, const at::Tensor& tensor,
                         const at::Tensor& input, at::IntArrayRef rest, at::ScalarType dtype) {
   std::vector<int64_t> sizes = {input.dim() == 3 ? input.size(0) : 1};
@@ -31,7 +31,7 @@ void check_state_tensor(const char* module, const char* name, const at::Tensor& 
        checks::describe(tensor));
 }
 
-/// The memory before the first token.
+/// Returns the memory before the first token, which is zeros.
 at::Tensor empty_memory(const at::Tensor& key, const at::Tensor& value, const LinearAttentionParams& params) {
   const int64_t features = params.projection.defined() ? params.projection.size(0) : key.size(3);
   return at::zeros({key.size(0), key.size(1), features, value.size(3) + (params.normalize ? 1 : 0)},
@@ -70,7 +70,7 @@ void check_state(const char* module, const RecurrentState* state, const at::Tens
   if (state == nullptr || (!state->memory.defined() && !state->recent.defined())) return;
   check_state_tensor(module, "memory", state->memory, input, memory_sizes, compute_type(input));
   if (recent_sizes.empty()) return;
-  // Under another autocast than before, the recent inputs have another dtype.
+  // The recent inputs may have another dtype, if the autocast settings have changed since.
   const bool has_dtype = state->recent.defined() && state->recent.is_floating_point();
   const auto recent_dtype = has_dtype ? state->recent.scalar_type() : input.scalar_type();
   check_state_tensor(module, "recent", state->recent, input, recent_sizes, recent_dtype);

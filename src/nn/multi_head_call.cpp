@@ -11,12 +11,12 @@
 namespace attend::nn {
 namespace {
 
-/// [L, B, width] as [B, L, width]; other layouts are left as they are. Converts the result back, too.
+/// Converts [L, B, width] to [B, L, width], and back. Returns a tensor of another layout unchanged.
 torch::Tensor swap_batch(const MultiHeadAttentionOptions& options, const torch::Tensor& tensor) {
   return tensor.dim() == 3 && !options.batch_first() ? tensor.transpose(0, 1) : tensor;
 }
 
-/// The arguments of `attention`, and the dtype that its result is converted to.
+/// The arguments of `attention`, and the dtype to which its result is converted.
 struct Call {
   Heads heads;
   AttentionParams params;
@@ -29,12 +29,12 @@ struct Call {
   }
 };
 
-/// The positions of the queries, the last of which is that of the last key.
+/// Returns the positions of the queries; the last query has the position of the last key.
 torch::Tensor last_positions(int64_t queries, int64_t keys, at::Device device) {
   return at::arange(keys - queries, keys, at::TensorOptions(at::kLong).device(device));
 }
 
-/// Lets the query attend to the entries of the cache, which is not changed.
+/// Sets up the call so that the query attends to the entries of the cache, without changing the cache.
 void read_cache(const MultiHeadAttentionImpl& module, const KVCache& cache, const torch::Tensor& query,
                 Call& call) {
   auto& projected = call.heads.query = project_query(module, query);
@@ -48,13 +48,14 @@ void read_cache(const MultiHeadAttentionImpl& module, const KVCache& cache, cons
   projected = projected.to(call.heads.key.scalar_type());
 }
 
-/// Appends projected keys and values, which are converted to the dtype of the cache.
+/// Appends projected keys and values to the cache, after converting them to the dtype of the cache.
 KVCache::Entries append_to(KVCache& cache, const KeyValue& projected, const torch::Tensor& lengths) {
   const auto dtype = cache.options().options().dtype();
   return cache.append(projected.key.to(dtype), projected.value.to(dtype), lengths);
 }
 
-/// Lets the query attend to the keys, which are first appended to the cache if there is one.
+/// Sets up the call so that the query attends to the given keys, or, if there is a cache, to its keys after
+/// the given ones were appended.
 void project_and_append(const MultiHeadAttentionImpl& module, const MultiHeadAttentionParams& call_params,
                         const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
                         Call& call) {
@@ -78,11 +79,11 @@ void project_and_append(const MultiHeadAttentionImpl& module, const MultiHeadAtt
   heads.query = heads.query.to(heads.key.scalar_type());
 }
 
-/// Everything but the attention itself.
+/// Prepares the arguments of `attention` from those of the module: projections, positions, cache and masks.
 Call prepare(const MultiHeadAttentionImpl& module, const AttentionInputs& inputs,
              const MultiHeadAttentionParams& params, double dropout_p) {
   const auto& options = module.options;
-  // Inputs that are one tensor stay one tensor: they share a product.
+  // If inputs are the same tensor, they stay the same tensor, so that one product projects them.
   const auto query = swap_batch(options, inputs.query);
   const auto key = inputs.key.is_same(inputs.query) ? query : swap_batch(options, inputs.key);
   const auto value = inputs.value.is_same(inputs.key) ? key : swap_batch(options, inputs.value);

@@ -18,7 +18,7 @@ using checks::in_function;
 
 // ---- the module
 
-/// Fails where an option was changed after the construction to one that the parameters do not fit.
+/// Fails if an option was changed after construction to a value that the parameters do not fit.
 void check_built(const MultiHeadAttentionImpl& module) {
   const auto& options = module.options;
   const int64_t queries = query_width(options), keys = kv_width(options), width = options.embed_dim();
@@ -31,7 +31,7 @@ void check_built(const MultiHeadAttentionImpl& module) {
                                          has_sizes(module.k_proj_weight, {keys, options.kdim()}) &&
                                          has_sizes(module.v_proj_weight, {keys, options.vdim()});
   if (!has_projections || !has_sizes(module.out_proj->weight, {width, queries})) {
-    fail(kMultiHeadAttention, "options", "the sizes of the parameters, which are those of the construction",
+    fail(kMultiHeadAttention, "options", "the sizes at construction, which the parameters have",
          c10::str("embed_dim=", width, ", num_heads=", options.num_heads(),
                   ", num_kv_heads=", options.num_kv_heads(), ", head_dim=", options.head_dim(),
                   ", kdim=", options.kdim(), ", vdim=", options.vdim()));
@@ -53,7 +53,7 @@ void check_built(const MultiHeadAttentionImpl& module) {
 
 // ---- inputs
 
-/// The length of an input in the layout of the options.
+/// Returns the length of an input in the layout of the options.
 int64_t length_of(const MultiHeadAttentionOptions& options, const torch::Tensor& input) {
   return input.size(input.dim() == 3 && !options.batch_first() ? 0 : -2);
 }
@@ -76,7 +76,7 @@ void check_key_value(const MultiHeadAttentionImpl& module, const torch::Tensor& 
 
 // ---- caches
 
-/// Fails unless the cache stores all that a query of the module attends to.
+/// Fails unless the cache stores all keys that a query of the module attends to.
 void check_cache_kind(const MultiHeadAttentionOptions& options, const KVCache& cache) {
   if (num_extra_keys(options) > 0) {
     fail(kMultiHeadAttention, "cache", "none with add_bias_kv or add_zero_attn", "a KVCache");
@@ -89,7 +89,8 @@ void check_cache_kind(const MultiHeadAttentionOptions& options, const KVCache& c
   }
 }
 
-/// Fails unless the cache has the sizes of keys of this batch, and a dtype and device for the module.
+/// Fails unless the cache has the batch size and the sizes of the module's keys and values, and a dtype and
+/// device that the module can use.
 void check_cache_sizes(const MultiHeadAttentionImpl& module, const KVCache& cache, int64_t batch) {
   const auto& sizes = cache.options();
   const int64_t heads = module.options.num_kv_heads(), head_dim = module.options.head_dim();
@@ -110,7 +111,7 @@ void check_cache_sizes(const MultiHeadAttentionImpl& module, const KVCache& cach
   }
 }
 
-/// Fails where key and value, which fit each other, can't be appended to the cache.
+/// Fails if key and value, which fit each other, can't be appended to the cache.
 void check_append(const MultiHeadAttentionImpl& module, const KVCache& cache, const torch::Tensor& key,
                   const torch::Tensor& value, const torch::Tensor& lengths) {
   check_no_gradient(kMultiHeadAttention, module, {key, value});
@@ -140,7 +141,7 @@ void check_appending_call(const MultiHeadAttentionImpl& module, const AttentionI
 
 // ---- masks
 
-/// Checks the dtype and device of a mask of torch.nn, and whether it `has_shape`.
+/// Checks the dtype and device of a mask in the convention of torch.nn, and fails unless it `has_shape`.
 void check_torch_mask(const char* argument, const torch::Tensor& mask, bool has_shape,
                       const std::string& shape, const MultiHeadAttentionImpl& module, at::ScalarType dtype) {
   checks::check_strided(kMultiHeadAttention, argument, mask);
@@ -233,7 +234,7 @@ ScoreShape score_shape(const MultiHeadAttentionOptions& options, const Attention
   const auto* const cache = params.cache;
   if (cache == nullptr) return {batch, options.num_heads(), queries, length_of(options, inputs.key)};
   int64_t keys = cache->num_keys(params.update_cache ? queries : 0, params.lengths);
-  // Without queries, `append` returns fewer than all.
+  // Without queries, `append` returns fewer than all keys.
   if (params.update_cache && queries == 0 && cache->options().window() > 0) {
     keys = std::min(keys, cache->options().window() - 1);
   }

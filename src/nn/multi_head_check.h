@@ -20,28 +20,29 @@ struct AttentionInputs {
   const torch::Tensor& value;
 };
 
-/// Fails where the call is wrong. After it, nothing that the arguments can cause fails.
+/// Fails if an argument of the call is wrong. After this check, no argument can make the call fail.
 void check_call(const MultiHeadAttentionImpl& module, const AttentionInputs& inputs,
                 const MultiHeadAttentionParams& params);
 
-/// Fails where the call of `append` is wrong. After it, nothing that the arguments can cause fails.
+/// Fails if an argument of `append` is wrong. After this check, no argument can make the call fail.
 void check_append_call(const MultiHeadAttentionImpl& module, const KVCache& cache, const torch::Tensor& key,
                        const torch::Tensor& value, const torch::Tensor& lengths);
 
-/// Fails unless a cache of this dtype can serve the module.
+/// Fails unless the module can use a cache of this dtype.
 void check_cache_dtype(const MultiHeadAttentionImpl& module, const char* argument, at::ScalarType dtype);
 
-/// Fails unless the mask is one of torch.nn for the keys of an attention with scores of this shape: that of
-/// the argument `key_padding_mask`.
+/// Fails unless the mask, the argument `key_padding_mask`, is a mask in the convention of torch.nn for the
+/// keys of scores of this shape.
 void check_key_padding_mask(const MultiHeadAttentionImpl& module, const torch::Tensor& mask,
                             const ScoreShape& shape, int64_t query_dim, at::ScalarType dtype);
 
-/// The sizes of the scores of a checked call, without the keys of add_bias_kv and add_zero_attn. With a
-/// cache, those before it is appended to.
+/// Returns the sizes of the scores of a checked call, without the keys of add_bias_kv and add_zero_attn. Must
+/// be called before keys are appended to the cache.
 ScoreShape score_shape(const MultiHeadAttentionOptions& options, const AttentionInputs& inputs,
                        const MultiHeadAttentionParams& params);
 
-/// The dtype of the scores' query: the cache's, or the projected one.
+/// Returns the dtype of the query in `attention`: that of the cache, or without a cache that of the projected
+/// query.
 at::ScalarType query_dtype(const MultiHeadAttentionImpl& module, const MultiHeadAttentionParams& params);
 
 inline bool appends_to_cache(const MultiHeadAttentionParams& params) {

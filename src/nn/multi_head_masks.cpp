@@ -8,8 +8,9 @@
 namespace attend::nn {
 namespace {
 
-/// The mask of the module's options and of `params.is_causal`. A cache that is appended to brings a causal
-/// mask of its own, and enforces its own window.
+/// Returns the mask that the options of the module and `params.is_causal` request. If keys are appended to a
+/// cache, `KVCache::append` returns the causal mask and enforces the window of the cache, so that only a
+/// different window is added here.
 Mask mask_of_options(const MultiHeadAttentionOptions& options, const MultiHeadAttentionParams& params) {
   if (params.cache != nullptr && !params.update_cache) return {};
   const auto& window = options.window();
@@ -21,7 +22,8 @@ Mask mask_of_options(const MultiHeadAttentionOptions& options, const MultiHeadAt
   return is_bounded && !is_enforced ? causal & attend::window(window.left, window.right) : causal;
 }
 
-/// The score modifications of the module's options, which come before added masks.
+/// Returns the score modifications that the options of the module request. They precede masks that are added
+/// to the scores.
 ScoreMod score_mod_of_options(const MultiHeadAttentionImpl& module, at::ScalarType query_dtype,
                               at::Device device) {
   const auto& options = module.options;
@@ -34,15 +36,16 @@ ScoreMod score_mod_of_options(const MultiHeadAttentionImpl& module, at::ScalarTy
   return result;
 }
 
-/// The same mask before `extra` more keys, which it does not hide.
+/// Returns the mask extended by `extra` keys, which it does not hide.
 Mask with_extra_keys(const Mask& mask, const ScoreShape& shape, int64_t extra, at::Device device) {
   if (extra == 0 || !mask.defined()) return mask;
   const auto allowed = materialize(kMultiHeadAttention, mask, shape, /*query_dim=*/4, device);
   return dense(at::constant_pad_nd(allowed.expand({-1, -1, -1, shape.keys}), {0, extra}, true));
 }
 
-/// Applies a mask of torch.nn.MultiheadAttention that broadcasts to the scores: boolean, true = must not
-/// attend, or floating, added. It is extended by `extra` keys that it neither hides nor changes.
+/// Adds a mask of torch.nn.MultiheadAttention, which broadcasts to the scores, to `masks`. A boolean mask
+/// hides keys where it is true; a floating mask is added to the scores. The mask has no effect on the `extra`
+/// keys.
 void hide_or_add(torch::Tensor mask, int64_t extra, at::ScalarType query_dtype, Masks& masks) {
   if (extra > 0) mask = at::constant_pad_nd(mask, {0, extra}, 0);
   if (mask.scalar_type() == at::kBool) {

@@ -8,8 +8,8 @@
 namespace attend::nn {
 
 /// The masks and score modifications of a checked call: those of the module, `params.mask`,
-/// `params.key_padding_mask` and `params.attn_mask`. `shape`: of the scores, without the keys of add_bias_kv
-/// and add_zero_attn, which no mask hides.
+/// `params.key_padding_mask` and `params.attn_mask`. `shape` is that of the scores without the keys of
+/// add_bias_kv and add_zero_attn, which no mask hides.
 struct Masks {
   Masks(const MultiHeadAttentionImpl& module, const MultiHeadAttentionParams& params, const ScoreShape& shape,
         at::ScalarType query_dtype, at::Device device);
@@ -18,8 +18,8 @@ struct Masks {
   ScoreMod score_mod;
 };
 
-/// The tensor in a dtype that a query of this dtype may have beside it: its own if that is the query's or
-/// float32, else the query's.
+/// Returns the tensor in a dtype that is valid beside a query of this dtype: unchanged if it has the query's
+/// dtype or float32, otherwise converted to the query's dtype.
 torch::Tensor beside_query(const torch::Tensor& tensor, at::ScalarType query_dtype);
 
 }  // namespace attend::nn

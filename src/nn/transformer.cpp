@@ -13,8 +13,8 @@ namespace {
 
 constexpr auto kTransformer = "nn::Transformer";
 
-/// The names in a `Transformer` of what its encoder or decoder calls by the inner name: options, and
-/// arguments.
+/// The names of options and arguments of the encoder and the decoder, each with the name that it has in
+/// `Transformer`.
 constexpr checks::ArgumentName kEncoderOptionNames[] = {{"num_layers", "num_encoder_layers"}};
 constexpr checks::ArgumentName kDecoderOptionNames[] = {{"num_layers", "num_decoder_layers"}};
 constexpr checks::ArgumentName kEncoderNames[] = {{"key_padding_mask", "src_key_padding_mask"},
@@ -38,8 +38,8 @@ TransformerLayerOptions layer_options(const TransformerOptions& options) {
       .attention(options.attention());
 }
 
-/// Whether torch.nn.Transformer initialises a parameter of this name itself; linear_gate, which it lacks, is
-/// one more weight of the feed-forward network.
+/// Whether `reset_parameters` initialises a parameter of this name: the same as in torch.nn.Transformer, and
+/// linear_gate, which torch.nn lacks, as a further weight of the feed-forward network.
 bool is_initialised_here(std::string_view name) {
   constexpr std::array<std::string_view, 5> kWeights = {"in_proj_weight", "out_proj.weight", "linear1.weight",
                                                         "linear2.weight", "linear_gate.weight"};
@@ -90,7 +90,7 @@ void TransformerImpl::check(const torch::Tensor& src, const torch::Tensor& tgt,
                             const TransformerParams& params) const {
   const PartParams parts(params);
   checks::in_module(kTransformer, "encoder", kEncoderNames, [&] { encoder->check(src, parts.source); });
-  // The memory has the shape, dtype and device of src.
+  // The memory has the shape, dtype and device of src, which stands for it here.
   checks::in_module(kTransformer, "decoder", kDecoderNames,
                     [&] { decoder->check(tgt, src, parts.self, parts.cross); });
 }

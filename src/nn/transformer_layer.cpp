@@ -18,7 +18,7 @@ using checks::in_module;
 constexpr auto kEncoderLayer = "nn::TransformerEncoderLayer";
 constexpr auto kDecoderLayer = "nn::TransformerDecoderLayer";
 
-/// The names in a layer of what `MultiHeadAttention` calls by the inner name: options, and arguments.
+/// The names of options and arguments of `MultiHeadAttention`, each with the name that it has in a layer.
 constexpr ArgumentName kOptionNames[] = {{"embed_dim", "d_model"}, {"num_heads", "nhead"}};
 constexpr ArgumentName kSourceNames[] = {{"query", "src"}, {"key", "src"}, {"value", "src"}};
 constexpr ArgumentName kSelfNames[] = {{"query", "tgt"},
@@ -41,12 +41,12 @@ constexpr ArgumentName kCrossNames[] = {{"query", "tgt"},
 const char* layer_name(const TransformerEncoderLayerImpl&) { return kEncoderLayer; }
 const char* layer_name(const TransformerDecoderLayerImpl&) { return kDecoderLayer; }
 
-/// Fails where an option of the attention contradicts the same option of the layer. The defaults of
-/// `MultiHeadAttentionOptions()` contradict nothing.
+/// Fails if an option of the attention differs from the same option of the layer, unless it has its default
+/// in `MultiHeadAttentionOptions()`.
 void check_attention(const char* name, const TransformerLayerOptions& options) {
   const auto& attention = options.attention();
   const auto expect = [&](const char* argument, bool is_consistent, const auto& expected, const auto& got) {
-    if (!is_consistent) fail(name, argument, c10::str("that of the layer, ", expected), c10::str(got));
+    if (!is_consistent) fail(name, argument, c10::str("the value of the layer, ", expected), c10::str(got));
   };
   const auto expect_width = [&](const char* argument, int64_t width, int64_t expected) {
     expect(argument, width == 0 || width == expected, expected, width);
@@ -61,7 +61,7 @@ void check_attention(const char* name, const TransformerLayerOptions& options) {
   expect("attention.batch_first", attention.batch_first() || !options.batch_first(), "true", "false");
 }
 
-/// Fails where an option was changed after the construction to one that the parts of the layer do not fit.
+/// Fails if an option was changed after construction to a value that the parts of the layer do not fit.
 template <typename Layer>
 void check_parts(const Layer& layer) {
   const auto& options = layer.options;
@@ -87,7 +87,8 @@ void check_layer_options(const char* name, const TransformerLayerOptions& option
   check_attention(name, options);
 }
 
-/// The options of the self-attention, completed by those of the layer, which calls it with the batch first.
+/// Returns the options of the self-attention, completed by those of the layer. The layer calls it with the
+/// batch first.
 MultiHeadAttentionOptions self_options(const TransformerLayerOptions& options) {
   auto attention = options.attention();
   return attention.embed_dim(options.d_model())
@@ -110,7 +111,7 @@ MultiHeadAttention register_attention(Layer& layer, const char* name,
                    [&] { return layer.register_module(name, MultiHeadAttention(options)); });
 }
 
-/// Swaps L and B of a tensor of three dimensions unless the options say batch_first.
+/// Swaps L and B of a tensor of three dimensions unless the option batch_first is set.
 torch::Tensor to_batch_first(const TransformerLayerOptions& options, const torch::Tensor& tensor) {
   const bool is_swapped = tensor.defined() && tensor.dim() == 3 && !options.batch_first();
   return is_swapped ? tensor.transpose(0, 1) : tensor;
@@ -120,7 +121,8 @@ torch::Tensor from_batch_first(const TransformerLayerOptions& options, const tor
   return to_batch_first(options, tensor);
 }
 
-/// Fails where a layer with a mixer gets arguments of self-attention, or the reverse.
+/// Fails if a layer with a mixer gets arguments for self-attention, or a layer with self-attention gets a
+/// state.
 void check_mixer_call(const torch::nn::AnyModule& mixer, const MultiHeadAttentionParams& params,
                       const RecurrentState* state) {
   if (mixer.is_empty()) {
@@ -137,7 +139,7 @@ void check_mixer_call(const torch::nn::AnyModule& mixer, const MultiHeadAttentio
   refuse("cache", params.cache != nullptr);
 }
 
-/// Fails, for a layer that appends to a cache, if a gradient would be lost.
+/// Fails if a layer that appends to a cache would lose a gradient.
 template <typename Layer>
 void check_layer_gradient(const Layer& layer, const MultiHeadAttentionParams& params, at::TensorList inputs) {
   if (appends_to_cache(params)) check_no_gradient(layer_name(layer), layer, inputs);
@@ -215,7 +217,7 @@ torch::Tensor TransformerEncoderLayerImpl::forward(const torch::Tensor& src,
   return run(src, params, state);
 }
 
-/// `forward` of a call that was checked.
+/// Computes `forward` for checked arguments.
 torch::Tensor TransformerEncoderLayerImpl::run(const torch::Tensor& src,
                                                const MultiHeadAttentionParams& params,
                                                RecurrentState* state) {
@@ -275,7 +277,7 @@ torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& tgt, con
   return run(tgt, memory, self, cross);
 }
 
-/// `forward` of a call that was checked.
+/// Computes `forward` for checked arguments.
 torch::Tensor TransformerDecoderLayerImpl::run(const torch::Tensor& tgt, const torch::Tensor& memory,
                                                const MultiHeadAttentionParams& self,
                                                const MultiHeadAttentionParams& cross) {

@@ -23,11 +23,11 @@ using checks::in_module;
 constexpr auto kEncoder = "nn::TransformerEncoder";
 constexpr auto kDecoder = "nn::TransformerDecoder";
 
-/// The names in a decoder of what the attention of a layer calls by the inner name.
+/// The names of arguments in the attention of a layer, each with the name that it has in a decoder.
 constexpr ArgumentName kMemoryNames[] = {
     {"key", "memory"}, {"value", "memory"}, {"key_padding_mask", "memory_key_padding_mask"}};
 
-/// The names in an encoder of what its caches call by the inner name.
+/// The names of arguments in a cache, each with the name that it has in an encoder.
 constexpr ArgumentName kCacheNames[] = {{"key", "src"}, {"lengths", "params.lengths"}};
 
 void check_stack(const char* name, const TransformerStackOptions& options) {
@@ -67,7 +67,7 @@ void print_stack(std::ostream& stream, const char* name, const TransformerStackO
          << ", checkpointing=" << (options.checkpointing() ? "true" : "false") << ")";
 }
 
-/// Fails where the arguments of every layer hold the cache of one.
+/// Fails if `params`, the arguments for every layer, has a cache.
 void check_no_cache(const char* name, const char* argument, const MultiHeadAttentionParams& params) {
   if (params.cache != nullptr) {
     fail(name, argument, "no cache of one layer, but a TransformerCache", "a KVCache");
@@ -89,7 +89,7 @@ size_t count_mixers(const torch::nn::ModuleListImpl& layers) {
   return count;
 }
 
-/// `params` with other tensors as masks.
+/// Returns `params` with other tensors as masks.
 MultiHeadAttentionParams with_masks(MultiHeadAttentionParams params, const torch::Tensor& key_padding_mask,
                                     const torch::Tensor& attn_mask) {
   params.key_padding_mask = key_padding_mask;
@@ -97,7 +97,7 @@ MultiHeadAttentionParams with_masks(MultiHeadAttentionParams params, const torch
   return params;
 }
 
-/// `params` with the cache of a layer.
+/// Returns `params` with the cache of a layer.
 MultiHeadAttentionParams with_cache(MultiHeadAttentionParams params, KVCache& cache,
                                     bool update_cache = true) {
   params.cache = &cache;
@@ -105,7 +105,7 @@ MultiHeadAttentionParams with_cache(MultiHeadAttentionParams params, KVCache& ca
   return params;
 }
 
-/// The tensors that a layer reads besides its inputs: its parameters, and those of masks.
+/// Returns the tensors that a layer reads besides its inputs: its parameters, and the tensors of masks.
 std::vector<at::Tensor> captured_tensors(const torch::nn::Module& layer, std::initializer_list<Mask> masks) {
   auto tensors = layer.parameters();
   for (const auto& mask : masks) {
@@ -114,11 +114,11 @@ std::vector<at::Tensor> captured_tensors(const torch::nn::Module& layer, std::in
   return tensors;
 }
 
-/// Fails unless every cache has room for the tokens of `src`. The layers check it, too; this names the
-/// stack's arguments.
+/// Fails unless every cache has room for the tokens of `src`. The layers check this, too, but their errors
+/// would not have the names of the stack's arguments.
 void check_room(const TransformerStackOptions& options, const torch::Tensor& src,
                 const torch::Tensor& lengths, const std::vector<KVCache>& caches) {
-  if (!src.defined() || src.dim() < 2) return;  // an error of the first layer
+  if (!src.defined() || src.dim() < 2) return;  // the first layer reports this error
   const bool is_batch_second = src.dim() == 3 && !options.layer().batch_first();
   const int64_t tokens = is_batch_second ? src.size(0) : src.size(-2);
   for (const auto& cache : caches) {
@@ -126,7 +126,7 @@ void check_room(const TransformerStackOptions& options, const torch::Tensor& src
   }
 }
 
-/// Checks the input of a stack without layers, which its norm reads.
+/// Checks the input of a stack without layers, whose norm reads the input.
 void check_norm_input(const char* name, const char* argument, const torch::Tensor& input,
                       const TransformerLayerOptions& options, const Norm& norm) {
   if (norm.is_empty()) return;
@@ -134,8 +134,8 @@ void check_norm_input(const char* name, const char* argument, const torch::Tenso
               norm->weight);
 }
 
-/// Calls visit(n, layer, cache, state) for each layer of an encoder. With a TransformerCache, one of the two
-/// is the layer's part of it; else both are null.
+/// Calls visit(n, layer, cache, state) for each layer of an encoder. With a TransformerCache, either the
+/// cache or the state is the one of the layer, and the other is null; without, both are null.
 template <typename Visit>
 void for_each_layer(const torch::nn::ModuleList& layers, TransformerCache* cache, Visit&& visit) {
   size_t attending = 0, mixing = 0;
@@ -188,7 +188,7 @@ void TransformerEncoderImpl::check(const torch::Tensor& src, const MultiHeadAtte
     check_room(options, src, params.lengths, cache->self);
   }
   if (layers->is_empty()) check_norm_input(kEncoder, "src", src, options.layer(), norm);
-  // The input of every layer has the shape, dtype and device of the first one's.
+  // The input of every layer has the shape, dtype and device of src, which stands for it here.
   for_each_layer(layers, cache, [&](const auto& layer, KVCache* kv_cache, RecurrentState* state) {
     layer->check(src, kv_cache != nullptr ? with_cache(params, *kv_cache) : params, state);
   });
@@ -202,7 +202,7 @@ torch::Tensor TransformerEncoderImpl::forward(const torch::Tensor& src,
   return run(src, params, cache);
 }
 
-/// `forward` of a call that was checked.
+/// Computes `forward` for checked arguments.
 torch::Tensor TransformerEncoderImpl::run(const torch::Tensor& src, const MultiHeadAttentionParams& params,
                                           TransformerCache* cache) {
   auto x = src;
@@ -262,7 +262,7 @@ void TransformerDecoderImpl::check(const torch::Tensor& tgt, const torch::Tensor
   }
   if (layers->is_empty()) check_norm_input(kDecoder, "tgt", tgt, options.layer(), norm);
   const DecoderParams params(self, cross, cache);
-  // The target of every layer has the shape, dtype and device of the first one's.
+  // The target of every layer has the shape, dtype and device of tgt, which stands for it here.
   for (size_t n = 0; n < layers->size(); ++n) {
     const auto layer = layers->ptr<TransformerDecoderLayerImpl>(n);
     in_module(kDecoder, {"layers", static_cast<int64_t>(n)}, {}, [&] {
@@ -282,7 +282,7 @@ torch::Tensor TransformerDecoderImpl::forward(const torch::Tensor& tgt, const to
   return run(tgt, memory, self, cross, cache);
 }
 
-/// `forward` of a call that was checked.
+/// Computes `forward` for checked arguments.
 torch::Tensor TransformerDecoderImpl::run(const torch::Tensor& tgt, const torch::Tensor& memory,
                                           const MultiHeadAttentionParams& given_self,
                                           const MultiHeadAttentionParams& given_cross,

@@ -1,4 +1,4 @@
-// The cache is compared with a list of tokens for each sequence, to which naive attention is applied.
+// Compares the cache with a list of tokens for each sequence, to which naive attention is applied.
 #include <attend/attention.h>
 #include <attend/kv_cache.h>
 #include <c10/core/Allocator.h>
@@ -49,7 +49,7 @@ struct Sequence {
     key = key.slice(1, 0, length);
     value = value.slice(1, 0, length);
   }
-  /// Causal attention of the last tokens within the window; query [H, L, D].
+  /// Computes causal attention of the last L tokens within the window, for a query [H, L, D].
   torch::Tensor attend_to(const torch::Tensor& query, int64_t window) const {
     NaiveAttention naive{.scale = 1 / std::sqrt(static_cast<double>(kDim))};
     const int64_t offset = key.size(1) - query.size(1);
@@ -61,7 +61,7 @@ struct Sequence {
   }
 };
 
-/// A cache and the sequences that it must agree with.
+/// A cache, and the sequences with which it must agree.
 struct Sides {
   KVCache cache;
   std::vector<Sequence> sequences;
@@ -69,7 +69,7 @@ struct Sides {
   explicit Sides(const KVCacheOptions& options)
       : cache(options), sequences(static_cast<size_t>(options.batch())) {}
 
-  /// Appends random tokens, the last lengths[b] of sequence b, and compares their outputs.
+  /// Appends random tokens, of sequence b the last lengths[b] tokens, and compares the outputs.
   void step(int64_t tokens, const std::vector<int64_t>& lengths = {}) {
     const auto batch = static_cast<int64_t>(sequences.size());
     const auto key = torch::randn({batch, kKvHeads, tokens, kDim}, torch::kDouble);
@@ -113,17 +113,17 @@ TEST_F(KVCacheTest, AppendsInPlace) {
   const auto first = append(), second = append();
   EXPECT_EQ(first.key.data_ptr(), second.key.data_ptr());
   EXPECT_EQ(first.value.data_ptr(), second.value.data_ptr());
-  EXPECT_FALSE(second.mask.defined());  // a single new token attends to all
+  EXPECT_FALSE(second.mask.defined());  // a single new token attends to all keys
 }
 
 TEST_F(KVCacheTest, SequencesDifferInLength) {
   Sides sides(cache_options(3, 30));
   sides.step(5, {5, 2, 0});  // prompts
   sides.step(1);
-  sides.step(2, {0, 2, 1});  // only some continue
+  sides.step(2, {0, 2, 1});  // only some of the sequences continue
   sides.step(4, {1, 4, 4});
   sides.step(1);
-  sides.step(8, {0, 0, 8});  // the shortest becomes the longest
+  sides.step(8, {0, 0, 8});  // the shortest sequence becomes the longest
   sides.step(1);
 }
 
@@ -200,7 +200,7 @@ TEST_F(KVCacheTest, AWindowThatHasForgottenTokensCanBeginAnew) {
   for (auto& sequence : sides.sequences) sequence.truncate(0);
   for (const int64_t tokens : {2, 1, 7, 1}) sides.step(tokens);
   for (int n = 0; n < 50; ++n) sides.step(1);
-  sides.truncate({61, 0, 60});  // one of three
+  sides.truncate({61, 0, 60});  // only one of three sequences is truncated
   for (const int64_t tokens : {1, 5, 1}) sides.step(tokens);
 }
 
@@ -212,7 +212,7 @@ TEST_F(KVCacheTest, ChecksATruncationWithoutMakingIt) {
   cache.check_truncate(18);
   EXPECT_EQ(
       error_of([&] { cache.check_truncate(17); }),
-      "attend::KVCache: lengths: expected at least 18, whose window is still stored, got 17 for sequence "
+      "attend::KVCache: lengths: expected at least 18, the least length whose window is still stored, got 17 for sequence "
       "0");
   EXPECT_EQ(cache.lengths().item<int64_t>(), 20);
 }
@@ -264,7 +264,7 @@ TEST_F(KVCacheTest, SelectsSequences) {
   };
   select({1, 1, 0});
   sides.step(2);
-  select({1, 0});  // without the longest
+  select({1, 0});  // the longest sequence is not selected
   sides.step(1);
   select({0, 0, 1, 1, 0});
   sides.step(3, {1, 2, 3, 0, 1});
@@ -291,13 +291,13 @@ TEST_F(KVCacheTest, RefusesInputsThatRequireAGradient) {
   const auto value = torch::ones({1, kKvHeads, 1, kValueDim}, torch::kDouble);
   EXPECT_EQ(
       error_of([&] { cache.append(key, value); }),
-      "attend::KVCache: key: expected a tensor without gradient, as the cache is not differentiable (use "
-      "torch::NoGradGuard), got one that requires a gradient");
+      "attend::KVCache: key: expected a tensor that requires no gradient, as the cache is not differentiable (use "
+      "torch::NoGradGuard), got a tensor that requires a gradient");
   const auto scaled = value.clone().requires_grad_() * 2;
   EXPECT_EQ(
       error_of([&] { cache.append(key.detach(), scaled); }),
-      "attend::KVCache: value: expected a tensor without gradient, as the cache is not differentiable (use "
-      "torch::NoGradGuard), got one that requires a gradient");
+      "attend::KVCache: value: expected a tensor that requires no gradient, as the cache is not differentiable (use "
+      "torch::NoGradGuard), got a tensor that requires a gradient");
   EXPECT_EQ(cache.lengths().item<int64_t>(), 0);
   const torch::NoGradGuard no_grad;
   EXPECT_FALSE(cache.append(key, scaled).key.requires_grad());
@@ -327,7 +327,7 @@ TEST_F(KVCacheTest, AppendsItsOwnEntries) {
   EXPECT_TRUE(torch::equal(entries.value[1].slice(1, 1), torch::cat({value[1], value[1].slice(1, 1)}, 1)));
 }
 
-/// While it lives, the allocator of the CPU fails after `successes` allocations.
+/// Makes the allocator of the CPU fail after `successes` allocations, during the lifetime of this object.
 class FailingAllocator : public c10::Allocator {
  public:
   explicit FailingAllocator(int64_t successes) : successes_(successes), allocator_(c10::GetCPUAllocator()) {
@@ -385,7 +385,7 @@ TEST_F(KVCacheTest, AFailedAllocationLeavesTheCacheUnchanged) {
     };
     append(7, torch::tensor({7, 4, 6}));
     append(2, torch::tensor({0, 2, 1}));
-    append(14, torch::tensor({14, 3, 9}));  // more than the slots of the window
+    append(14, torch::tensor({14, 3, 9}));  // more tokens than slots
     append(1, torch::tensor({0, 1, 1}));
     const auto shorter = cache.lengths() - torch::tensor({2, 0, 1});
     expect_unchanged_by_failures(cache, [&] { cache.truncate(shorter); });
@@ -418,12 +418,12 @@ TEST_F(KVCacheTest, ErrorsNameTheArgument) {
             "attend::KVCache: lengths: expected 0 ... 1, the length of the sequence, got -1 for sequence 0");
   EXPECT_EQ(error_of([&] { cache.select(torch::tensor({0, 2})); }),
             "attend::KVCache: sequences: expected indices in 0 ... 1, got 2");
-  EXPECT_EQ(cache.lengths()[1].item<int64_t>(), 3);  // unchanged by the errors
+  EXPECT_EQ(cache.lengths()[1].item<int64_t>(), 3);  // the errors left the length unchanged
   KVCache window(cache_options(1, 4, 4));
   for (int n = 0; n < 4; ++n) window.append(key.slice(0, 1), value.slice(0, 1));
   EXPECT_EQ(
       error_of([&] { window.truncate(2); }),
-      "attend::KVCache: lengths: expected at least 9, whose window is still stored, got 2 for sequence 0");
+      "attend::KVCache: lengths: expected at least 9, the least length whose window is still stored, got 2 for sequence 0");
   EXPECT_EQ(error_of([] { KVCache(cache_options(1, 3, 4)); }),
             "attend::KVCache: capacity: expected at least 4, got 3");
   EXPECT_EQ(error_of([] { KVCache(cache_options(1, 0)); }),

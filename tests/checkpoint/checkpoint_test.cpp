@@ -300,7 +300,7 @@ TEST_F(CheckpointTest, SavingRejectsWhatTheFormatLacks) {
             "(contiguous() makes one), got float32 [3, 4], 12 elements in the memory of 8");
   EXPECT_EQ(
       error("a", torch::ones(1, torch::kMeta)),
-      "attend::save_safetensors: tensor \"a\": expected a tensor with data, got one on the meta device");
+      "attend::save_safetensors: tensor \"a\": expected a tensor with data, got a tensor on the meta device");
   EXPECT_EQ(error("\xff", torch::ones(1)),
             "attend::save_safetensors: state_dict: expected names and metadata in UTF-8, got text that is "
             "not UTF-8");

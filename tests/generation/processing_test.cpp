@@ -1,5 +1,6 @@
-// What changes the choice of tokens, against transformers (recorded by tests/record/record_generation.py) and
-// distributions that are computed by hand. The model is a table: the last token chooses a row of logits.
+// Tests the parameters that change the choice of tokens, against transformers (recorded by
+// tests/record/record_generation.py) and distributions that are computed by hand. The model is a table, of
+// which the last token selects a row of logits.
 #include <attend/generation.h>
 
 #include "recorded.h"
@@ -31,7 +32,8 @@ GenerationParams recorded_params(const Recorded& recorded) {
   return params;
 }
 
-/// The log probability that the table assigns to the tokens up to the first that ends the sequence.
+/// Returns the log probability that the table assigns to the tokens up to the first one that ends the
+/// sequence.
 double log_probability_of(const torch::Tensor& table, int64_t last, const torch::Tensor& tokens,
                           const std::vector<int64_t>& eos) {
   double total = 0;
@@ -65,7 +67,7 @@ TEST_F(Processing, GeneratesAsTransformers) {
   EXPECT_EQ(count, 11);
 }
 
-/// The relative frequency of each token among samples of one step.
+/// Returns the relative frequency of each token among samples of one step.
 torch::Tensor frequencies(const torch::Tensor& logits, GenerationParams params) {
   constexpr int64_t kSamples = 20000;
   params.max_new_tokens = 1;
@@ -127,11 +129,11 @@ TEST_F(Processing, MinPKeepsWhatIsLikelyEnough) {
 TEST_F(Processing, PaddingIsNotPenalised) {
   const auto table = torch::zeros({4, 4}, torch::kDouble) + torch::tensor({1.0, 3.0, 2.0, 0.5});
   const GenerationParams params{.max_new_tokens = 1, .repetition_penalty = 4};
-  // 1 is the padding of the second prompt, and a token of the first.
+  // Token 1 is padding in the second prompt, but a token in the first.
   const auto prompt = torch::tensor({{1, 0}, {1, 0}});
   const auto tokens = generate(table_model(table), prompt, params, torch::tensor({2, 1})).tokens;
   EXPECT_TRUE(torch::equal(tokens, torch::tensor({{2}, {1}})));
-  // Padding may be no token at all.
+  // Padding need not be a token of the vocabulary.
   const auto others =
       generate(table_model(table), torch::tensor({{-100, 0}}), params, torch::tensor({1})).tokens;
   EXPECT_EQ(others.item<int64_t>(), 1);
@@ -176,7 +178,7 @@ TEST_F(Processing, TheStreamerGetsEveryTokenAndCanStop) {
     EXPECT_EQ(found.tokens.sizes(), (std::vector<int64_t>{2, 4}));
     EXPECT_TRUE(torch::equal(torch::stack(steps, 1), found.tokens));
   }
-  // What the callback throws reaches the caller.
+  // An exception of the callback reaches the caller.
   EXPECT_THROW(generate(table_model(table), prompt,
                         {.streamer = [](const auto&) -> bool { throw std::runtime_error("closed"); }}),
                std::runtime_error);

@@ -34,7 +34,7 @@ TEST_F(AttentionModule, AgreesWithTheRecordedPythonClass) {
         parameter.value().copy_(recorded.at(parameter.key()));
     }
     const auto output = module(q, k, v);
-    // Twice the machine epsilon of the dtype, times the number of terms of the longest sum.
+    // The tolerance is twice the machine epsilon of the dtype times the number of terms of the longest sum.
     const double tolerance = (wide ? 0x1p-52 : 0x1p-23) * 2 * 48;
     expect_close(output, recorded.at("output"), tolerance, "output");
     expect_close(module->weights(q, k), recorded.at("weights"), tolerance, "weights");
@@ -125,7 +125,7 @@ TEST_F(AttentionModule, ClonesDeeply) {
   EXPECT_EQ(copy->forward(q, k, v).abs().max().item<double>(), 0);
 }
 
-// torch::nn::parallel::replicate, whose header needs those of CUDA, does this for each device.
+// torch::nn::parallel::replicate clones a module to each device in this way; its header requires CUDA's.
 TEST_F(AttentionModule, ClonesToADeviceForDataParallel) {
   nn::Attention module(AttentionOptions(4, 6, 5));
   const auto q = torch::randn({2, 3, 4}), k = torch::randn({2, 7, 6}), v = torch::randn({2, 7, 5});

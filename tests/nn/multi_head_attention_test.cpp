@@ -1,6 +1,6 @@
-// nn::MultiHeadAttention against torch.nn.MultiheadAttention of Python (recorded by
+// Compares nn::MultiHeadAttention with torch.nn.MultiheadAttention of Python (recorded by
 // tests/record/record_modules.py) and torch::nn::MultiheadAttention of C++, and the options that these lack
-// against attention assembled by hand.
+// with attention that is composed by hand.
 #include <attend/attention.h>
 #include <attend/nn/multi_head_attention.h>
 
@@ -21,7 +21,7 @@ class MultiHead : public ::testing::Test {
   void SetUp() override { torch::manual_seed(0); }
 };
 
-/// A module in float64 with random parameters, biases included.
+/// Returns a module in float64 with random parameters, including biases.
 MultiHeadAttention random_module(const MultiHeadAttentionOptions& options) {
   MultiHeadAttention module(options);
   module->to(torch::kDouble);
@@ -150,7 +150,7 @@ TEST_F(MultiHead, SinksJoinTheDenominator) {
   auto module = random_module(MultiHeadAttentionOptions(12, 6).num_kv_heads(2).sinks(true));
   EXPECT_EQ(module->sinks.sizes(), (std::vector<int64_t>{6}));
   const auto x = random({2, 5, 12});
-  // The softmax over one more score, whose value vector is 0.
+  // A sink is one more score in the softmax, whose value vector is 0.
   const ByHand by_hand(module, x);
   const auto key = by_hand.key.repeat_interleave(3, 1), value = by_hand.value.repeat_interleave(3, 1);
   const auto scores = torch::matmul(by_hand.query, key.transpose(-2, -1)) / std::sqrt(2.0);
@@ -177,7 +177,7 @@ TEST_F(MultiHead, RotaryRotatesQueriesAndKeys) {
   by_hand.query = rotary(by_hand.query, params);
   by_hand.key = rotary(by_hand.key, params);
   expect_close(module(x), by_hand.output(module), 1e-13);
-  // The position of the last query is that of the last key.
+  // The last query has the position of the last key.
   expect_close(module(x.slice(1, 3), x, x), module(x).slice(1, 3), 1e-13);
 }
 
@@ -229,7 +229,8 @@ TEST_F(MultiHead, AFullyMaskedQueryGetsTheBias) {
 
 // ---- against torch::nn::MultiheadAttention of C++
 
-/// A module of torch::nn with the options that both libraries have, in float64 with random parameters.
+/// Returns a module of torch::nn with the options that both libraries have, in float64 with random
+/// parameters.
 torch::nn::MultiheadAttention torch_module(const torch::nn::MultiheadAttentionOptions& options) {
   torch::nn::MultiheadAttention module(options);
   module->to(torch::kDouble);
@@ -293,8 +294,8 @@ TEST_P(MultiHeadOfTorch, AgreesInOutputWeightsAndGradients) {
   const auto is_padding = torch::tensor({{false, false, true, false, false},
                                          {false, false, false, false, false},
                                          {false, true, false, false, true}});
-  // torch::nn of C++ adds a mask as it is, so that a boolean one must be given as 0 and -inf, and lacks one
-  // per head.
+  // torch::nn of C++ adds masks to the scores, so that a boolean mask must be given as 0 and -inf, and has no
+  // masks per head.
   const std::vector<torch::Tensor> attn_masks = {
       {}, torch::ones({queries, keys}, torch::kBool).triu(2), random({queries, keys})};
   const auto added = [](const torch::Tensor& mask) {
@@ -355,12 +356,12 @@ INSTANTIATE_TEST_SUITE_P(MultiHead, MultiHeadOfTorch,
                                            TorchCase{"bias_kv", true, false, true, 8, 8},
                                            TorchCase{"zero_attn", false, true, true, 8, 8},
                                            TorchCase{"both", true, true, true, 8, 8},
-                                           // torch::nn of C++ needs key and value of one width.
+                                           // torch::nn of C++ requires key and value of the same width.
                                            TorchCase{"both_widths", true, true, false, 6, 6}));
 
 TEST_F(MultiHead, InitialisesBiasKvAsTorchDoes) {
   const MultiHeadAttention module(MultiHeadAttentionOptions(1024, 4).kdim(1).vdim(1).add_bias_kv(true));
-  // Normal with the deviation sqrt(2 / (fan in + fan out)); both fans of [1, 1, E] are E.
+  // The values are normal with standard deviation sqrt(2 / (fan in + fan out)); both fans of [1, 1, E] are E.
   for (const auto& parameter : {module->bias_k, module->bias_v}) {
     EXPECT_NEAR(parameter.std().item<double>(), std::sqrt(2.0 / (1024 + 1024)), 0.003);
   }
@@ -379,7 +380,7 @@ TEST_F(MultiHead, MasksDoNotHideTheKeyOfBiasKv) {
   const auto heads = attention(by_hand.query, with_bias(by_hand.key, module->bias_k),
                                with_bias(by_hand.value, module->bias_v), params);
   expect_close(module(x), module->out_proj(heads.transpose(1, 2).flatten(2)), 1e-13);
-  // A mask of the call that hides every key leaves that of bias_kv.
+  // If a mask of the call hides every key, the key of add_bias_kv is still visible.
   const auto weights =
       std::get<1>(module->forward_with_weights(x, {}, {}, {.mask = key_lengths(torch::tensor({0, 0}))}));
   EXPECT_EQ(weights.sizes(), (std::vector<int64_t>{2, 5, 6}));
@@ -473,7 +474,7 @@ TEST_F(MultiHead, StepsEqualTheWhole) {
     }
     ASSERT_EQ(first, 40);
     if (name.starts_with("window")) continue;
-    // After truncation, other tokens follow.
+    // After truncation, other tokens are appended.
     cache.truncate(20);
     auto other = x.clone();
     other.slice(1, 20).normal_();
@@ -492,7 +493,7 @@ TEST_F(MultiHead, TwoHundredAndFiftySixStepsEqualTheWhole) {
     std::vector<torch::Tensor> steps;
     for (int64_t n = 0; n < 256; ++n)
       steps.push_back(module(x.slice(1, n, n + 1), {}, {}, {.cache = &cache}));
-    // The steps are as accurate as one call on the whole sequence in the same dtype.
+    // The steps must be as accurate as one call on the whole sequence in the same dtype.
     const auto whole = module(x);
     module->to(torch::kDouble);
     const auto exact = module(x.to(torch::kDouble));
@@ -521,7 +522,7 @@ TEST_F(MultiHead, ACacheKeepsItsDtypeUnderAutocast) {
     std::vector<torch::Tensor> steps = {first};
     for (int64_t n = 3; n < 12; ++n) steps.push_back(module(x.slice(1, n, n + 1), {}, {}, {.cache = &cache}));
     expect_as_accurate(torch::cat(steps, 1), max_difference(whole, exact), exact, 2, "steps");
-    // A cached memory.
+    // The cache holds a memory, to which nothing is appended.
     const auto read = module(x, {}, {}, {.cache = &cache, .update_cache = false});
     EXPECT_EQ(read.scalar_type(), whole.scalar_type());
   }
@@ -605,7 +606,8 @@ TEST_F(MultiHead, InitialisesAsPythonDoes) {
   MultiHeadAttention module(64, 4);
   EXPECT_EQ(module->in_proj_bias.abs().max().item<double>(), 0);
   EXPECT_EQ(module->out_proj->bias.abs().max().item<double>(), 0);
-  // Uniform up to sqrt(6 / (fan in + fan out)); the largest of 12,288 values is close to it.
+  // The values are uniform up to sqrt(6 / (fan in + fan out)); the largest of 12,288 values is close to this
+  // bound.
   const double bound = std::sqrt(6.0 / (64 + 192));
   const double largest = module->in_proj_weight.abs().max().item<double>();
   EXPECT_LE(largest, bound);
@@ -652,7 +654,7 @@ TEST_F(MultiHead, GradientsAgreeWithCentralDifferences) {
   const auto x = random({2, 3, 4}).requires_grad_();
   auto inputs = module->parameters();
   inputs.push_back(x);
-  // The temperature makes the third derivative large, and with it the error of central differences.
+  // The temperature makes the third derivative large, on which the error of central differences depends.
   expect_gradients([&] { return module(x).sin().sum(); }, inputs, 1e-6);
 }
 

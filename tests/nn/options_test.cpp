@@ -1,5 +1,5 @@
-// Options that change after construction, arguments that can't be confused, and errors that name the module
-// and the argument.
+// Tests options that change after construction, arguments that can't be confused with each other, and errors
+// that name the module and the argument.
 #include <attend/nn/additive_attention.h>
 #include <attend/nn/attention.h>
 #include <attend/nn/bilinear_attention.h>
@@ -100,7 +100,7 @@ TEST_F(ModuleOptions, DropoutOfALayerHoldsForItsAttention) {
   decoder->options.dropout(0);
   EXPECT_TRUE(same_bits(encoder(x), encoded));
   EXPECT_TRUE(same_bits(decoder(x, encoded), decoded));
-  // And the other way round: without dropout at first.
+  // The reverse: the layer has no dropout at first.
   TransformerEncoderLayer without(small_layer().dropout(0));
   without->options.dropout(1);
   without->eval();
@@ -121,7 +121,7 @@ TEST_F(ModuleOptions, OptionsThatThePartsDoNotFitAreErrors) {
     return error_of([&] { layer(x); });
   };
   const std::string begin = "attend::nn::TransformerEncoderLayer: options.";
-  const std::string end = ": expected that of the construction, which the parameters fit, got another";
+  const std::string end = ": expected the value at construction, which the parameters fit, got another value";
   EXPECT_EQ(error_after([](auto& options) { options.activation(Activation::swiglu); }),
             begin + "activation" + end);
   EXPECT_EQ(error_after([](auto& options) { options.d_model(16); }), begin + "d_model" + end);
@@ -141,7 +141,7 @@ TEST_F(ModuleOptions, OptionsThatTheParametersDoNotFitAreErrors) {
     return error_of([&] { attention(x); });
   };
   const std::string begin = "attend::nn::MultiHeadAttention: options.";
-  const std::string end = ": expected that of the construction, which the parameters fit, got another";
+  const std::string end = ": expected the value at construction, which the parameters fit, got another value";
   EXPECT_EQ(
       error_after([](auto& options) { options.num_heads(4); }),
       "attend::nn::MultiHeadAttention: options: expected the sizes of the parameters, which are those of "
@@ -166,7 +166,7 @@ void expect_option_error(Module module, const std::string& name, const char* opt
   change(module->options);
   EXPECT_EQ(error_of([&] { call(module); }),
             "attend::nn::" + name + ": options." + option +
-                ": expected that of the construction, which the parameters fit, got another");
+                ": expected the value at construction, which the parameters fit, got another value");
 }
 
 TEST_F(ModuleOptions, OptionsOfTheOtherModulesAreCheckedToo) {

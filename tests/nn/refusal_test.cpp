@@ -1,6 +1,6 @@
-// A refused call changes nothing: every argument of every stack is tried wrongly, with and without caches, in
-// evaluation and in training with dropout. Caches, the generator and the next right step stay as they were,
-// bit for bit.
+// Tests that a refused call changes nothing. Wrong values of every argument of every stack are tried, with
+// and without caches, in evaluation and in training with dropout. Caches, the generator and the next valid
+// step must stay the same, bit for bit.
 #include <attend/error.h>
 #include <attend/nn/gated_delta_net.h>
 #include <attend/nn/gated_linear_attention.h>
@@ -24,7 +24,7 @@ constexpr int64_t kBatch = 2, kWidth = 8, kHeads = 2, kCached = 4, kTokens = 3, 
 
 torch::Tensor random(at::IntArrayRef sizes) { return torch::randn(sizes); }
 
-/// What a call is given besides its caches.
+/// The arguments of a call besides its caches.
 struct Args {
   torch::Tensor input = random({kBatch, kTokens, kWidth});
   torch::Tensor memory = random({kBatch, kSource, kWidth});
@@ -32,7 +32,7 @@ struct Args {
   TransformerParams masks = {};
 };
 
-/// A module, a right call, and the caches that it continues; a single layer has its cache in `self[0]`,
+/// A module, a valid call, and the caches that the call continues. A single layer has its cache in `self[0]`,
 /// `memory[0]` or `recurrent[0]`.
 struct Stack {
   std::shared_ptr<torch::nn::Module> module;
@@ -41,7 +41,7 @@ struct Stack {
   Args right = {};
 };
 
-/// A change that makes the right call wrong.
+/// A change that makes the valid call wrong.
 struct Wrong {
   std::string name;
   std::function<void(Args& args, TransformerCache& cache)> apply;
@@ -52,7 +52,7 @@ using Wrongs = std::vector<Wrong>;
 
 bool same_tensor(const torch::Tensor& left, const torch::Tensor& right) {
   if (!left.defined() || !right.defined()) return left.defined() == right.defined();
-  if (left.is_meta() || left.is_sparse()) return true;  // without values to compare
+  if (left.is_meta() || left.is_sparse()) return true;  // there are no values to compare
   return same_bits(left, right);
 }
 
@@ -81,7 +81,7 @@ void set_generator_state(const torch::Tensor& state) {
   generator.set_state(state);
 }
 
-/// Runs the right call on a copy of the caches.
+/// Runs the valid call on a copy of the caches.
 torch::Tensor next_step(const Stack& stack, const TransformerCache& cache, const torch::Tensor& state) {
   auto copy = cache.clone();
   set_generator_state(state);
@@ -116,7 +116,7 @@ void expect_all_refused(const Stack& stack, const Wrongs& wrongs) {
 
 using TensorOf = std::function<torch::Tensor&(Args& args)>;
 
-/// The tensor in every wrong way that does not depend on its meaning.
+/// Returns variants of the tensor that are wrong for every argument.
 std::vector<std::pair<std::string, torch::Tensor>> wrong_variants(const torch::Tensor& right) {
   return {{"longer", torch::cat({right, right}, -1)},
           {"of another rank", right.unsqueeze(0).unsqueeze(0)},
@@ -142,7 +142,7 @@ Wrongs wrong_tensor(const std::string& name, const TensorOf& field, const torch:
   return wrongs;
 }
 
-/// An input [B, L, E], which has a batch that something else must share, or may have any.
+/// Returns wrong variants of an input [B, L, E], whose batch size may have to be that of other arguments.
 Wrongs wrong_input(const std::string& name, const TensorOf& field, const torch::Tensor& right,
                    bool shares_batch = true) {
   auto wrongs = wrong_tensor(name, field, right);
@@ -155,7 +155,7 @@ Wrongs wrong_input(const std::string& name, const TensorOf& field, const torch::
   return wrongs;
 }
 
-/// The masks of `params`, for scores [B, H, kTokens, keys].
+/// Returns wrong masks of `params`, for scores [B, H, kTokens, keys].
 Wrongs wrong_masks(const std::string& name,
                    const std::function<MultiHeadAttentionParams&(Args& args)>& params, int64_t keys) {
   auto wrongs =
@@ -185,7 +185,7 @@ Wrongs wrong_masks(const std::string& name,
 MultiHeadAttentionParams& self_of(Args& args) { return args.self; }
 MultiHeadAttentionParams& cross_of(Args& args) { return args.cross; }
 
-/// The lengths of `self`, where there is a cache, or where there is none.
+/// Returns wrong lengths of `self`, for a call with or without a cache.
 Wrongs wrong_lengths(bool has_cache) {
   const auto add = [](const char* what, const torch::Tensor& lengths) {
     return Wrong{c10::str("lengths: ", what),
@@ -205,7 +205,7 @@ KVCacheOptions cache_options() {
   return KVCacheOptions(kHeads, kWidth / kHeads).batch(kBatch).capacity(kCapacity);
 }
 
-/// Another cache in place of the last one of `caches`.
+/// Returns wrong caches in place of the last one of `caches`.
 Wrongs wrong_caches(const std::string& name, std::vector<KVCache> TransformerCache::*caches) {
   const std::vector<std::pair<const char*, KVCacheOptions>> options = {
       {"of another batch", cache_options().batch(kBatch + 1)},
@@ -224,7 +224,7 @@ Wrongs wrong_caches(const std::string& name, std::vector<KVCache> TransformerCac
   return wrongs;
 }
 
-/// The last cache of self-attention is full.
+/// Fills the last cache of self-attention.
 Wrong full_cache() {
   return {"cache: full", [](Args&, TransformerCache& cache) {
             auto full = KVCache(cache_options().capacity(kCached + kTokens - 1));
@@ -234,7 +234,7 @@ Wrong full_cache() {
           }};
 }
 
-/// The state of the last mixer.
+/// Returns wrong states of the last mixer.
 Wrongs wrong_states() {
   const auto change = [](const char* what, const std::function<void(RecurrentState & state)>& apply) {
     return Wrong{c10::str("state: ", what),
@@ -266,7 +266,7 @@ Wrongs wrong_recent_inputs() {
 torch::Tensor& input_of(Args& args) { return args.input; }
 torch::Tensor& memory_of(Args& args) { return args.memory; }
 
-/// What every stack of self-attention refuses.
+/// Returns the changes that every stack with self-attention must refuse.
 Wrongs wrong_self(bool has_cache) {
   auto wrongs = wrong_input("input", input_of, Args().input, has_cache) +
                 wrong_masks("self", self_of, has_cache ? kCached + kTokens : kTokens) +
@@ -279,7 +279,7 @@ Wrongs wrong_self(bool has_cache) {
   return wrongs + wrong_caches("cache", &TransformerCache::self);
 }
 
-/// What every stack refuses that attends to a memory.
+/// Returns the changes that every stack with attention to a memory must refuse.
 Wrongs wrong_cross(bool has_cache) {
   const auto wrongs = wrong_masks("cross", cross_of, kSource);
   return has_cache ? wrongs + wrong_caches("memory", &TransformerCache::memory)
@@ -374,7 +374,7 @@ TEST_F(Refusal, DecoderLayer) {
   expect_all_refused(cached, wrong_self(true) + wrong_cross(true));
 }
 
-/// An encoder, and what it continues.
+/// Returns an encoder with the caches that it continues.
 Stack encoder_with_cache(nn::TransformerEncoder encoder) {
   Stack stack{encoder.ptr(), [=](const Args& args, TransformerCache& cache) mutable {
                 return encoder(args.input, args.self, &cache);
@@ -401,7 +401,7 @@ TEST_F(Refusal, Encoder) {
   }
 }
 
-/// Self-attention comes before the mixer that refuses.
+/// Layers with self-attention precede the mixer that refuses the call.
 TEST_F(Refusal, EncoderWithMixers) {
   const auto delta = nn::as_mixer<nn::GatedDeltaNet>(nn::GatedDeltaNetOptions(kWidth, kHeads));
   const auto retention = nn::as_mixer<nn::Retention>(nn::RetentionOptions(kWidth, kHeads));
@@ -503,7 +503,7 @@ TEST_F(Refusal, Transformer) {
           mask("memory_key_padding_mask", &TransformerParams::memory_key_padding_mask, {kBatch, kSource}));
 }
 
-/// A gradient would be lost in a later layer.
+/// The calls would lose a gradient in a later layer.
 TEST_F(Refusal, GradientsWithACache) {
   nn::TransformerEncoder encoder(TransformerStackOptions(layer_options(), 2));
   auto cache = encoder->make_cache(kBatch, kCapacity);

@@ -1,5 +1,5 @@
-// The modules against torch.nn.Transformer* of Python (recorded by tests/record/record_modules.py), and the
-// options that Python lacks against attention and norms assembled by hand.
+// Compares the modules with torch.nn.Transformer* of Python (recorded by tests/record/record_modules.py), and
+// the options that Python lacks with attention and norms that are composed by hand.
 #include <attend/error.h>
 #include <attend/nn/transformer.h>
 
@@ -34,7 +34,7 @@ class TransformerModules : public ::testing::Test {
 
 torch::Tensor random(at::IntArrayRef sizes) { return torch::randn(sizes, torch::kDouble); }
 
-/// The module in float64 and evaluation mode, with random parameters.
+/// Returns the module in float64 and evaluation mode, with random parameters.
 template <typename Module>
 Module random_module(Module module) {
   module->to(torch::kDouble);
@@ -51,7 +51,7 @@ TransformerOptions small_transformer() {
 
 // ---- against Python
 
-/// The options of the recorded case of this name.
+/// Returns the options of the recorded case with this name.
 TransformerLayerOptions recorded_options(const std::string& name) {
   const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
   auto options = TransformerLayerOptions(4, 2).dim_feedforward(6).dropout(0);
@@ -175,7 +175,7 @@ TEST_F(TransformerModules, AttentionHasTheOptionsOfTheLayer) {
   auto layer = random_module(TransformerEncoderLayer(small_layer().attention(attention).bias(false)));
   EXPECT_EQ(layer->self_attn->in_proj_weight.sizes(), (std::vector<int64_t>{16, 8}));
   EXPECT_FALSE(layer->self_attn->in_proj_bias.defined());
-  // A causal layer's first outputs are those of a shorter input.
+  // The first outputs of a causal layer are the outputs for a shorter input.
   const auto x = random({2, 5, 8});
   expect_close(layer(x).slice(1, 0, 3), layer(x.slice(1, 0, 3)), 1e-13);
 }
@@ -210,7 +210,7 @@ TEST_F(TransformerModules, DropsOutWhileTraining) {
 
 TEST_F(TransformerModules, InitialisesWeightsByGlorot) {
   Transformer transformer(TransformerOptions(32, 2).num_encoder_layers(1).num_decoder_layers(1));
-  // Uniform up to sqrt(6 / (fan in + fan out)).
+  // The values are uniform up to sqrt(6 / (fan in + fan out)).
   const double bound = std::sqrt(6.0 / (32 + 2048));
   const auto& weight = transformer->named_parameters()["decoder.layers.0.linear1.weight"];
   EXPECT_LE(weight.abs().max().item<double>(), bound);
@@ -221,8 +221,8 @@ TEST_F(TransformerModules, KeepsTheInitialisationOfOtherParameters) {
   auto attention = MultiHeadAttentionOptions().relative_bias(RelativeBuckets{.count = 8, .max_distance = 9});
   auto options = TransformerOptions(512, 8).dim_feedforward(8).num_encoder_layers(1).num_decoder_layers(1);
   Transformer transformer(options.attention(attention.sinks(true)));
-  // T5's normal distribution has the deviation 1 / sqrt(512) = 0.044, that of Glorot would have sqrt(2 / 16)
-  // = 0.35.
+  // T5's normal distribution has the standard deviation 1 / sqrt(512) = 0.044; Glorot's would have sqrt(2 /
+  // 16) = 0.35.
   for (const auto* stack : {"encoder", "decoder"}) {
     const auto& table = transformer->named_parameters()[c10::str(stack, ".layers.0.self_attn.relative_bias")];
     EXPECT_NEAR(table.std().item<double>(), 1 / std::sqrt(512.0), 0.015) << stack;
@@ -268,7 +268,7 @@ TEST_F(TransformerModules, NormsHaveOptionsOfTheirOwn) {
   auto rms_norm = random_module(Norm(NormOptions(6).kind(NormKind::rms_norm).eps(0.1)));
   EXPECT_FALSE(rms_norm->bias.defined());
   expect_close(rms_norm(x), x / (x.square().mean(-1, true) + 0.1).sqrt() * rms_norm->weight, 1e-14);
-  // The bits of at::rms_norm in every dtype.
+  // The results have the same bits as those of at::rms_norm in every dtype.
   for (const auto dtype : {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf}) {
     rms_norm->to(dtype);
     const auto y = x.to(dtype);
@@ -294,7 +294,8 @@ TEST_F(TransformerModules, CheckpointingChangesNoGradient) {
     auto inputs = stack->parameters();
     inputs.insert(inputs.end(), {x, mask});
     const auto loss = stack(x, {.attn_mask = mask}).sin().sum();
-    const auto next = torch::rand({1});  // equal, too: the second computation restores the generator
+    // Equal in both cases, since the recomputation restores the generator.
+    const auto next = torch::rand({1});
     auto found = torch::autograd::grad({loss}, inputs);
     EXPECT_FALSE(torch::equal(torch::rand({1}), next));
     found.insert(found.end(), {loss.detach(), next});
@@ -343,7 +344,7 @@ TEST_F(TransformerModules, EncoderStepsEqualTheWhole) {
   expect_close(stack(x.slice(1, 2), {}, &cache), whole.slice(1, 2), 1e-12);
 }
 
-/// After 50 tokens a window of 4 has forgotten most of them.
+/// After 50 tokens, a cache with a window of 4 no longer stores most of the tokens.
 TEST_F(TransformerModules, CachesBeginAnew) {
   const torch::NoGradGuard no_grad;
   const auto attention = MultiHeadAttentionOptions().is_causal(true).window({3, 0});
@@ -376,7 +377,7 @@ TEST_F(TransformerModules, AResetKeepsTheMemory) {
   EXPECT_TRUE(same_bits(stack(tgt, {}, {}, {}, &cache), first));
 }
 
-/// A cache that can't follow leaves the others as they were.
+/// If the change of one cache fails, the other caches are unchanged.
 TEST_F(TransformerModules, CachesChangeTogether) {
   const torch::NoGradGuard no_grad;
   auto attention = MultiHeadAttentionOptions().is_causal(true);
@@ -435,7 +436,7 @@ TEST_F(TransformerModules, DecoderStepsEqualTheWhole) {
     const auto step = [&](const torch::Tensor& x) { return stack(x, {}, {}, {}, &cache); };
     expect_close(step(tgt.slice(length, 0, 3)), whole.slice(length, 0, 3), 1e-12);
     expect_close(step(tgt.slice(length, 3, 4)), whole.slice(length, 3, 4), 1e-12);
-    // Two beams of the last sequence, one of the first.
+    // Two beams continue the last sequence, one continues the first.
     const auto beams = torch::tensor({2, 2, 0});
     cache.select(beams);
     expect_close(step(tgt.index_select(1 - length, beams).slice(length, 4)),
@@ -553,22 +554,22 @@ TEST_F(TransformerModules, RefusesContradictingOptionsOfTheAttention) {
     return error_of([&] { TransformerEncoderLayer(small_layer().dropout(0.1).attention(attention)); });
   };
   const std::string prefix = "attend::nn::TransformerEncoderLayer: attention.";
-  EXPECT_EQ(error_with({16, 2}), prefix + "embed_dim: expected that of the layer, 8, got 16");
-  EXPECT_EQ(error_with({8, 4}), prefix + "num_heads: expected that of the layer, 2, got 4");
+  EXPECT_EQ(error_with({16, 2}), prefix + "embed_dim: expected the value of the layer, 8, got 16");
+  EXPECT_EQ(error_with({8, 4}), prefix + "num_heads: expected the value of the layer, 2, got 4");
   EXPECT_EQ(error_with(MultiHeadAttentionOptions(8, 2).kdim(4)),
-            prefix + "kdim: expected that of the layer, 8, got 4");
+            prefix + "kdim: expected the value of the layer, 8, got 4");
   EXPECT_EQ(error_with(MultiHeadAttentionOptions().vdim(4)),
-            prefix + "vdim: expected that of the layer, 8, got 4");
+            prefix + "vdim: expected the value of the layer, 8, got 4");
   EXPECT_EQ(error_with(MultiHeadAttentionOptions().dropout(0.5)),
-            prefix + "dropout: expected that of the layer, 0.1, got 0.5");
+            prefix + "dropout: expected the value of the layer, 0.1, got 0.5");
   EXPECT_EQ(error_with(MultiHeadAttentionOptions().bias(false)),
-            prefix + "bias: expected that of the layer, true, got false");
+            prefix + "bias: expected the value of the layer, true, got false");
   EXPECT_EQ(error_with(MultiHeadAttentionOptions().batch_first(false)),
-            prefix + "batch_first: expected that of the layer, true, got false");
+            prefix + "batch_first: expected the value of the layer, true, got false");
   EXPECT_EQ(error_of([] { Transformer(small_transformer().attention({16, 2})); }),
-            "attend::nn::Transformer: encoder.layers.0: attention.embed_dim: expected that of the layer, 8, "
+            "attend::nn::Transformer: encoder.layers.0: attention.embed_dim: expected the value of the layer, 8, "
             "got 16");
-  // The same values as the layer's contradict nothing.
+  // Options with the same values as those of the layer are no error.
   TransformerEncoderLayer layer(
       small_layer().dropout(0.1).attention(MultiHeadAttentionOptions(8, 2).dropout(0.1)));
   EXPECT_EQ(layer->self_attn->options.dropout(), 0.1);

@@ -17,18 +17,18 @@ struct ATTEND_API GatedDeltaNetOptions {
   TORCH_ARG(int64_t, embed_dim);
   /// The number of heads H.
   TORCH_ARG(int64_t, num_heads);
-  /// The channels of a head's queries and keys. Default: embed_dim / num_heads.
+  /// The number of channels of the queries and keys of a head. Default: embed_dim / num_heads.
   TORCH_ARG(int64_t, head_dim) = 0;
-  /// The channels of a head's values. Default: 2 * head_dim.
+  /// The number of channels of the values of a head. Default: 2 * head_dim.
   TORCH_ARG(int64_t, value_head_dim) = 0;
-  /// The length of the short convolutions, in tokens, the current one included. Default: 4.
+  /// The length of the short convolutions in tokens, including the current token. Default: 4.
   TORCH_ARG(int64_t, conv_size) = 4;
-  /// Added to the mean square in the norm of a head's output. Default: 1e-5.
+  /// Added to the mean square in the norm of the output of a head. Default: 1e-5.
   TORCH_ARG(double, eps) = 1e-5;
 };
 
 /// Gated DeltaNet (Yang & Kautz 2024, section 3.4). Queries, keys and values go through a causal convolution
-/// of each channel and silu; queries and keys are normalised to length 1; per head and token
+/// of each channel and silu, and queries and keys are normalised to length 1. For each head and token
 ///
 ///     log_decay = -exp(A_log) softplus(a_proj x + dt_bias)
 ///     beta      = sigmoid(b_proj x)
@@ -37,8 +37,8 @@ struct ATTEND_API GatedDeltaNetOptions {
 /// Parameters: q_proj, k_proj, v_proj, a_proj, b_proj, g_proj, o_proj without biases; q_conv, k_conv, v_conv
 /// [channels, conv_size]; A_log, dt_bias [H]; o_norm_weight [value_head_dim].
 ///
-/// Errors (c10::Error): an input of another shape, dtype or device than the parameters require, a state of
-/// another module or batch size; options out of their range.
+/// Errors (c10::Error): an input with another shape, dtype or device than the parameters require; a state
+/// with other sizes than this module and input need; options out of their range.
 class ATTEND_API GatedDeltaNetImpl : public torch::nn::Cloneable<GatedDeltaNetImpl>, public CheckedMixer {
  public:
   GatedDeltaNetImpl(int64_t embed_dim, int64_t num_heads)
@@ -51,8 +51,8 @@ class ATTEND_API GatedDeltaNetImpl : public torch::nn::Cloneable<GatedDeltaNetIm
   /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
   void check(const torch::Tensor& input, const RecurrentState* state) const override;
 
-  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, which is updated, the input
-  /// continues the sequence of the state.
+  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, the input continues the
+  /// sequence of the state, and the state is updated.
   torch::Tensor forward(const torch::Tensor& input, RecurrentState* state = nullptr);
 
   /// The options, with every default resolved.

@@ -18,20 +18,21 @@ struct ATTEND_API GatedLinearAttentionOptions {
   TORCH_ARG(int64_t, embed_dim);
   /// The number of heads H.
   TORCH_ARG(int64_t, num_heads);
-  /// The channels of a head's queries and keys. Default: embed_dim / num_heads / 2, at least 1.
+  /// The number of channels of the queries and keys of a head. Default: embed_dim / num_heads / 2, at least
+  /// 1.
   TORCH_ARG(int64_t, head_dim) = 0;
-  /// The channels of a head's values. Default: embed_dim / num_heads.
+  /// The number of channels of the values of a head. Default: embed_dim / num_heads.
   TORCH_ARG(int64_t, value_head_dim) = 0;
   /// The rank of the projection of the gates. Default: 16.
   TORCH_ARG(int64_t, gate_rank) = 16;
   /// The logarithm of the decay is divided by this value, so that decays are close to 1. Default: 16.
   TORCH_ARG(double, gate_temperature) = 16;
-  /// Added to the mean square in the norm of a head's output. Default: 1e-5.
+  /// Added to the mean square in the norm of the output of a head. Default: 1e-5.
   TORCH_ARG(double, eps) = 1e-5;
 };
 
-/// Gated linear attention (Yang 2023, section 4.4). Each channel of a head's keys has a decay that depends on
-/// the token, and each head's output goes through an RMS norm with the weight g_norm_weight:
+/// Gated linear attention (Yang 2023, section 4.4). Each channel of the keys of a head has a decay that
+/// depends on the token, and the output of each head goes through an RMS norm with the weight g_norm_weight:
 ///
 ///     log_decay = log(sigmoid(gk_proj_up(gk_proj_down x))) / gate_temperature
 ///     result    = o_proj(silu(g_proj x) * rms_norm(heads))
@@ -39,8 +40,8 @@ struct ATTEND_API GatedLinearAttentionOptions {
 /// Parameters: q_proj, k_proj, v_proj, g_proj, o_proj and gk_proj_down without biases, gk_proj_up with a
 /// bias, g_norm_weight [value_head_dim].
 ///
-/// Errors (c10::Error): an input of another shape, dtype or device than the parameters require, a state of
-/// another module or batch size; options out of their range.
+/// Errors (c10::Error): an input with another shape, dtype or device than the parameters require; a state
+/// with other sizes than this module and input need; options out of their range.
 class ATTEND_API GatedLinearAttentionImpl : public torch::nn::Cloneable<GatedLinearAttentionImpl>,
                                             public CheckedMixer {
  public:
@@ -54,8 +55,8 @@ class ATTEND_API GatedLinearAttentionImpl : public torch::nn::Cloneable<GatedLin
   /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
   void check(const torch::Tensor& input, const RecurrentState* state) const override;
 
-  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, which is updated, the input
-  /// continues the sequence of the state.
+  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, the input continues the
+  /// sequence of the state, and the state is updated.
   torch::Tensor forward(const torch::Tensor& input, RecurrentState* state = nullptr);
 
   /// The options, with every default resolved.

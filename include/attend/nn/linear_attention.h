@@ -19,9 +19,9 @@ struct ATTEND_API LinearAttentionOptions {
   TORCH_ARG(int64_t, embed_dim);
   /// The number of heads H.
   TORCH_ARG(int64_t, num_heads);
-  /// The channels of a head's queries and keys. Default: embed_dim / num_heads.
+  /// The number of channels of the queries and keys of a head. Default: embed_dim / num_heads.
   TORCH_ARG(int64_t, head_dim) = 0;
-  /// The channels of a head's values. Default: head_dim.
+  /// The number of channels of the values of a head. Default: head_dim.
   TORCH_ARG(int64_t, value_head_dim) = 0;
   /// The feature map of queries and keys. Default: elu_plus_one.
   TORCH_ARG(FeatureMap, feature_map) = FeatureMap::elu_plus_one;
@@ -29,21 +29,22 @@ struct ATTEND_API LinearAttentionOptions {
   TORCH_ARG(int64_t, num_features) = 0;
   /// Whether outputs are divided by their normaliser. Default: true.
   TORCH_ARG(bool, normalize) = true;
-  /// Whether a token attends only to itself and earlier ones. Default: true.
+  /// Whether a token attends only to itself and to earlier tokens. Default: true.
   TORCH_ARG(bool, is_causal) = true;
   /// Whether the projections add a learned bias. Default: false.
   TORCH_ARG(bool, bias) = false;
 };
 
-/// Linear attention (Katharopoulos 2020), or with random features that of the Performer (Choromanski 2021):
+/// Linear attention (Katharopoulos 2020), or with random features the attention of the Performer (Choromanski
+/// 2021):
 ///
 ///     result = o_proj(heads of linear_attention(q_proj x, k_proj x, v_proj x))
 ///
-/// If `is_causal` is false, there is no state. Parameters: q_proj, k_proj, v_proj, o_proj; buffer, with
+/// If `is_causal` is false, there is no state. Parameters: q_proj, k_proj, v_proj, o_proj. Buffer, only with
 /// random features: projection [num_features, head_dim].
 ///
-/// Errors (c10::Error): an input of another shape, dtype or device than the parameters require, a state of
-/// another module or batch size; options out of their range.
+/// Errors (c10::Error): an input with another shape, dtype or device than the parameters require; a state
+/// with other sizes than this module and input need; options out of their range.
 class ATTEND_API LinearAttentionImpl : public torch::nn::Cloneable<LinearAttentionImpl>, public CheckedMixer {
  public:
   LinearAttentionImpl(int64_t embed_dim, int64_t num_heads)
@@ -56,8 +57,8 @@ class ATTEND_API LinearAttentionImpl : public torch::nn::Cloneable<LinearAttenti
   /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
   void check(const torch::Tensor& input, const RecurrentState* state) const override;
 
-  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, which is updated, the input
-  /// continues the sequence of the state.
+  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, the input continues the
+  /// sequence of the state, and the state is updated.
   torch::Tensor forward(const torch::Tensor& input, RecurrentState* state = nullptr);
 
   /// The options, with every default resolved.

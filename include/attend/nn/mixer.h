@@ -8,8 +8,9 @@
 
 namespace attend::nn {
 
-/// What a mixer implements so that the stack it is in can refuse a call before any layer has run. The mixers
-/// of this library do. One that does not, and refuses its input, leaves the layers before it changed.
+/// The interface by which a stack of layers checks the call of a mixer before any layer runs. The mixers of
+/// this library implement it. If another mixer does not, and fails, the caches of the layers before it have
+/// already changed.
 class ATTEND_API CheckedMixer {
  public:
   virtual ~CheckedMixer() = default;
@@ -21,8 +22,8 @@ class ATTEND_API CheckedMixer {
 /// whose forward takes (torch::Tensor, RecurrentState*). An empty factory means softmax attention.
 using MixerFactory = std::function<torch::nn::AnyModule()>;
 
-/// A factory of `GatedDeltaNet`, `Retention`, `GatedLinearAttention`, `LinearAttention` or a module of your
-/// own: `as_mixer<GatedDeltaNet>(GatedDeltaNetOptions(512, 8))`.
+/// Returns a factory of `GatedDeltaNet`, `Retention`, `GatedLinearAttention`, `LinearAttention` or any other
+/// mixer: `as_mixer<GatedDeltaNet>(GatedDeltaNetOptions(512, 8))`.
 template <typename Mixer, typename Options>
 MixerFactory as_mixer(const Options& options) {
   return [options] { return torch::nn::AnyModule(Mixer(options)); };

@@ -7,9 +7,9 @@
 
 namespace attend::nn {
 
-/// A `Mask` as an argument of a module that also takes the boolean tensors of torch.nn. There true means must
-/// not attend, in a `Mask` it means may attend, so that a tensor does not become a mask here by itself:
-/// `attend::dense(allowed)` says what is meant.
+/// A `Mask` as an argument of a module that also takes the boolean tensors of torch.nn. In those, true means
+/// must not attend; in a `Mask`, true means may attend. Therefore a tensor is not converted to this type
+/// implicitly: write `attend::dense(allowed)`.
 class ModuleMask {
  public:
   /// Every query may attend to every key.

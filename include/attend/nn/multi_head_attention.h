@@ -16,16 +16,16 @@
 
 namespace attend::nn {
 
-/// The number of keys on either side of its own position that a query may attend to; -1: unbounded. See
+/// The number of keys on either side of its own position that a query may attend to; -1 means unbounded. See
 /// `attend::window`.
 struct Window {
   int64_t left = -1;   ///< keys before the query's position
   int64_t right = -1;  ///< keys after the query's position
 };
 
-/// Options for `MultiHeadAttention`. Where a default is named in words, 0 selects it.
+/// Options for `MultiHeadAttention`. 0 selects a default that is stated in words.
 struct MultiHeadAttentionOptions {
-  /// Options of the attention in a Transformer's layer, which gives embed_dim and num_heads.
+  /// Options of the attention in a Transformer layer, which sets embed_dim and num_heads.
   MultiHeadAttentionOptions() : MultiHeadAttentionOptions(0, 0) {}
   /// Options with the defaults below.
   MultiHeadAttentionOptions(int64_t embed_dim, int64_t num_heads)
@@ -51,12 +51,13 @@ struct MultiHeadAttentionOptions {
   /// torch::nn::MultiheadAttention. Default: true.
   TORCH_ARG(bool, batch_first) = true;
   /// Whether a learned key and value, bias_k and bias_v, follow the projected ones, as in
-  /// torch::nn::MultiheadAttention. Every query may attend to it, whatever the masks hide; it has no
-  /// position, so that causality, windows and rotary do not concern it, and it can't be combined with alibi,
-  /// relative_bias, cosine_similarity or a cache. Masks are evaluated for every score. Default: false.
+  /// torch::nn::MultiheadAttention. Every query may attend to this key, whatever the masks hide. The key has
+  /// no position, so that causality, windows and rotary embeddings do not apply to it, and the option can't
+  /// be combined with alibi, relative_bias, cosine_similarity or a cache. With this option, masks are stored
+  /// as tensors. Default: false.
   TORCH_ARG(bool, add_bias_kv) = false;
-  /// Whether a key and a value of zeros follow all others, as in torch::nn::MultiheadAttention, on the terms
-  /// of add_bias_kv. Default: false.
+  /// Whether a key and a value of zeros follow all others, as in torch::nn::MultiheadAttention. The
+  /// restrictions of add_bias_kv apply. Default: false.
   TORCH_ARG(bool, add_zero_attn) = false;
   /// Whether scores are cosines with a learned temperature per head (Henry 2020, Liu 2021): queries and keys
   /// are scaled to length 1, and their product is multiplied by min(exp(logit_scale), 100). Default: false.
@@ -65,7 +66,8 @@ struct MultiHeadAttentionOptions {
   TORCH_ARG(std::optional<RotaryParams>, rotary) = std::nullopt;
   /// Whether scores get the ALiBi bias with the slopes of `alibi_slopes`. Default: false.
   TORCH_ARG(bool, alibi) = false;
-  /// The keys around its position that a query may attend to. Default: all.
+  /// The sliding window of keys that a query may attend to, around the query's own position; see
+  /// `attend::window`. Default: unbounded.
   TORCH_ARG(Window, window) = {};
   /// The bound c of scores, c * tanh(score / c), applied before ALiBi and masks; see `attend::softcap`.
   /// Default: 0, none.
@@ -73,8 +75,8 @@ struct MultiHeadAttentionOptions {
   /// A learned bias for each head and bucket of distances (T5, Raffel 2020); see `attend::relative_bias`.
   /// Default: none.
   TORCH_ARG(std::optional<RelativeBuckets>, relative_bias) = std::nullopt;
-  /// Whether a learned score of each head joins the softmax's denominator (Miller 2023, Xiao 2024); see
-  /// `AttentionParams::sinks`. Default: false.
+  /// Whether the denominator of the softmax includes a learned score of each head (Miller 2023, Xiao 2024);
+  /// see `AttentionParams::sinks`. Default: false.
   TORCH_ARG(bool, sinks) = false;
   /// Whether a query may attend only to keys up to its own position. Default: false.
   TORCH_ARG(bool, is_causal) = false;
@@ -83,9 +85,9 @@ struct MultiHeadAttentionOptions {
 /// The arguments of one call of `MultiHeadAttention` besides query, key and value. They are given by name:
 /// `{.attn_mask = mask}`. (torch.nn's attention has the mask of the keys first, its layers have it last.)
 ///
-/// Tensors are masks of torch.nn: where a boolean one is true, a query must not attend. A floating one is
-/// added to the scores; its dtype is the module's or float32, under autocast also autocast's, with a cache
-/// also the cache's. `mask` is a `Mask` of this library, which is no tensor.
+/// Tensors are masks in the convention of torch.nn: where a boolean mask is true, a query must not attend. A
+/// floating mask is added to the scores; its dtype must be the module's or float32, under autocast also the
+/// autocast dtype, and with a cache also the cache's dtype. `mask` is a `Mask` of this library, not a tensor.
 struct MultiHeadAttentionParams {
   /// Makes braces without names an error.
   detail::ByName by_name = detail::ByName();
@@ -95,20 +97,22 @@ struct MultiHeadAttentionParams {
   /// [Lq, Lk] or [B * num_heads, Lq, Lk] ([num_heads, Lq, Lk] for a query of two dimensions): boolean, true =
   /// must not attend; or floating, added to the scores.
   torch::Tensor attn_mask = {};
-  /// Which keys a query may attend to: `causal()`, `key_lengths(lengths)`, `dense(allowed)`, ... Combined
-  /// with the other masks and those of the module: a key is attended to if all of them allow it.
+  /// Which keys a query may attend to: `causal()`, `key_lengths(lengths)`, `dense(allowed)`, ... It is
+  /// combined with all other masks of the call and of the module: a query attends to a key if all of them
+  /// allow it.
   ModuleMask mask = {};
-  /// A cache to which the projected keys and values are appended; the queries attend causally to all that it
-  /// then holds. Needs a causal module or call, and no gradients (torch::NoGradGuard). The cache keeps its
-  /// dtype: keys, values and queries are converted to it, attention computes in it, and its result is
-  /// converted back. So under autocast a float32 cache stays float32.
+  /// A cache to which the projected keys and values are appended. The queries then attend causally to all
+  /// keys in the cache. A cache requires a causal module or call, and no gradients (torch::NoGradGuard).
+  /// Keys, values and queries are converted to the dtype of the cache, attention is computed in this dtype,
+  /// and the result is converted back. So under autocast a float32 cache stays float32.
   KVCache* cache = nullptr;
   /// With a cache: the number of tokens that belong to each sequence, as in `KVCache::append`.
   torch::Tensor lengths = {};
-  /// With a cache: whether key and value are appended to it. If false, the queries attend to all that it
-  /// holds, not causally, and key and value are not read (as for the memory of a decoder, see `append`).
+  /// With a cache: whether key and value are appended to it. If false, the queries attend to all keys in the
+  /// cache, not causally, and key and value are not read (as for the memory of a decoder; see `append`).
   bool update_cache = true;
-  /// Whether the queries of this call attend only to keys up to their own position, as by the option.
+  /// Whether the queries of this call attend only to keys up to their own position, like the option
+  /// is_causal.
   bool is_causal = false;
 };
 
@@ -124,7 +128,7 @@ struct MultiHeadAttentionParams {
 /// | value  | [B, Lk, vdim]    | the key                                      |
 /// | result | [B, Lq, E]       |                                              |
 ///
-/// All of them may lack B; with batch_first(false) L comes before B.
+/// B may be missing in all of them; with batch_first(false) L comes before B.
 ///
 /// Parameters bear the names of torch.nn.MultiheadAttention, so that its state dict loads as it is:
 /// in_proj_weight [(H + 2 Hkv) D, E], the rows of queries, keys and values in this order; or, where kdim or
@@ -134,9 +138,9 @@ struct MultiHeadAttentionParams {
 /// [1, 1, Hkv D]. Options of this library add logit_scale [H] (cosine_similarity), relative_bias [buckets, H]
 /// and sinks [H].
 ///
-/// There are two differences: a fully masked query gives out_proj's bias, not NaN, and the meaning of true in
-/// a mask does not depend on its rank. Errors: c10::Error naming the argument, what was expected and what it
-/// got; the call then has changed nothing.
+/// There are two differences to torch.nn: the result of a fully masked query is the bias of out_proj, not
+/// NaN, and the meaning of true in a mask does not depend on its number of dimensions. Errors: c10::Error
+/// that states the argument, what was expected and what was given; the call then has changed nothing.
 class ATTEND_API MultiHeadAttentionImpl : public torch::nn::Cloneable<MultiHeadAttentionImpl> {
  public:
   /// Multi-head attention with the default options.
@@ -156,33 +160,34 @@ class ATTEND_API MultiHeadAttentionImpl : public torch::nn::Cloneable<MultiHeadA
   void check(const torch::Tensor& query, const torch::Tensor& key = {}, const torch::Tensor& value = {},
              const MultiHeadAttentionParams& params = {}) const;
 
-  /// The result [B, Lq, E].
+  /// Returns the result [B, Lq, E].
   torch::Tensor forward(const torch::Tensor& query, const torch::Tensor& key = {},
                         const torch::Tensor& value = {}, const MultiHeadAttentionParams& params = {});
 
-  /// The result and the weights [B, Lq, Lk], averaged over the heads, or [B, H, Lq, Lk] of each head; without
-  /// B for a query of two dimensions. Lk counts the keys of add_bias_kv and add_zero_attn, too. The weights
-  /// are those before dropout. Unlike `forward`, this computes and stores all of them.
+  /// Returns the result, and the weights before dropout: [B, Lq, Lk], averaged over the heads, or [B, H, Lq,
+  /// Lk] for each head; without B for a query of two dimensions. Lk includes the keys of add_bias_kv and
+  /// add_zero_attn. Unlike `forward`, this function stores all weights.
   std::tuple<torch::Tensor, torch::Tensor> forward_with_weights(const torch::Tensor& query,
                                                                 const torch::Tensor& key = {},
                                                                 const torch::Tensor& value = {},
                                                                 const MultiHeadAttentionParams& params = {},
                                                                 bool average_attn_weights = true);
 
-  /// A cache for `batch` sequences of up to `capacity` tokens, of the parameters' device and of this dtype,
-  /// by default that of the parameters; float64 is for modules in float64, which take no other. With a left
-  /// window below the capacity, sequences may be of any length, and the cache stores the window alone.
+  /// Returns a cache for `batch` sequences of up to `capacity` tokens, on the device of the parameters and of
+  /// the given dtype, by default that of the parameters. A float64 module requires float64, and only a
+  /// float64 module allows it. With a left window below the capacity, sequences may be of any length, and the
+  /// cache stores only the window.
   KVCache make_cache(int64_t batch, int64_t capacity, std::optional<at::ScalarType> dtype = {}) const;
 
   /// Appends the projected keys and values to a cache, as `forward` does, without attending.
   void append(KVCache& cache, const torch::Tensor& key, const torch::Tensor& value = {},
               const torch::Tensor& lengths = {});
 
-  /// The options, with every default replaced by its value. A change after construction holds from the next
-  /// call on where the parameters fit it (dropout, softcap, window, is_causal, ...), and is an error of that
-  /// call where they don't.
+  /// The options, with every default replaced by its value. A change after construction takes effect in the
+  /// next call if the parameters fit the new value (dropout, softcap, window, is_causal, ...); otherwise that
+  /// call fails.
   MultiHeadAttentionOptions options;
-  /// The projections of queries, keys and values; undefined where the options need none.
+  /// The projections of queries, keys and values; undefined if the options do not need them.
   torch::Tensor in_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight, in_proj_bias;
   /// The key and value of add_bias_kv.
   torch::Tensor bias_k, bias_v;

@@ -17,23 +17,25 @@ struct ATTEND_API RetentionOptions {
   TORCH_ARG(int64_t, embed_dim);
   /// The number of heads H.
   TORCH_ARG(int64_t, num_heads);
-  /// The channels of a head's queries and keys, which must be even. Default: embed_dim / num_heads.
+  /// The number of channels of the queries and keys of a head, which must be even. Default: embed_dim /
+  /// num_heads.
   TORCH_ARG(int64_t, head_dim) = 0;
-  /// The channels of a head's values. Default: 2 * head_dim.
+  /// The number of channels of the values of a head. Default: 2 * head_dim.
   TORCH_ARG(int64_t, value_head_dim) = 0;
-  /// Added to the variance in the norm of a head's output. Default: 1e-5.
+  /// Added to the variance in the norm of the output of a head. Default: 1e-5.
   TORCH_ARG(double, eps) = 1e-5;
 };
 
 /// Multi-scale retention (Sun 2023, section 2.2). Head h has the constant decay 1 - 2^(-5 - h), queries and
-/// keys have rotary positions, and each head's output is normalised (group norm without parameters):
+/// keys have rotary position embeddings, and the output of each head is normalised (group norm without
+/// parameters):
 ///
 ///     result = o_proj(silu(g_proj x) * heads)
 ///
 /// Parameters: q_proj, k_proj, v_proj, g_proj, o_proj, without biases.
 ///
-/// Errors (c10::Error): an input of another shape, dtype or device than the parameters require, a state of
-/// another module or batch size; options out of their range.
+/// Errors (c10::Error): an input with another shape, dtype or device than the parameters require; a state
+/// with other sizes than this module and input need; options out of their range.
 class ATTEND_API RetentionImpl : public torch::nn::Cloneable<RetentionImpl>, public CheckedMixer {
  public:
   RetentionImpl(int64_t embed_dim, int64_t num_heads)
@@ -46,8 +48,8 @@ class ATTEND_API RetentionImpl : public torch::nn::Cloneable<RetentionImpl>, pub
   /// Throws the error of `forward` with these arguments, if it has one, and changes nothing.
   void check(const torch::Tensor& input, const RecurrentState* state) const override;
 
-  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, which is updated, the input
-  /// continues the sequence of the state.
+  /// input [B, L, embed_dim] or [L, embed_dim] -> the same shape. With a state, the input continues the
+  /// sequence of the state, and the state is updated.
   torch::Tensor forward(const torch::Tensor& input, RecurrentState* state = nullptr);
 
   /// The options, with every default resolved.

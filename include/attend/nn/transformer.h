@@ -79,7 +79,8 @@ class ATTEND_API TransformerImpl : public torch::nn::Cloneable<TransformerImpl> 
   torch::Tensor forward(const torch::Tensor& src, const torch::Tensor& tgt,
                         const TransformerParams& params = {});
 
-  /// The options. Those of the layers are copied by the layers: change them there.
+  /// The options. The layers have copies of their options, so changes after construction must be made in the
+  /// layers.
   TransformerOptions options;
   /// The encoder, whose result is the decoder's memory.
   TransformerEncoder encoder{nullptr};

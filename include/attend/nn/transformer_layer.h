@@ -7,8 +7,8 @@
 
 namespace attend::nn {
 
-/// The activation of the feed-forward network, linear2(activation(linear1(x))). Those with a gate have one
-/// more linear layer, linear_gate (Shazeer 2020).
+/// The activation of the feed-forward network, linear2(activation(linear1(x))). Activations with a gate have
+/// one more linear layer, linear_gate (Shazeer 2020).
 enum class Activation {
   relu,       ///< max(x, 0)
   gelu,       ///< x Phi(x), by the error function
@@ -29,12 +29,13 @@ struct TransformerLayerOptions {
   TORCH_ARG(int64_t, nhead);
   /// The width of the hidden layer of the feed-forward network. Default: 2048.
   TORCH_ARG(int64_t, dim_feedforward) = 2048;
-  /// The probability of dropout, of attention weights, of the hidden layer and of what is added to the
-  /// residual. In a layer it holds in place of that of the attention's own options. Default: 0.1.
+  /// The probability of dropout, which is applied to attention weights, to the hidden layer and to the
+  /// outputs that are added to the residual stream. In a layer it replaces the dropout of the attention
+  /// options. Default: 0.1.
   TORCH_ARG(double, dropout) = 0.1;
-  /// Default: relu.
+  /// The activation of the feed-forward network. Default: relu.
   TORCH_ARG(Activation, activation) = Activation::relu;
-  /// Default: layer_norm.
+  /// The kind of the norms. Default: layer_norm.
   TORCH_ARG(NormKind, norm) = NormKind::layer_norm;
   /// The eps of the norms. Default: 1e-5.
   TORCH_ARG(double, layer_norm_eps) = 1e-5;
@@ -45,11 +46,11 @@ struct TransformerLayerOptions {
   TORCH_ARG(bool, norm_first) = false;
   /// Whether linear layers and layer norms add a learned bias. Default: true.
   TORCH_ARG(bool, bias) = true;
-  /// Further options of the self-attention (grouped heads, rotary embeddings, windows, ...). embed_dim,
-  /// num_heads, dropout, bias and batch_first are given by the options above: other values here are an error,
-  /// unless they are the defaults of `MultiHeadAttentionOptions()`.
+  /// Further options of the self-attention (grouped heads, rotary embeddings, windows, ...). The options
+  /// above determine embed_dim, num_heads, dropout, bias and batch_first: it is an error if they have other
+  /// values here, except for the defaults of `MultiHeadAttentionOptions()`.
   TORCH_ARG(MultiHeadAttentionOptions, attention);
-  /// A causal mixer in place of the self-attention of an encoder's layer, see `as_mixer`. Default: none.
+  /// A causal mixer that replaces the self-attention of an encoder layer; see `as_mixer`. Default: none.
   TORCH_ARG(MixerFactory, mixer);
 };
 
@@ -76,14 +77,14 @@ class ATTEND_API TransformerEncoderLayerImpl : public torch::nn::Cloneable<Trans
   void check(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
              const RecurrentState* state = nullptr) const;
 
-  /// src [B, L, d_model] or [L, d_model] -> the same shape. `params`: masks and cache, as in
-  /// `MultiHeadAttention`; its attn_mask is PyTorch's src_mask. A mixer is causal by itself and takes no
+  /// src [B, L, d_model] or [L, d_model] -> the same shape. `params` has masks and a cache, as in
+  /// `MultiHeadAttention`; its attn_mask is PyTorch's src_mask. A mixer is always causal and takes no
   /// `params`; it continues from `state` and updates it.
   torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
                         RecurrentState* state = nullptr);
 
-  /// The options. A change of dropout, norm_first or batch_first after construction holds from the next call
-  /// on; one that the parts of the layer do not fit is an error of that call.
+  /// The options. A change of dropout, norm_first or batch_first after construction takes effect in the next
+  /// call. After a change that the parts of the layer do not fit, the next call fails.
   TransformerLayerOptions options;
   /// The self-attention; empty with a mixer.
   MultiHeadAttention self_attn{nullptr};
@@ -128,15 +129,15 @@ class ATTEND_API TransformerDecoderLayerImpl : public torch::nn::Cloneable<Trans
   void check(const torch::Tensor& tgt, const torch::Tensor& memory, const MultiHeadAttentionParams& self = {},
              const MultiHeadAttentionParams& cross = {}) const;
 
-  /// tgt [B, L, d_model], memory [B, S, d_model], or both without B -> the shape of tgt. `self` and `cross`:
-  /// masks and caches of the self-attention and of the attention to the memory. As in PyTorch, the
-  /// self-attention is causal only if a mask or the options say so.
+  /// tgt [B, L, d_model], memory [B, S, d_model], or both without B -> the shape of tgt. `self` and `cross`
+  /// have masks and caches for the self-attention and for the attention to the memory. As in PyTorch, the
+  /// self-attention is causal only if a mask or the options make it so.
   torch::Tensor forward(const torch::Tensor& tgt, const torch::Tensor& memory,
                         const MultiHeadAttentionParams& self = {},
                         const MultiHeadAttentionParams& cross = {});
 
-  /// The options. A change of dropout, norm_first or batch_first after construction holds from the next call
-  /// on; one that the parts of the layer do not fit is an error of that call.
+  /// The options. A change of dropout, norm_first or batch_first after construction takes effect in the next
+  /// call. After a change that the parts of the layer do not fit, the next call fails.
   TransformerLayerOptions options;
   /// The self-attention, and the attention to the memory.
   MultiHeadAttention self_attn{nullptr}, multihead_attn{nullptr};

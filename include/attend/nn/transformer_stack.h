@@ -19,15 +19,16 @@ struct TransformerStackOptions {
   TORCH_ARG(TransformerLayerOptions, layer);
   /// The number of layers.
   TORCH_ARG(int64_t, num_layers);
-  /// The mixers of an encoder's layers, an empty one for self-attention; fewer than num_layers repeat in
-  /// turn, more are an error. With {delta, delta, delta, nullptr} every fourth layer attends. Default: the
-  /// mixer of `layer`.
+  /// The mixers of the layers of an encoder; an empty factory means self-attention. If there are fewer than
+  /// num_layers, they are repeated in order; more are an error. With {delta, delta, delta, nullptr} every
+  /// fourth layer has self-attention. Default: the mixer of `layer`.
   TORCH_ARG(std::vector<MixerFactory>, mixers);
   /// Whether a norm follows the last layer. Default: false.
   TORCH_ARG(bool, final_norm) = false;
-  /// With final_norm: the options of that norm, of width d_model. Default: those of the layers' norms.
+  /// With final_norm: the options of that norm, of width d_model. Default: the options of the norms in the
+  /// layers.
   TORCH_ARG(std::optional<NormOptions>, final_norm_options) = std::nullopt;
-  /// Whether a layer saves only its inputs for the backward pass and is computed again there, with the same
+  /// Whether a layer saves only its inputs for the backward pass, which recomputes the layer with the same
   /// dropout (activation checkpointing, Chen 2016). Default: false.
   TORCH_ARG(bool, checkpointing) = false;
 };
@@ -47,19 +48,20 @@ class ATTEND_API TransformerEncoderImpl : public torch::nn::Cloneable<Transforme
   void check(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
              TransformerCache* cache = nullptr) const;
 
-  /// src [B, L, d_model] or [L, d_model] -> the same shape. Every layer gets `params`, which holds no cache:
-  /// `cache` has one for each layer. With mixers, `params` has neither masks nor `lengths`, and causality is
-  /// an option of the self-attention.
+  /// src [B, L, d_model] or [L, d_model] -> the same shape. `params` is passed to every layer and must not
+  /// have a cache: `cache` has one for each layer. With mixers, which are causal, `params` must have neither
+  /// masks nor `lengths`; its is_causal applies to the layers with self-attention.
   torch::Tensor forward(const torch::Tensor& src, const MultiHeadAttentionParams& params = {},
                         TransformerCache* cache = nullptr);
 
-  /// A cache for decoding with a causal encoder, for `batch` sequences of up to `capacity` tokens. The state
-  /// of a mixer has no capacity, and takes the batch size of the first input. `dtype` is that of keys and
-  /// values, as in `MultiHeadAttentionImpl::make_cache`.
+  /// Returns a cache for decoding with a causal encoder, for `batch` sequences of up to `capacity` tokens.
+  /// The state of a mixer has no capacity, and gets the batch size of the first input. `dtype` is the dtype
+  /// of keys and values, as in `MultiHeadAttentionImpl::make_cache`.
   TransformerCache make_cache(int64_t batch, int64_t capacity,
                               std::optional<at::ScalarType> dtype = {}) const;
 
-  /// The options. Those of `layer` are copied by the layers: change them there.
+  /// The options. The layers have copies of `layer`, so changes after construction must be made in the
+  /// layers.
   TransformerStackOptions options;
   /// The layers, each a `TransformerEncoderLayer`.
   torch::nn::ModuleList layers{nullptr};
@@ -94,20 +96,22 @@ class ATTEND_API TransformerDecoderImpl : public torch::nn::Cloneable<Transforme
   void check(const torch::Tensor& tgt, const torch::Tensor& memory, const MultiHeadAttentionParams& self = {},
              const MultiHeadAttentionParams& cross = {}, TransformerCache* cache = nullptr) const;
 
-  /// As `TransformerDecoderLayer`, with the same `self` and `cross` for every layer. With a cache, tgt are
-  /// the next tokens, which attend to all earlier ones, and `memory` is undefined: the cache holds it.
+  /// Computes all layers; the arguments are those of `TransformerDecoderLayer`, with the same `self` and
+  /// `cross` for every layer. With a cache, tgt are the next tokens, which attend to all earlier tokens, and
+  /// `memory` must be undefined, since the cache contains its projections.
   torch::Tensor forward(const torch::Tensor& tgt, const torch::Tensor& memory,
                         const MultiHeadAttentionParams& self = {}, const MultiHeadAttentionParams& cross = {},
                         TransformerCache* cache = nullptr);
 
-  /// A cache for up to `capacity` tokens that attend to this memory. Each layer's projection of the memory is
-  /// computed here, once, without gradients (torch::NoGradGuard), since a cache has none. `dtype` is that of
-  /// keys and values, as in `MultiHeadAttentionImpl::make_cache`.
+  /// Returns a cache for up to `capacity` tokens that attend to this memory. The projections of the memory in
+  /// each layer are computed here, once. Gradients must not be recorded (torch::NoGradGuard), since a cache
+  /// has none. `dtype` is the dtype of keys and values, as in `MultiHeadAttentionImpl::make_cache`.
   TransformerCache make_cache(const torch::Tensor& memory, int64_t capacity,
                               const torch::Tensor& memory_key_padding_mask = {},
                               std::optional<at::ScalarType> dtype = {});
 
-  /// The options. Those of `layer` are copied by the layers: change them there.
+  /// The options. The layers have copies of `layer`, so changes after construction must be made in the
+  /// layers.
   TransformerStackOptions options;
   /// The layers, each a `TransformerDecoderLayer`.
   torch::nn::ModuleList layers{nullptr};
