@@ -47,7 +47,7 @@ enum class AxisScale {
 struct ChartAxis {
   std::string label = {};               ///< the quantity and its unit, such as "time (ms)"
   AxisScale scale = AxisScale::linear;  ///< linear or logarithmic
-  std::vector<double> ticks = {};       ///< the labelled values; none: round values are chosen
+  std::vector<double> ticks = {};       ///< the labelled values; if empty, round values are chosen
   /// Default: the smallest value of the points, or a round value below it.
   std::optional<double> minimum = {};
   /// Default: the largest value of the points, or a round value above it.

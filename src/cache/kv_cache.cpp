@@ -312,7 +312,8 @@ KVCache::Lengths KVCache::stored_after_truncation(const Lengths& shorter) const 
     const int64_t forgotten = lengths_[b] - stored_[b];
     stored.push_back(std::max<int64_t>(shorter[b] - forgotten, 0));
     if (stored[b] < needed) {
-      fail(kName, "lengths", c10::str("at least ", forgotten + window, ", the least length whose window is still stored"),
+      fail(kName, "lengths",
+           c10::str("at least ", forgotten + window, ", the least length whose window is still stored"),
            c10::str(shorter[b], " for sequence ", b));
     }
   }

@@ -28,7 +28,7 @@ at::Tensor finite_lse(const at::Tensor& logsumexp, const at::Tensor& fully_maske
 
 }  // namespace
 
-/// exp(L - L') = 1 / (1 + exp(sink - L)), and 0 for a fully masked row.
+/// Returns exp(L - L') = 1 / (1 + exp(sink - L)), and 0 for a fully masked row.
 at::Tensor sink_factors(const at::Tensor& logsumexp, const at::Tensor& sinks) {
   const auto fully_masked = logsumexp.eq(kMinusInfinity);
   const auto difference = finite_lse(logsumexp, fully_masked) - row_sinks(sinks, logsumexp);

@@ -210,10 +210,10 @@ TEST_F(KVCacheTest, ChecksATruncationWithoutMakingIt) {
   cache.append(key, torch::ones({1, kKvHeads, 20, kValueDim}, torch::kDouble));
   cache.check_truncate(0);
   cache.check_truncate(18);
-  EXPECT_EQ(
-      error_of([&] { cache.check_truncate(17); }),
-      "attend::KVCache: lengths: expected at least 18, the least length whose window is still stored, got 17 for sequence "
-      "0");
+  EXPECT_EQ(error_of([&] { cache.check_truncate(17); }),
+            "attend::KVCache: lengths: expected at least 18, the least length whose window is still stored, "
+            "got 17 for sequence "
+            "0");
   EXPECT_EQ(cache.lengths().item<int64_t>(), 20);
 }
 
@@ -289,15 +289,15 @@ TEST_F(KVCacheTest, RefusesInputsThatRequireAGradient) {
   KVCache cache(cache_options(1, 4));
   const auto key = torch::ones({1, kKvHeads, 1, kDim}, torch::kDouble).requires_grad_();
   const auto value = torch::ones({1, kKvHeads, 1, kValueDim}, torch::kDouble);
-  EXPECT_EQ(
-      error_of([&] { cache.append(key, value); }),
-      "attend::KVCache: key: expected a tensor that requires no gradient, as the cache is not differentiable (use "
-      "torch::NoGradGuard), got a tensor that requires a gradient");
+  EXPECT_EQ(error_of([&] { cache.append(key, value); }),
+            "attend::KVCache: key: expected a tensor that requires no gradient, as the cache is not "
+            "differentiable (use "
+            "torch::NoGradGuard), got a tensor that requires a gradient");
   const auto scaled = value.clone().requires_grad_() * 2;
-  EXPECT_EQ(
-      error_of([&] { cache.append(key.detach(), scaled); }),
-      "attend::KVCache: value: expected a tensor that requires no gradient, as the cache is not differentiable (use "
-      "torch::NoGradGuard), got a tensor that requires a gradient");
+  EXPECT_EQ(error_of([&] { cache.append(key.detach(), scaled); }),
+            "attend::KVCache: value: expected a tensor that requires no gradient, as the cache is not "
+            "differentiable (use "
+            "torch::NoGradGuard), got a tensor that requires a gradient");
   EXPECT_EQ(cache.lengths().item<int64_t>(), 0);
   const torch::NoGradGuard no_grad;
   EXPECT_FALSE(cache.append(key, scaled).key.requires_grad());
@@ -421,9 +421,9 @@ TEST_F(KVCacheTest, ErrorsNameTheArgument) {
   EXPECT_EQ(cache.lengths()[1].item<int64_t>(), 3);  // the errors left the length unchanged
   KVCache window(cache_options(1, 4, 4));
   for (int n = 0; n < 4; ++n) window.append(key.slice(0, 1), value.slice(0, 1));
-  EXPECT_EQ(
-      error_of([&] { window.truncate(2); }),
-      "attend::KVCache: lengths: expected at least 9, the least length whose window is still stored, got 2 for sequence 0");
+  EXPECT_EQ(error_of([&] { window.truncate(2); }),
+            "attend::KVCache: lengths: expected at least 9, the least length whose window is still stored, "
+            "got 2 for sequence 0");
   EXPECT_EQ(error_of([] { KVCache(cache_options(1, 3, 4)); }),
             "attend::KVCache: capacity: expected at least 4, got 3");
   EXPECT_EQ(error_of([] { KVCache(cache_options(1, 0)); }),

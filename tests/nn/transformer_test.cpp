@@ -566,9 +566,10 @@ TEST_F(TransformerModules, RefusesContradictingOptionsOfTheAttention) {
             prefix + "bias: expected the value of the layer, true, got false");
   EXPECT_EQ(error_with(MultiHeadAttentionOptions().batch_first(false)),
             prefix + "batch_first: expected the value of the layer, true, got false");
-  EXPECT_EQ(error_of([] { Transformer(small_transformer().attention({16, 2})); }),
-            "attend::nn::Transformer: encoder.layers.0: attention.embed_dim: expected the value of the layer, 8, "
-            "got 16");
+  EXPECT_EQ(
+      error_of([] { Transformer(small_transformer().attention({16, 2})); }),
+      "attend::nn::Transformer: encoder.layers.0: attention.embed_dim: expected the value of the layer, 8, "
+      "got 16");
   // Options with the same values as those of the layer are no error.
   TransformerEncoderLayer layer(
       small_layer().dropout(0.1).attention(MultiHeadAttentionOptions(8, 2).dropout(0.1)));

@@ -130,7 +130,7 @@ class ATTEND_API WordPiece {
   WordPieceOptions options_;
   std::vector<std::string> vocabulary_;
   using Ids = std::unordered_map<std::string, int64_t, Hash, std::equal_to<>>;
-  Ids ids_;                    ///< the ids of the tokens into which words are split
+  Ids ids_;  ///< the ids of the tokens into which words are split
   /// The ids of added tokens that the vocabulary lacks; no word is split into these.
   Ids added_ids_;
   size_t max_token_size_ = 0;  ///< in bytes

@@ -64,7 +64,7 @@ struct BackwardArgs : AttentionArgs {
 /// 64 bytes; the result depends neither on the order of the tasks nor on the threads.
 struct AttentionKernels {
   int64_t tile_keys;  ///< the number of keys of a tile
-  /// The number of elements of a vector of float (double for float64)
+  /// The number of elements of a vector of float (double for float64).
   int64_t lanes;
   int64_t (*blocks)(const AttentionArgs&);  ///< the number of blocks of queries of one key/value head
   int64_t (*forward_scratch_bytes)(const ForwardArgs&);

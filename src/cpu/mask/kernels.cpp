@@ -150,7 +150,8 @@ void fill_square(const uint8_t* from, int64_t query_stride, uint8_t* allowed, in
   for (int64_t j = 0; j < kBytes; ++j) __builtin_memcpy(allowed + j * stride, &rows[j], sizeof(Bytes));
 }
 
-/// In squares, so that both matrices stay in the cache: neighbours in one are far apart in the other.
+/// Transposes in square blocks, so that the cache lines of both matrices are reused: neighbours in one matrix
+/// are far apart in the other.
 void fill_dense(const Tile& tile, const DenseTile& dense, uint8_t* allowed, int64_t stride) {
   for (int64_t key = 0; key < tile.keys; key += kBytes) {
     const int64_t key_end = clamp(key + kBytes, 0, tile.keys);
