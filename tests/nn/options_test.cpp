@@ -142,10 +142,9 @@ TEST_F(ModuleOptions, OptionsThatTheParametersDoNotFitAreErrors) {
   };
   const std::string begin = "attend::nn::MultiHeadAttention: options.";
   const std::string end = ": expected the value at construction, which the parameters fit, got another value";
-  EXPECT_EQ(
-      error_after([](auto& options) { options.num_heads(4); }),
-      "attend::nn::MultiHeadAttention: options: expected the sizes of the parameters, which are those of "
-      "the construction, got embed_dim=8, num_heads=4, num_kv_heads=2, head_dim=4, kdim=8, vdim=8");
+  EXPECT_EQ(error_after([](auto& options) { options.num_heads(4); }),
+            "attend::nn::MultiHeadAttention: options: expected the sizes at construction, which the "
+            "parameters have, got embed_dim=8, num_heads=4, num_kv_heads=2, head_dim=4, kdim=8, vdim=8");
   EXPECT_EQ(error_after([](auto& options) { options.bias(false); }), begin + "bias" + end);
   EXPECT_EQ(error_after([](auto& options) { options.add_bias_kv(true); }), begin + "add_bias_kv" + end);
   EXPECT_EQ(error_after([](auto& options) { options.cosine_similarity(true); }),
