@@ -60,6 +60,10 @@ struct AttentionParams {
 /// processors that multiply bfloat16 (AVX512-BF16), weights and their gradients are rounded to bfloat16, as
 /// ATen does, and subnormal values count as 0. Gradients are computed from the rounded output.
 ///
+/// Weighted values are summed in float32 (float64 for float64). Values up to the largest number of that type
+/// over the number of keys never overflow; larger values may give infinite outputs even where the weighted
+/// mean is finite.
+///
 /// Differentiable, also twice and in forward mode, in query, key, value, the tensors of the score
 /// modification and the sinks. A fully masked row has output 0 and gradients 0. The fused kernels give the
 /// same bits on every run and for every number of threads; the other backends are as deterministic as ATen's
@@ -79,8 +83,8 @@ struct AttentionWithLse {
 };
 
 /// Computes `attention`, and the logsumexp of each row: the logarithm of the softmax denominator before
-/// dropout, which is -inf for a fully masked row. With the logsumexp, results for parts of the keys can be
-/// merged. Softmax weighting only.
+/// dropout, which is -inf for a fully masked row, and +inf for a row with a score of +inf, whose output is
+/// NaN. With the logsumexp, results for parts of the keys can be merged. Softmax weighting only.
 ATTEND_API AttentionWithLse attention_with_lse(const at::Tensor& query, const at::Tensor& key,
                                                const at::Tensor& value, const AttentionParams& params = {});
 

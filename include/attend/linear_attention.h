@@ -98,6 +98,9 @@ struct LinearAttentionResult {
 /// initial_state in the query's dtype or float32. Sums, states and the final state are float32 (float64 for
 /// float64), also under autocast. Differentiable, also twice and in forward mode, in all these tensors.
 ///
+/// A NaN stays a NaN in every feature map. The output of a causal call at a step does not depend on later
+/// steps: a NaN or infinity there, in any of the tensors, leaves it unchanged, bit for bit.
+///
 /// An output is 0, with gradients 0, if its normaliser has a magnitude below 1e-31 (1e-292 for float64),
 /// since terms of so small a normaliser may have underflowed. For random features this limit applies in the
 /// units described below. Decays are applied as products of factors of at most 1, and nothing is divided by a

@@ -7,6 +7,7 @@
 #include "autograd/saved_call.h"
 #include "core/dtypes.h"
 #include "core/gradients.h"
+#include "core/score_mod_node.h"
 #include "core/torch_private.h"
 #include "reference/attention.h"
 
@@ -61,8 +62,24 @@ at::Tensor widened_leaf(const at::Tensor& leaf) {
   return leaf.detach().to(compute_type(leaf)).requires_grad_(leaf.requires_grad());
 }
 
-/// Recomputes each chunk while recording its graph, and accumulates the gradients.
-variable_list backward_in_chunks(AttentionCall call, const variable_list& grads) {
+/// Returns the call with inputs that require no gradient where it is not wanted.
+AttentionCall without_unwanted(AttentionCall call, at::ArrayRef<bool> wanted) {
+  size_t next = 0;
+  const auto detach_unwanted = [&](at::Tensor& tensor) {
+    if (!wanted[next++]) tensor = tensor.detach();
+  };
+  for (auto* tensor : {&call.query, &call.key, &call.value}) detach_unwanted(*tensor);
+  if (call.score_mod.defined()) {
+    auto tensors = call.score_mod_tensors();
+    for (auto& tensor : tensors) detach_unwanted(tensor);
+    call.score_mod = with_tensors(call.score_mod, tensors);
+  }
+  return call;
+}
+
+/// Recomputes each chunk while recording its graph, and accumulates the wanted gradients.
+variable_list backward_in_chunks(AttentionCall call, const variable_list& grads, at::ArrayRef<bool> wanted) {
+  call = without_unwanted(std::move(call), wanted);
   const auto inputs = call.inputs();
   call = with_grad_leaves(call, /*create_graph=*/false);
   call.query = widened_leaf(call.query);
@@ -100,8 +117,9 @@ struct ChunkedReferenceFunction : torch::autograd::Function<ChunkedReferenceFunc
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto call = saved_call(context).call;
-    auto all =
-        at::GradMode::is_enabled() ? differentiable_backward(call, grads) : backward_in_chunks(call, grads);
+    auto all = at::GradMode::is_enabled()
+                   ? differentiable_backward(call, grads)
+                   : backward_in_chunks(call, grads, wanted_gradients(context, call.inputs().size()));
     all.emplace_back();  // `call` itself has no gradient
     return all;
   }

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "autograd/saved_call.h"
 #include "core/exact_dtype.h"
 #include "core/gradients.h"
 #include "core/held.h"
@@ -50,12 +51,12 @@ variable_list differentiable_linear_backward(LinearAttentionCall call, const var
 }
 
 variable_list fused_linear_backward(const LinearAttentionCall& call, const FusedLinearAttention& result,
-                                    const variable_list& grads) {
-  const auto found = fused_linear_attention_backward(call, result, grads[0], grads[1]);
+                                    const variable_list& grads, at::ArrayRef<bool> wanted) {
+  const auto found = fused_linear_attention_backward(call, result, grads[0], grads[1], wanted);
   variable_list all = {found.query, found.key, found.value};
-  for (const auto& gradient : {found.log_decay, found.beta, found.initial_state}) {
-    if (gradient.defined()) all.push_back(gradient);
-  }
+  if (call.log_decay.defined()) all.push_back(found.log_decay);
+  if (call.beta.defined()) all.push_back(found.beta);
+  if (call.initial_state.defined()) all.push_back(found.initial_state);
   return all;
 }
 
@@ -79,7 +80,8 @@ struct FusedLinearAttentionFunction : torch::autograd::Function<FusedLinearAtten
     const size_t next = set_inputs(call, saved);
     auto all = at::GradMode::is_enabled()
                    ? differentiable_linear_backward(call, grads)
-                   : fused_linear_backward(call, {{}, {}, saved[next], saved[next + 1]}, grads);
+                   : fused_linear_backward(call, {{}, {}, saved[next], saved[next + 1]}, grads,
+                                           wanted_gradients(context, next));
     all.emplace_back();  // `call` itself has no gradient
     return all;
   }
@@ -94,9 +96,12 @@ FusedLinearAttention fused_linear_attention(const LinearAttentionCall& call) {
 FusedLinearAttentionGradients fused_linear_attention_backward(const LinearAttentionCall& call,
                                                               const FusedLinearAttention& result,
                                                               const at::Tensor& grad_output,
-                                                              const at::Tensor& grad_final_state) {
+                                                              const at::Tensor& grad_final_state,
+                                                              at::ArrayRef<bool> wanted) {
+  const c10::SmallVector<bool, 8> all(call.inputs().size(), true);
   const auto elements = [](const at::Tensor& grad) { return grad.defined() ? materialized(grad) : grad; };
-  return cpu::linear_attention_backward(call, result, elements(grad_output), elements(grad_final_state));
+  return cpu::linear_attention_backward(call, result, elements(grad_output), elements(grad_final_state),
+                                        wanted.empty() ? at::ArrayRef<bool>(all) : wanted);
 }
 
 LinearAttentionResult linear_attention(const LinearAttentionCall& call) {

@@ -15,12 +15,14 @@ using FusedLinearAttention = cpu::LinearAttentionOutputs;
 FusedLinearAttention fused_linear_attention(const LinearAttentionCall& call);
 
 /// The gradients of `fused_linear_attention`, given the gradients of the output and of the final state,
-/// either of which may be undefined.
+/// either of which may be undefined. `wanted` states for each of call.inputs() whether its gradient is
+/// needed; the others are undefined. If it is empty, all are needed.
 using FusedLinearAttentionGradients = cpu::LinearAttentionGradients;
 FusedLinearAttentionGradients fused_linear_attention_backward(const LinearAttentionCall& call,
                                                               const FusedLinearAttention& result,
                                                               const at::Tensor& grad_output,
-                                                              const at::Tensor& grad_final_state);
+                                                              const at::Tensor& grad_final_state,
+                                                              at::ArrayRef<bool> wanted = {});
 
 /// Computes one token with the fused kernel, without recording a graph. Returns the output [B, H, 1, Dv] and
 /// updates `state`, contiguous [B, H, D, state_width] of compute type, in place. The version counter of

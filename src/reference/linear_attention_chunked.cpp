@@ -44,9 +44,17 @@ Decays decays_of(const at::Tensor& log_decay) {
 at::Tensor products(const at::Tensor& rows, const at::Tensor& key, const Decays& decays) {
   if (!decays.between.defined()) return at::matmul(rows, key.transpose(-2, -1)).tril();
   if (decays.between.size(-1) == 1) {
-    return at::matmul(rows, key.transpose(-2, -1)) * decays.between.squeeze(-1);
+    return (at::matmul(rows, key.transpose(-2, -1)) * decays.between.squeeze(-1)).tril();
   }
-  return (rows.unsqueeze(3) * decays.between * key.unsqueeze(2)).sum(-1);
+  return (rows.unsqueeze(3) * decays.between * key.unsqueeze(2)).sum(-1).tril();
+}
+
+/// Returns A V for a lower triangular A. The zeros above the diagonal are not multiplied with NaNs and
+/// infinities of V, which must not reach earlier rows: these elements become zeros in the product, and make
+/// all later rows of their column NaN.
+at::Tensor lower_times(const at::Tensor& a, const at::Tensor& values) {
+  const auto zeros = values.detach() - values.detach();  // NaN where a value is not finite
+  return at::matmul(a, at::where(zeros == 0, values, 0.0)) + at::cumsum(zeros, 2);
 }
 
 at::Tensor times(const at::Tensor& tensor, const at::Tensor& decay) {
@@ -94,7 +102,7 @@ LinearAttentionResult linear_attention_chunked(const LinearAttentionCall& call) 
         chunk.beta.defined() ? delta_values(chunk, state, decays, call.value.size(3)) : chunk.value;
     if (end > steps - queries) {
       reads.push_back(at::matmul(times(chunk.query, decays.from_start), state) +
-                      at::matmul(products(chunk.query, chunk.key, decays), values));
+                      lower_times(products(chunk.query, chunk.key, decays), values));
     }
     state = times(state, decays.whole_chunk) +
             at::matmul(times(chunk.key, decays.to_end).transpose(-2, -1), values);

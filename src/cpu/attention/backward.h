@@ -175,7 +175,7 @@ inline Vec<T> recompute_weight(Vec<T> score, const Statistics<T>& statistics) {
   } else if constexpr (weighting == KernelWeighting::sigmoid) {
     return 1 / (1 + exp(-score));
   } else {
-    return score > 0 ? score : Vec<T>{};
+    return score <= 0 ? Vec<T>{} : score;  // a NaN stays
   }
 }
 
@@ -188,7 +188,7 @@ inline Vec<T> differentiate_weight(Vec<T> score, Vec<T> weight, Vec<T> grad_weig
   } else if constexpr (weighting == KernelWeighting::sigmoid) {
     return weight * (1 - weight) * grad_weight;
   } else {
-    return score > 0 ? grad_weight : Vec<T>{};
+    return score <= 0 ? Vec<T>{} : grad_weight;
   }
 }
 

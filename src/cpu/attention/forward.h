@@ -163,7 +163,9 @@ void write_row(const ForwardArgs& args, int64_t b, int64_t h, int64_t i, const C
   if (!is_softmax) return;
   const int64_t place = (b * args.heads + h) * args.queries + i;
   const T logarithm = static_cast<T>(__builtin_log(denominator));
-  const T logsumexp = denominator == 0 ? -kInfinity<T> : maximum + logarithm;
+  const T logsumexp = denominator == 0          ? -kInfinity<T>
+                      : maximum == kInfinity<T> ? maximum
+                                                : maximum + logarithm;
   static_cast<T*>(args.logsumexp)[place] = logsumexp;
   static_cast<T*>(args.logsumexp_low)[place] = denominator == 0 ? 0 : (maximum - logsumexp) + logarithm;
 }

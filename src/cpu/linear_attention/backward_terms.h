@@ -103,7 +103,8 @@ void add_to_grad_state(const LinearBackwardArgs& args, int64_t task, void* memor
 template <typename T>
 T* gradient_rows(const StridedTensor& tensor, const Chunk& chunk, Range valid, int64_t first_step,
                  int64_t width, T* copy) {
-  const bool is_whole = valid.begin == 0 && valid.end == chunk.steps && tensor.row_stride == width;
+  const bool is_whole =
+      tensor.data != nullptr && valid.begin == 0 && valid.end == chunk.steps && tensor.row_stride == width;
   return is_whole ? row_at<T>(tensor, chunk.head, chunk, 0, first_step) : copy;
 }
 
@@ -124,7 +125,7 @@ void write_rows(const StridedTensor& tensor, const Chunk& chunk, Range rows, Ran
 /// Multiplies the gradients of features by the derivative of the feature map.
 template <typename T>
 void feature_map_backward(const LinearArgs& args, int64_t steps, Rows<const T> features, T* grads) {
-  if (args.feature_map == KernelFeatureMap::identity) return;
+  if (args.feature_map == KernelFeatureMap::identity || grads == nullptr) return;
   const int64_t width = padded<T>(args.d);
   for (int64_t t = 0; t < steps; ++t) {
     for (int64_t d = 0; d < width; d += kLanes<T>) {
@@ -141,17 +142,17 @@ template <typename T>
 struct ChunkRows {
   LogDecays<T> log;
   Rows<const T> query, key, value, grad_read;
-  T *grad_query, *grad_key;  ///< [kMaxChunk, padded d]
-  T* grad_value;             ///< [kMaxChunk, padded state width]
+  T *grad_query, *grad_key;  ///< [kMaxChunk, padded d], null where they are not computed
+  T* grad_value;             ///< [kMaxChunk, padded state width], likewise
 };
 
 /// Loads the rows of a chunk, sets the accumulators of the gradients of log decays to zero, and computes A in
-/// scratch.forward.products.
+/// scratch.forward.products if it is needed.
 template <typename Element>
 ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chunk& chunk,
                                        const GradientScratch<Compute<Element>>& scratch) {
   using T = Compute<Element>;
-  const ChunkRows<T> rows{
+  ChunkRows<T> rows{
       log_decays<T>(args, chunk, scratch.forward.state.log_decay),
       query_rows<Element>(args, chunk, scratch.forward.query),
       key_rows<Element>(args, chunk, scratch.forward.state.features),
@@ -163,6 +164,9 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
                        scratch.grad_key),
       gradient_rows<T>(args.grad_value, chunk, chunk.keys, first_key_step(args),
                        padded<T>(args.state_width()), scratch.grad_value)};
+  if (!args.computes_grad_query()) rows.grad_query = nullptr;
+  if (!args.computes_grad_key()) rows.grad_key = nullptr;
+  if (!args.computes_grad_value()) rows.grad_value = nullptr;
   if (!rows.log.is_none()) {
     decays_from_start<T>(rows.log, chunk.steps, scratch.start_factors);
     decays_to_end<T>(rows.log, chunk.steps, scratch.end_factors);
@@ -171,6 +175,7 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
   fill(scratch.terms.up_to, decays, T{0});
   fill(scratch.terms.after, decays, T{0});
   fill(scratch.grad_log, decays, T{0});
+  if (!args.needs_products()) return rows;
   decayed_products<T>(rows.log, chunk.steps, args.d, rows.query, rows.key, scratch.forward.product,
                       {scratch.forward.products, kMaxChunk});
   return rows;
@@ -178,21 +183,22 @@ ChunkRows<Compute<Element>> load_chunk(const LinearBackwardArgs& args, const Chu
 
 /// The backward of the products within the chunk, read += A V.
 template <typename T>
-void intra_chunk_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows,
+void intra_chunk_backward(const LinearBackwardArgs& args, int64_t n, const ChunkRows<T>& rows,
                           const GradientScratch<T>& scratch) {
   const int64_t width = padded<T>(args.state_width());
   const Rows<const T> a{scratch.forward.products, kMaxChunk};
+  if (rows.grad_value != nullptr && !args.has_delta_rule()) {  // dV += A^T dread
+    lower_transposed_times<T, Update::add>(n, width, a, rows.grad_read, {rows.grad_value, width});
+  }
+  if (rows.grad_query == nullptr && rows.grad_key == nullptr) return;
   // dA = dread V^T
   transpose<T>(rows.value, n, args.state_width(), scratch.value_t, kMaxChunk);
   lower_dots<T>(n, args.state_width(), rows.grad_read, {scratch.value_t, kMaxChunk},
                 {scratch.grad_products, kMaxChunk});
   clear_above<T>(n, {scratch.grad_products, kMaxChunk});
-  if (!args.has_delta_rule()) {  // dV += A^T dread
-    lower_transposed_times<T, Update::add>(n, width, a, rows.grad_read, {rows.grad_value, width});
-  }
   decayed_products_backward<T>(rows.log, n, args.d, rows.query, rows.key, a,
                                {scratch.grad_products, kMaxChunk}, scratch.forward.product, rows.grad_query,
-                               rows.grad_key, scratch.grad_log);
+                               rows.grad_key, args.grad_log_decay == nullptr ? nullptr : scratch.grad_log);
 }
 
 /// Computes the gradient of the logarithm of the decay of the chunk: to_d = decay_d sum_w S_dw dS'_dw, summed
@@ -233,29 +239,32 @@ void state_product_backward(const LinearArgs& args, int64_t n, const LogDecays<T
 
 /// The backward of the state update S' = diag(decay) S + (K decayed to the end)^T V.
 template <typename T>
-void state_update_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows, const T* state,
-                           const T* grad_state, const GradientScratch<T>& scratch) {
+void state_update_backward(const LinearBackwardArgs& args, int64_t n, const ChunkRows<T>& rows,
+                           const T* state, const T* grad_state, const GradientScratch<T>& scratch) {
   const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
-  if (!args.has_delta_rule()) {  // dV = (decayed K) dS'
+  if (rows.grad_value != nullptr && !args.has_delta_rule()) {  // dV = (decayed K) dS'
     const auto key =
         decayed<T>(rows.key, rows.log, scratch.end_factors, n, features, scratch.forward.state.decayed);
     gemm_dots<T>(n, width, args.d, {key.data, key.stride, 1}, {grad_state, width}, {rows.grad_value, width});
   }
+  if (rows.grad_key == nullptr) return;
   // d(decayed K) = V dS'^T
   transpose<T>({grad_state, width}, args.d, args.state_width(), scratch.state_t, features);
   state_product_backward<T, Update::set>(args, n, rows.log, rows.value, rows.key, scratch.end_factors,
                                          scratch, rows.grad_key, scratch.terms.after);
-  if (!rows.log.is_none())
+  if (args.grad_log_decay != nullptr)
     chunk_decay_backward<T>(args, n, rows.log, state, grad_state, scratch.terms.common);
 }
 
 /// The backward of read = (Q decayed from the start) S, with the state at the start of the chunk.
 template <typename T>
-void state_read_backward(const LinearArgs& args, int64_t n, const ChunkRows<T>& rows, const T* state,
+void state_read_backward(const LinearBackwardArgs& args, int64_t n, const ChunkRows<T>& rows, const T* state,
                          const GradientScratch<T>& scratch) {
   const int64_t width = padded<T>(args.state_width()), features = padded<T>(args.d);
+  if (rows.grad_query == nullptr && !args.needs_grad_delta()) return;
   // d(decayed Q) = dread S^T
   transpose<T>({state, width}, args.d, args.state_width(), scratch.state_t, features);
+  if (rows.grad_query == nullptr) return;
   state_product_backward<T, Update::set>(args, n, rows.log, rows.grad_read, rows.query, scratch.start_factors,
                                          scratch, rows.grad_query, scratch.terms.up_to);
 }

@@ -127,7 +127,7 @@ Rows<const Compute<Element>> chunk_rows(const StridedTensor& tensor, int64_t hea
 /// Returns relu(x), or elu(x) + 1.
 template <typename T>
 Vec<T> apply_feature_map(KernelFeatureMap map, Vec<T> x) {
-  if (map == KernelFeatureMap::relu) return x > 0 ? x : Vec<T>{};
+  if (map == KernelFeatureMap::relu) return x <= 0 ? Vec<T>{} : x;  // a NaN stays
   return x > 0 ? x + 1 : exp(x);
 }
 
@@ -135,7 +135,7 @@ Vec<T> apply_feature_map(KernelFeatureMap map, Vec<T> x) {
 template <typename T>
 Vec<T> feature_map_derivative(KernelFeatureMap map, Vec<T> phi) {
   if (map == KernelFeatureMap::identity) return broadcast(T{1});
-  if (map == KernelFeatureMap::relu) return phi > 0 ? broadcast(T{1}) : Vec<T>{};
+  if (map == KernelFeatureMap::relu) return phi <= 0 ? Vec<T>{} : broadcast(T{1});
   return phi > 1 ? broadcast(T{1}) : phi;
 }
 

@@ -19,10 +19,10 @@ void chunk_gradients(const LinearBackwardArgs& args, const Chunk& chunk, const C
   state_update_backward<T>(args, n, rows, state, grad_state, scratch);
   state_read_backward<T>(args, n, rows, state, scratch);
   intra_chunk_backward<T>(args, n, rows, scratch);
-  if (args.has_delta_rule()) delta_backward<T>(args, chunk, rows, scratch);
+  if (args.needs_grad_delta()) delta_backward<T>(args, chunk, rows, scratch);
   feature_map_backward<T>(args, n, rows.query, rows.grad_query);
   feature_map_backward<T>(args, n, rows.key, rows.grad_key);
-  if (!rows.log.is_none()) add_log_gradients<T>(rows.log, scratch.terms, n, scratch.grad_log);
+  if (args.grad_log_decay != nullptr) add_log_gradients<T>(rows.log, scratch.terms, n, scratch.grad_log);
 }
 
 /// Copies the gradients that were accumulated in scratch memory to their tensors.
@@ -34,17 +34,18 @@ void write_gradients(const LinearBackwardArgs& args, const Chunk& chunk, const C
   const auto write_keys = [&](const StridedTensor& tensor, const T* from, int64_t stride, int64_t columns) {
     write_rows<T>(tensor, chunk, keys, chunk.keys, first, from, stride, columns);
   };
-  if (rows.grad_query == scratch.grad_query) {
+  if (args.grad_query.data != nullptr && rows.grad_query == scratch.grad_query) {
     write_rows<T>(args.grad_query, chunk, chunk.queries, chunk.queries, first_query_step(args),
                   scratch.grad_query, features, args.d);
   }
-  if (rows.grad_key == scratch.grad_key) write_keys(args.grad_key, scratch.grad_key, features, args.d);
-  if (rows.grad_value == scratch.grad_value) {
+  if (args.grad_key.data != nullptr && rows.grad_key == scratch.grad_key)
+    write_keys(args.grad_key, scratch.grad_key, features, args.d);
+  if (args.grad_value.data != nullptr && rows.grad_value == scratch.grad_value) {
     write_keys(args.grad_value, scratch.grad_value, padded<T>(args.state_width()), args.d_v);
   }
-  if (args.has_delta_rule())
+  if (args.grad_beta != nullptr)
     write_keys(contiguous_key_tensor(args, args.grad_beta, 1), scratch.grad_beta, 1, 1);
-  if (!rows.log.is_none()) {
+  if (args.grad_log_decay != nullptr) {
     write_keys(contiguous_key_tensor(args, args.grad_log_decay, args.decay_width), scratch.grad_log,
                rows.log.stride, args.decay_width);
   }

@@ -99,8 +99,8 @@ void solve_lower(int64_t n, int64_t columns, Rows<const T> system, Rows<T> r, Ro
     const Rows<T> right{r.data + first * r.stride, r.stride};
     const T* left = system.data + first * system.stride;
     gemm_dots<T, Update::add>(rows, columns, first, {left, system.stride, 1}, read_only(x), right);
-    gemm_dots<T>(rows, columns, rows, {left + first, system.stride, 1}, read_only(right),
-                 {x.data + first * x.stride, x.stride});
+    lower_rows_times<T, Update::set>(0, rows, columns, {left + first, system.stride}, read_only(right),
+                                     {x.data + first * x.stride, x.stride});
   }
 }
 

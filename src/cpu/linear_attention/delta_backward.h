@@ -117,7 +117,8 @@ void delta_backward(const LinearBackwardArgs& args, const Chunk& chunk, const Ch
   for (int64_t t = 0; t < n; ++t) scratch.grad_products[t * kMaxChunk + t] = 0;
   decayed_products_backward<T>(rows.log, n, args.d, rows.key, rows.key,
                                read_only(key_products<T>(args, chunk)), {scratch.grad_products, kMaxChunk},
-                               scratch.forward.product, rows.grad_key, rows.grad_key, scratch.grad_log);
+                               scratch.forward.product, rows.grad_key, rows.grad_key,
+                               args.grad_log_decay == nullptr ? nullptr : scratch.grad_log);
 }
 
 }  // namespace

@@ -74,14 +74,16 @@ void run_chunk_backward(const LinearBackwardArgs& args,
   const auto chunk = chunk_at(args, 0);
   const auto whole = whole_state<T>(args);
   const auto rows = load_chunk<Element>(args, chunk, scratch);
-  begin_grad_state<T>(args, chunk, rows.log, rows.query, rows.grad_read, scratch.start_factors,
-                      scratch.forward.state.decayed);
-  if (args.has_delta_rule()) {
+  if (args.needs_grad_states()) {
+    begin_grad_state<T>(args, chunk, rows.log, rows.query, rows.grad_read, scratch.start_factors,
+                        scratch.forward.state.decayed);
+  }
+  if (args.needs_grad_delta()) {
     begin_grad_written<T>(args, chunk, scratch.forward.beta, scratch.forward.products, rows.grad_read);
     const auto keys =
         decay_keys<T>(args, chunk, rows.log, rows.key, scratch.start_factors, scratch.end_factors);
     advance_grad_delta<T>(args, chunk, whole, keys, head_scratch.delta);
-  } else {
+  } else if (args.needs_grad_states()) {
     add_decayed_state<T>(args, args.grad_states, whole, 0);
   }
   chunk_gradients<T>(args, chunk, rows, scratch);
@@ -97,7 +99,7 @@ void head_backward(const LinearBackwardArgs& all_heads, int64_t head, void* memo
   const HeadGradientScratch<T> head_scratch(allocator, args);
   const auto whole = whole_state<T>(args);
   load_block<T>(args, args.states.initial, whole, head_scratch.states);
-  for (int64_t n = 0; n < args.chunks(); ++n)
+  for (int64_t n = 0; n < args.chunks() && args.needs_states(); ++n)
     recompute_state<Element>(with_resident_chunk(args, n, head_scratch), head_scratch);
   const Rows<T> at_start{head_scratch.grad_states, whole.width};
   const Rows<T> at_end{head_scratch.grad_states + args.d * whole.width, whole.width};
@@ -106,7 +108,7 @@ void head_backward(const LinearBackwardArgs& all_heads, int64_t head, void* memo
     copy_matrix<T>(read_only(at_start), args.d, whole.width, at_end);
     run_chunk_backward<Element>(with_resident_chunk(args, n, head_scratch), head_scratch);
   }
-  store_block<T>(args, at_start.data, whole, args.grad_states.final);
+  if (args.grad_states.final != nullptr) store_block<T>(args, at_start.data, whole, args.grad_states.final);
 }
 
 }  // namespace

@@ -26,13 +26,40 @@ void lower_dots(int64_t n, int64_t depth, Rows<const T> a, Rows<const T> b, Rows
   }
 }
 
+/// Whether all elements are finite; `columns` is a multiple of the vector length.
+template <typename T>
+bool is_finite(Rows<const T> rows, int64_t count, int64_t columns) {
+  VecBits<T> any = {};
+  for (int64_t row = 0; row < count; ++row) {
+    for (int64_t column = 0; column < columns; column += kLanes<T>) {
+      const auto values = load(rows.data + row * rows.stride + column);
+      any |= values - values != 0;
+    }
+  }
+  typename VecOf<T>::Bits bits = 0;
+  for (int64_t lane = 0; lane < kLanes<T>; ++lane) bits |= any[lane];
+  return bits == 0;
+}
+
+/// C (+)= A B for the rows row ... row + rows - 1 of a lower triangular A. The zeros above the diagonal are
+/// multiplied with, unless B has a NaN or an infinity there, which must not reach earlier rows of C.
+template <typename T, Update update>
+void lower_rows_times(int64_t row, int64_t rows, int64_t columns, Rows<const T> a, Rows<const T> b,
+                      Rows<T> c) {
+  const bool multiplies_zeros = is_finite<T>({b.data + row * b.stride, b.stride}, rows, columns);
+  for (int64_t next = row; next < row + rows;) {
+    const int64_t count = multiplies_zeros ? rows : 1;
+    gemm_dots<T, update>(count, columns, next + count, {a.data + next * a.stride, a.stride, 1}, b,
+                         {c.data + next * c.stride, c.stride});
+    next += count;
+  }
+}
+
 /// Sets C [n, columns] to A B (or adds A B to C, by `update`), for lower triangular A [n, n].
 template <typename T, Update update>
 void lower_times(int64_t n, int64_t columns, Rows<const T> a, Rows<const T> b, Rows<T> c) {
   for (int64_t row = 0; row < n; row += kTriangleRows) {
-    const int64_t rows = smaller(kTriangleRows, n - row);
-    gemm_dots<T, update>(rows, columns, row + rows, {a.data + row * a.stride, a.stride, 1}, b,
-                         {c.data + row * c.stride, c.stride});
+    lower_rows_times<T, update>(row, smaller(kTriangleRows, n - row), columns, a, b, c);
   }
 }
 
@@ -190,11 +217,14 @@ void channel_products(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const 
 /// Computes the gradients of the scaled rows and columns of a block.
 template <typename T>
 void block_products_backward(int64_t midpoint, int64_t half, int64_t n, int64_t width, Rows<const T> grad_a,
-                             const ProductScratch<T>& scratch) {
+                             bool needs_rows, bool needs_columns, const ProductScratch<T>& scratch) {
   const int64_t first = midpoint - half, rows = smaller(half, n - midpoint);
   const T* block = grad_a.data + midpoint * grad_a.stride + first;
-  gemm_dots<T>(rows, width, half, {block, grad_a.stride, 1}, {scratch.scaled + first * width, width},
-               {scratch.grads + midpoint * width, width});
+  if (needs_rows) {
+    gemm_dots<T>(rows, width, half, {block, grad_a.stride, 1}, {scratch.scaled + first * width, width},
+                 {scratch.grads + midpoint * width, width});
+  }
+  if (!needs_columns) return;
   gemm_dots<T>(half, width, rows, {block, 1, grad_a.stride}, {scratch.scaled + midpoint * width, width},
                {scratch.grads + first * width, width});
 }
@@ -209,17 +239,19 @@ void scale_to_block_midpoint_backward(int64_t midpoint, int64_t half, int64_t n,
   const int64_t first = midpoint - half, end = smaller(midpoint + half, n);
   for (int64_t d = 0; d < width; d += kLanes<T>) {
     Vec<T> above = {}, below = {};
-    for (int64_t s = first; s < midpoint; ++s) {
+    for (int64_t s = first; s < midpoint && grad_columns != nullptr; ++s) {
       const int64_t place = s * width + d;
       const auto grad = load(scratch.grads + place);
       store(grad_columns + place, load(grad_columns + place) + grad * load(scratch.factors + place));
+      if (grad_log == nullptr) continue;
       store(grad_log + place, load(grad_log + place) + above);
       above += grad * load(scratch.scaled + place);
     }
-    for (int64_t t = end - 1; t >= midpoint; --t) {
+    for (int64_t t = end - 1; t >= midpoint && grad_rows != nullptr; --t) {
       const int64_t place = t * width + d;
       const auto grad = load(scratch.grads + place);
       store(grad_rows + place, load(grad_rows + place) + grad * load(scratch.factors + place));
+      if (grad_log == nullptr) continue;
       below += grad * load(scratch.scaled + place);
       store(grad_log + place, load(grad_log + place) + below);
     }
@@ -234,16 +266,21 @@ void channel_products_backward(const LogDecays<T>& log, int64_t n, int64_t d, Ro
   for (int64_t t = 0; t < n; ++t) {
     const T grad = grad_a.data[t * grad_a.stride + t];
     for (int64_t c = 0; c < width; c += kLanes<T>) {
-      T *grad_row = grad_rows + t * width + c, *grad_column = grad_columns + t * width + c;
-      store(grad_row, load(grad_row) + grad * load(columns.data + t * columns.stride + c));
-      store(grad_column, load(grad_column) + grad * load(rows.data + t * rows.stride + c));
+      const auto add = [&](T* to, Rows<const T> from) {
+        if (to == nullptr) return;
+        T* place = to + t * width + c;
+        store(place, load(place) + grad * load(from.data + t * from.stride + c));
+      };
+      add(grad_rows, columns);
+      add(grad_columns, rows);
     }
   }
   for (int64_t half = 1; half < n; half *= 2) {
     decays_to_block_midpoint(log, n, half, scratch.factors);
     scale_to_block_midpoint<T>(rows, columns, n, half, width, scratch.factors, scratch.scaled);
     for (int64_t midpoint = half; midpoint < n; midpoint += 2 * half) {
-      block_products_backward<T>(midpoint, half, n, width, grad_a, scratch);
+      block_products_backward<T>(midpoint, half, n, width, grad_a, grad_rows != nullptr,
+                                 grad_columns != nullptr, scratch);
       scale_to_block_midpoint_backward<T>(midpoint, half, n, width, scratch, grad_rows, grad_columns,
                                           grad_log);
     }
@@ -267,7 +304,8 @@ void decayed_products(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const 
 }
 
 /// The backward of `decayed_products`: adds to the gradients of the rows and columns [n, padded d] and of the
-/// log decays. Overwrites `grad_a`, whose entries above the diagonal must be 0.
+/// log decays, which are null where they are not needed; `a` is read for those of the log decays alone.
+/// Overwrites `grad_a`, whose entries above the diagonal must be 0.
 template <typename T>
 void decayed_products_backward(const LogDecays<T>& log, int64_t n, int64_t d, Rows<const T> rows,
                                Rows<const T> columns, Rows<const T> a, Rows<T> grad_a,
@@ -278,12 +316,13 @@ void decayed_products_backward(const LogDecays<T>& log, int64_t n, int64_t d, Ro
                                         grad_log);
   }
   if (!log.is_none()) {
-    decay_lower_backward<T>(log, n, a, grad, grad_log);
+    if (grad_log != nullptr) decay_lower_backward<T>(log, n, a, grad, grad_log);
     decay_lower<T>(log, n, grad_a);
     clear_above<T>(n, grad_a);
   }
   const int64_t width = padded<T>(d);
-  lower_times<T, Update::add>(n, width, grad, columns, {grad_rows, width});
+  if (grad_rows != nullptr) lower_times<T, Update::add>(n, width, grad, columns, {grad_rows, width});
+  if (grad_columns == nullptr) return;
   lower_transposed_times<T, Update::add>(n, width, grad, rows, {grad_columns, width});
 }
 

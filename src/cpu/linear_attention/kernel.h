@@ -115,10 +115,29 @@ struct LinearBackwardArgs : LinearArgs {
   StridedTensor unrounded;  ///< results of the forward; null unless normalize
   const void* normaliser;
   States grad_states;
-  /// The gradients for each query head: elements of type T, [B, H, L, ...].
+  /// The gradients for each query head: elements of type T, [B, H, L, ...]. All gradients, grad_states.final
+  /// among them, are null where they are not wanted.
   StridedTensor grad_query, grad_key, grad_value;
   void* grad_log_decay;  ///< elements of type T, [B, H, Lk, decay_width]
   void* grad_beta;       ///< elements of type T, [B, H, Lk]
+
+  /// Whether the gradients of the states are needed: for every gradient but that of the query.
+  bool needs_grad_states() const {
+    return grad_key.data != nullptr || grad_value.data != nullptr || grad_log_decay != nullptr ||
+           grad_beta != nullptr || grad_states.final != nullptr;
+  }
+  /// Whether the states at the chunks' starts are needed, or what is computed with them: the decays of chunks
+  /// and the values that the delta rule writes.
+  bool needs_states() const { return grad_query.data != nullptr || decay_width > 0 || has_delta_rule(); }
+  bool needs_grad_delta() const { return has_delta_rule() && needs_grad_states(); }
+  /// Whether the gradients of these rows are computed: they are wanted, or terms of others.
+  bool computes_grad_query() const { return grad_query.data != nullptr || grad_log_decay != nullptr; }
+  bool computes_grad_key() const {
+    return grad_key.data != nullptr || grad_log_decay != nullptr || needs_grad_delta();
+  }
+  bool computes_grad_value() const { return grad_value.data != nullptr || needs_grad_delta(); }
+  /// Whether A, the products of queries and keys, is needed.
+  bool needs_products() const { return computes_grad_value() || grad_log_decay != nullptr; }
 };
 
 /// The kernels for one element type. Each task can run on any thread, with its own scratch memory, aligned to

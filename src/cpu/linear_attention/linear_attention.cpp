@@ -203,6 +203,7 @@ void compute_grad_states(const LinearAttentionKernels& kernels, const LinearBack
 
 /// Sums the gradients over the query heads that share a key/value head.
 at::Tensor sum_over_groups(const at::Tensor& per_head, const at::Tensor& like) {
+  if (!per_head.defined()) return {};
   const int64_t heads = per_head.size(1), kv_heads = like.size(1);
   if (heads == kv_heads) return per_head.to(like.scalar_type());
   const auto grouped = per_head.view({like.size(0), kv_heads, heads / kv_heads, like.size(2), like.size(3)});
@@ -297,8 +298,8 @@ void backward_parallel(const KernelInputs& inputs, LinearBackwardArgs& args) {
   args.chunk_decays = resident.chunk_decays.data_ptr();
   args.delta = resident.delta();
   for_each_head_group(args, resident.heads, [&](int64_t heads) {
-    compute_states(kernels, args, heads);
-    compute_grad_states(kernels, args, heads);
+    if (args.needs_states()) compute_states(kernels, args, heads);
+    if (args.needs_grad_states()) compute_grad_states(kernels, args, heads);
     run_tasks(heads * args.resident_chunks, kernels.backward_scratch_bytes(args),
               [&](int64_t task, void* scratch) { kernels.chunk_backward(args, task, scratch); });
   });
@@ -360,7 +361,8 @@ at::Tensor linear_attention_step(const LinearAttentionCall& call, const at::Tens
 LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& call,
                                                    const LinearAttentionOutputs& outputs,
                                                    const at::Tensor& grad_output,
-                                                   const at::Tensor& grad_final_state) {
+                                                   const at::Tensor& grad_final_state,
+                                                   at::ArrayRef<bool> wanted) {
   const KernelInputs inputs(call);
   LinearBackwardArgs args{};
   inputs.fill(call, args);
@@ -371,35 +373,41 @@ LinearAttentionGradients linear_attention_backward(const LinearAttentionCall& ca
   const auto per_head = [&](int64_t length, int64_t width) {
     return at::empty({args.batch, args.heads, length, width}, inputs.options);
   };
-  const auto query = per_head(args.queries, args.d), key = per_head(args.keys, args.d),
-             value = per_head(args.keys, args.d_v), log_decay = per_head(args.keys, args.decay_width),
-             beta = per_head(args.keys, 1), initial_state = per_head(args.d, args.state_width());
+  auto next = wanted.begin();
+  const auto if_wanted = [&](const at::Tensor& input, int64_t length, int64_t width) {
+    return input.defined() && *next++ ? per_head(length, width) : at::Tensor();
+  };
+  const auto query = if_wanted(call.query, args.queries, args.d);
+  const auto key = if_wanted(call.key, args.keys, args.d);
+  const auto value = if_wanted(call.value, args.keys, args.d_v);
+  const auto log_decay = if_wanted(call.log_decay, args.keys, args.decay_width);
+  const auto beta = if_wanted(call.beta, args.keys, 1);
+  const auto initial_state = if_wanted(call.initial_state, args.d, args.state_width());
   if (args.batch * args.heads > 0) {
     args.states = {
         .data = nullptr, .initial = data_of(inputs.initial_state), .final = nullptr, .from_end = false};
     args.grad_states = {
-        .data = nullptr, .initial = data_of(grad_final), .final = initial_state.data_ptr(), .from_end = true};
+        .data = nullptr, .initial = data_of(grad_final), .final = data_of(initial_state), .from_end = true};
     if (outputs.unrounded.defined()) args.unrounded = strided_tensor(outputs.unrounded);
     args.grad_output = strided_tensor(grad);
     args.normaliser = data_of(outputs.normaliser);
-    args.grad_query = strided_tensor(query);
-    args.grad_key = strided_tensor(key);
-    args.grad_value = strided_tensor(value);
-    args.grad_log_decay = log_decay.data_ptr();
-    args.grad_beta = beta.data_ptr();
+    if (query.defined()) args.grad_query = strided_tensor(query);
+    if (key.defined()) args.grad_key = strided_tensor(key);
+    if (value.defined()) args.grad_value = strided_tensor(value);
+    args.grad_log_decay = data_of(log_decay);
+    args.grad_beta = data_of(beta);
     if (is_backward_sequential(inputs, args)) {
       backward_sequential(inputs, args);
     } else {
       backward_parallel(inputs, args);
     }
   }
-  return {.query = query.to(call.query.scalar_type()),
+  return {.query = query.defined() ? query.to(call.query.scalar_type()) : query,
           .key = sum_over_groups(key, call.key),
           .value = sum_over_groups(value, call.value),
-          .log_decay =
-              call.log_decay.defined() ? reshape_decay_gradient(log_decay, call.log_decay) : at::Tensor(),
-          .beta = call.beta.defined() ? beta.squeeze(-1) : at::Tensor(),
-          .initial_state = call.initial_state.defined() ? initial_state : at::Tensor()};
+          .log_decay = log_decay.defined() ? reshape_decay_gradient(log_decay, call.log_decay) : at::Tensor(),
+          .beta = beta.defined() ? beta.squeeze(-1) : at::Tensor(),
+          .initial_state = initial_state};
 }
 
 }  // namespace attend::cpu
