@@ -16,8 +16,8 @@ namespace {
 constexpr double kMaskedLogit = -std::numeric_limits<double>::infinity();
 
 /// Returns, for n = 0, 1, ..., a bound of the rounding error of the sum of the first n probabilities of a
-/// softmax in float64: one rounding per term, and the error of logarithms of magnitude up to 64, whose
-/// exponentials the terms are.
+/// softmax in float64. The bound counts one rounding per term. Each term is the exponential of a logarithm of
+/// magnitude up to 64, whose rounding error adds 64 epsilon.
 at::Tensor rounding_of_sums(int64_t count) {
   return (at::arange(count, at::kDouble) + 64) * std::numeric_limits<double>::epsilon();
 }

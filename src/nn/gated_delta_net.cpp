@@ -31,8 +31,8 @@ GatedDeltaNetOptions resolved(GatedDeltaNetOptions options) {
   return options;
 }
 
-/// Returns `projected` [B, L, channels] with the `before` preceding inputs in front, which are zeros at the
-/// first token.
+/// Returns `projected` [B, L, channels] with the last `before` inputs of the preceding steps in front of it.
+/// Inputs before the first token are zeros.
 at::Tensor with_recent(const at::Tensor& projected, const RecurrentState* state, int64_t before) {
   const auto recent = state != nullptr && state->recent.defined()
                           ? state->recent.to(projected.scalar_type())

@@ -19,8 +19,8 @@ namespace attend::nn {
 /// The number of keys on either side of its own position that a query may attend to; -1 means unbounded. See
 /// `attend::window`.
 struct Window {
-  int64_t left = -1;   ///< keys before the query's position
-  int64_t right = -1;  ///< keys after the query's position
+  int64_t left = -1;   ///< the number of keys before the query's position
+  int64_t right = -1;  ///< the number of keys after the query's position
 };
 
 /// Options for `MultiHeadAttention`. 0 selects a default that is stated in words.
