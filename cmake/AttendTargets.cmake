@@ -42,16 +42,15 @@ function(attend_precompiled_options target)
   endif()
 endfunction()
 
-# With CMAKE_UNITY_BUILD, all sources of each of these folders are compiled as one, since most of the time of a small
-# source is that of reading LibTorch's headers. Sources of other folders are compiled one by one.
+# With CMAKE_UNITY_BUILD, the sources of each folder are compiled as one, since most of the time of a small source is that
+# of reading LibTorch's headers.
 function(attend_unity_groups target)
   get_target_property(sources ${target} SOURCES)
-  foreach(folder autograd cache checkpoint core cpu/attention cpu/mask cpu/runtime cpu/score_mod
-      functional/mask functional/position functional/score_mod generation nn ops plot)
-    set(group ${sources})
-    list(FILTER group INCLUDE REGEX "^src/${folder}/")
-    string(MAKE_C_IDENTIFIER ${folder} name)
-    set_source_files_properties(${group} PROPERTIES UNITY_GROUP ${name})
+  list(FILTER sources INCLUDE REGEX "^src/")
+  foreach(source IN LISTS sources)
+    get_filename_component(folder ${source} DIRECTORY)
+    string(MAKE_C_IDENTIFIER ${folder} group)
+    set_source_files_properties(${source} PROPERTIES UNITY_GROUP ${group})
   endforeach()
 endfunction()
 

@@ -26,8 +26,7 @@ class ATTEND_API Mask {
   /// Every query may attend to every key.
   Mask() = default;
   /// The same as `dense(allowed)`; an undefined tensor is the default mask.
-  Mask(const at::Tensor&
-           allowed);  // NOLINT(google-explicit-constructor): `.mask = tensor` is intended to work
+  Mask(const at::Tensor& allowed);  // NOLINT(google-explicit-constructor), for `.mask = tensor`
   /// For internal use: makes the mask with this data.
   explicit Mask(std::shared_ptr<const MaskNode> node) : node_(std::move(node)) {}
 

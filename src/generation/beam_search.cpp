@@ -123,13 +123,14 @@ class Beams {
 /// Returns the best hypothesis of each prompt, padded to a common length.
 Generation collect(std::vector<Beams>& prompts, const GenerationParams& params, at::Device device) {
   std::vector<Hypothesis> best;
+  best.reserve(prompts.size());
   size_t length = 0;
   for (auto& beams : prompts) {
     best.push_back(beams.best());
     length = std::max(length, best.back().tokens.size());
   }
   const auto batch = static_cast<int64_t>(prompts.size());
-  auto tokens = at::full({batch, static_cast<int64_t>(length)}, pad_token(params), at::kLong);
+  const auto tokens = at::full({batch, static_cast<int64_t>(length)}, pad_token(params), at::kLong);
   std::vector<double> log_probability;
   for (int64_t b = 0; b < batch; ++b) {
     const auto& hypothesis = best[static_cast<size_t>(b)];
@@ -161,6 +162,7 @@ History history_of_running(const std::vector<Beams>& prompts, const History& his
 Generation beam_search(const TokenModel& model, const at::Tensor& prompt, const GenerationParams& params,
                        const at::Tensor& lengths) {
   std::vector<Beams> prompts;
+  prompts.reserve(static_cast<size_t>(prompt.size(0)));
   for (int64_t b = 0; b < prompt.size(0); ++b) prompts.emplace_back(b, params);
   const auto history = history_of(prompt, lengths);
   auto model_input = prompt;

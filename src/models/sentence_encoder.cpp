@@ -106,8 +106,8 @@ torch::Tensor SentenceEncoder::encode(const std::vector<std::string>& texts,
 torch::Tensor SentenceEncoder::encode_batch(const std::vector<const Encoding*>& batch) {
   const auto rows = static_cast<int64_t>(batch.size());
   const auto length = static_cast<int64_t>(batch.front()->ids.size());
-  auto ids = at::full({rows, length}, bert_->options.pad_token_id().value_or(0), at::kLong);
-  auto lengths = at::empty({rows, 1}, at::kLong);
+  const auto ids = at::full({rows, length}, bert_->options.pad_token_id().value_or(0), at::kLong);
+  const auto lengths = at::empty({rows, 1}, at::kLong);
   for (int64_t b = 0; b < rows; ++b) {
     const auto& text_ids = batch[static_cast<size_t>(b)]->ids;
     std::ranges::copy(text_ids, ids[b].mutable_data_ptr<int64_t>());

@@ -39,7 +39,7 @@ at::Tensor OneDnnLinear::operator()(const at::Tensor& x, const at::Tensor& weigh
                                     bool apply_gelu) const {
   torch::jit::Stack stack{
       x, weight, bias, apply_gelu ? "gelu" : "none", c10::List<std::optional<at::Scalar>>(), "none"};
-  operator_->callBoxed(stack);
+  operator_.value().callBoxed(stack);
   return stack.front().toTensor();
 }
 

@@ -133,6 +133,7 @@ std::string json_array(const std::vector<std::string>& elements) {
 
 std::string json_strings(const std::vector<std::string>& texts) {
   std::vector<std::string> elements;
+  elements.reserve(texts.size());
   for (const auto& text : texts) elements.push_back(json::quoted_ascii(text));
   return json_array(elements);
 }

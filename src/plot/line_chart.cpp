@@ -64,7 +64,9 @@ std::vector<double> logarithmic_ticks(double low, double high) {
                last = std::ceil(std::log10(high) - kTolerance);
   const double stride = std::max(1.0, std::ceil((last - first) / kMaxDecades));
   std::vector<double> ticks;
-  for (double exponent = first; exponent < last + stride; exponent += stride) {
+  const auto steps = static_cast<int>(std::ceil((last - first) / stride)) + 1;
+  for (int step = 0; step < steps; ++step) {
+    const double exponent = first + step * stride;
     for (const double factor : {1.0, 2.0, 5.0}) {
       const double tick = factor * std::pow(10.0, exponent);
       const bool is_drawn = factor == 1 || (high / low < 100 && exponent < last);
@@ -172,6 +174,7 @@ void draw_axes(Svg& svg, const LineChart& chart, const Axis& x, const Axis& y) {
 void draw_series(Svg& svg, const ChartSeries& series, const Axis& x, const Axis& y, const char* color) {
   constexpr double kRadius = 2.5;
   std::vector<Point> points;
+  points.reserve(series.points.size());
   for (const auto& [value_x, value_y] : series.points) points.push_back({x(value_x), y(value_y)});
   svg.polyline(points, color);
   for (const auto& point : points) svg.circle(point, kRadius, color);

@@ -86,7 +86,7 @@ echo "ERROR: Could not find a version that satisfies the requirement torch==2.13
 exit 1
 PIP
 expect 1 "dev: pip can't install torch==*: no network; install it, or set CMAKE_PREFIX_PATH to a LibTorch >= 2.13" demo
-expect 1 "dev: pip can't install clang-format and clang-tidy *: no network" format
+expect 1 "dev: pip can't install clang-format *: no network" format
 
 # A package index with only the CUDA build, and a pip that must be updated before it can report what it would install
 begin

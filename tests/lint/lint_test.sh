@@ -57,7 +57,7 @@ expect 1 '*README.md:3: no file docs/page.md*' links
 printf '# A page\n\nSee `src/core/bass.h`.\n' | file README.md
 expect 1 '*README.md:3: no file src/core/bass.h*' links
 
-if [ -f "$work/.venv/clang_tools" ]; then
+if [ -f "$work/.venv/clang-format" ]; then
   expect 0 '*' layout
   echo 'int  a ;' | file src/nn/module.cpp
   expect 1 '*src/nn/module.cpp:1:4: error: *dev: the layout is off: run ./dev format' layout

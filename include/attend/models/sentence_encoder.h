@@ -68,7 +68,7 @@ class ATTEND_API SentenceEncoder {
   /// The options; `max_length` always has a value.
   const SentenceEncoderOptions& options() const { return options_; }
   /// The maximum length of a text in tokens, with [CLS] and [SEP].
-  int64_t max_length() const { return *options_.max_length(); }
+  int64_t max_length() const { return options_.max_length().value(); }
 
  private:
   Encoding tokens_of(const std::string& prompt, const std::string& text) const;

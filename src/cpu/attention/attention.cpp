@@ -172,7 +172,7 @@ int64_t backward_splits_for(const BackwardArgs& args, const ConcurrentHeads& con
 
 void run_backward(const AttentionKernels& kernels, const BackwardArgs& args,
                   const ConcurrentHeads& concurrent) {
-  const auto [batches, heads] = concurrent;
+  const int64_t batches = concurrent.batches, heads = concurrent.heads;
   run_tasks(
       batches * heads * args.splits, kernels.backward_scratch_bytes(args), [&](int64_t group, void* scratch) {
         const int64_t split = group % args.splits;
