@@ -28,9 +28,6 @@ function(attend_kernels target source name)
     # Kernels are always optimised, and never at link time: an inline function that is not inlined could be linked into
     # the kernels of another instruction set.
     target_compile_options(${object} PRIVATE -O3 -fno-lto ${flags_${isa}})
-    if(ATTEND_SANITIZE AND CMAKE_CXX_COMPILER_ID MATCHES Clang AND isa STREQUAL avx512_bf16)
-      target_compile_options(${object} PRIVATE -fno-sanitize=undefined)  # with both sanitizers clang 16 crashes
-    endif()
     target_compile_definitions(${object} PRIVATE ATTEND_KERNELS=${name}_${isa})
     target_compile_features(${object} PRIVATE cxx_std_20)
     target_include_directories(${object} PRIVATE ${PROJECT_SOURCE_DIR}/src)

@@ -136,8 +136,8 @@ torch::Tensor BertImpl::attention_weights(const torch::Tensor& ids, const BertPa
   std::vector<torch::Tensor> weights;
   for (size_t n = 0; n < encoder->layers->size(); ++n) {
     const auto layer = encoder->layers->ptr<nn::TransformerEncoderLayerImpl>(n);
-    weights.push_back(
-        std::get<1>(layer->self_attn->forward_with_weights(x, {}, {}, masks, /*average_attn_weights=*/false)));
+    weights.push_back(std::get<1>(
+        layer->self_attn->forward_with_weights(x, {}, {}, masks, /*average_attn_weights=*/false)));
     x = layer->forward(x, masks);
   }
   return at::stack(weights);

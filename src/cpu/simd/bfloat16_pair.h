@@ -37,13 +37,23 @@ inline PairVec broadcast(BFloat16Pair pair) { return __builtin_bit_cast(int32_t,
 
 template <>
 inline void add_product<BFloat16Pair>(Vec<float>& sum, PairVec a, PairVec b) {
+#if defined(__clang__) && __clang_major__ < 17  // which crashes on conversions to __m512bh
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+#else
   sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+#endif
 }
 
 /// Rounds first[0], first[1], ..., second[0], ... to the nearest bfloat16; consecutive elements form the
 /// pairs.
 inline PairVec round_to_pairs(Vec<float> first, Vec<float> second) {
+#if defined(__clang__) && __clang_major__ < 17
+  PairVec pairs;
+  asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(pairs) : "v"(second), "v"(first));
+  return pairs;
+#else
   return (PairVec)_mm512_cvtne2ps_pbh(second, first);
+#endif
 }
 
 /// Returns the pairs (first[n], second[n]), rounded to the nearest bfloat16.
