@@ -9,7 +9,7 @@ if(count LESS 10)
   message(FATAL_ERROR "only ${count} strong symbols in ${LIBRARY}: has nm changed its format?")
 endif()
 list(FILTER strong EXCLUDE REGEX " (_init|_fini|_edata|_end|__bss_start)$")  # the linker's own
-set(kind "(vtable for |VTT for |typeinfo for |typeinfo name for |guard variable for )?")
+set(kind "(non-virtual thunk to |virtual thunk to |vtable for |VTT for |typeinfo for |typeinfo name for |guard variable for )?")
 string(REGEX MATCHALL "[0-9a-f]+ [VWu] ${kind}attend::[^\n]*" weak "${symbols}")
 foreach(symbol ${strong} ${weak})
   # A class, whose name has a capital, or a function.
