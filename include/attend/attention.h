@@ -27,8 +27,7 @@ struct AttentionParams {
   std::optional<double> scale = {};
   /// Probability in [0, 1], rounded to a multiple of 2^-16, that a weight is set to 0; the other weights are
   /// multiplied by 1 / (1 - this multiple). Whether a weight is dropped depends on (seed, b, h, i, j) alone;
-  /// the seed is drawn from the default generator of the query's device. For other devices than the CPU, the
-  /// dropout factors of all weights are computed on the CPU and copied, which is slow.
+  /// the seed is drawn from the default generator of the query's device.
   double dropout_p = 0.0;
   /// The function that turns scores into weights.
   Weighting weighting = Weighting::softmax;

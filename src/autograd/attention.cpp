@@ -39,7 +39,7 @@ struct FusedAttentionFunction : torch::autograd::Function<FusedAttentionFunction
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto [call, results] = saved_call(context);
     const FusedAttention result{results[0], results[1], results[2], {results.begin() + 3, results.end()}};
-    auto all = at::GradMode::is_enabled()
+    auto all = needs_differentiable_backward(call, grads)
                    ? differentiable_backward(call, grads)
                    : fused_backward(call, result, grads, wanted_gradients(context, call.inputs().size()));
     all.emplace_back();  // `call` itself has no gradient

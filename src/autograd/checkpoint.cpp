@@ -113,8 +113,9 @@ at::Tensor checkpointed(const Run& run, const variable_list& inputs, const varia
   };
   const size_t num_inputs = tensors.size();
   tensors.insert(tensors.end(), captured.begin(), captured.end());
-  const bool is_plain = std::ranges::none_of(
-      tensors, [](const at::Tensor& tensor) { return tensor.is_meta() || has_tangent(tensor); });
+  const bool is_plain = std::ranges::none_of(tensors, [](const at::Tensor& tensor) {
+    return has_tangent(tensor) || torch_private::is_subclass_like(tensor);
+  });
   return any_needs_gradient(tensors) && is_plain
              ? Checkpointed::apply(at::TensorList(tensors), run_with_undefined, num_inputs)
              : run(inputs);

@@ -38,16 +38,24 @@ LinearAttentionCall without_inputs(LinearAttentionCall call) {
   return call;
 }
 
-/// Returns the gradients from differentiating the chunked reference, so that they can be differentiated
-/// again.
+bool needs_differentiable_linear_backward(const LinearAttentionCall& call, const variable_list& grads) {
+  auto tensors = call.inputs();
+  tensors.insert(tensors.end(), grads.begin(), grads.end());
+  return attend::needs_differentiable_backward(tensors);
+}
+
+/// Returns the gradients from differentiating the chunked reference, so that they carry tangents and, if
+/// gradients are enabled, can be differentiated again.
 variable_list differentiable_linear_backward(LinearAttentionCall call, const variable_list& grads) {
   const ExactDtype exact;
+  const bool create_graph = at::GradMode::is_enabled();
+  const at::AutoGradMode graph(true);
   auto inputs = call.inputs();
   for (auto& input : inputs) input = as_grad_leaf(input, /*create_graph=*/true);
   set_inputs(call, inputs);
   const auto result = reference::linear_attention_chunked(call);
-  return gradients_of(inputs, {result.output, result.final_state}, grads, /*create_graph=*/true,
-                      /*retain_graph=*/true);
+  return gradients_of(inputs, {result.output, result.final_state}, grads, create_graph,
+                      /*retain_graph=*/create_graph);
 }
 
 variable_list fused_linear_backward(const LinearAttentionCall& call, const FusedLinearAttention& result,
@@ -78,7 +86,7 @@ struct FusedLinearAttentionFunction : torch::autograd::Function<FusedLinearAtten
     const auto saved = context->get_saved_variables();
     auto call = held_in<LinearAttentionCall>(context->saved_data["call"]);
     const size_t next = set_inputs(call, saved);
-    auto all = at::GradMode::is_enabled()
+    auto all = needs_differentiable_linear_backward(call, grads)
                    ? differentiable_linear_backward(call, grads)
                    : fused_linear_backward(call, {{}, {}, saved[next], saved[next + 1]}, grads,
                                            wanted_gradients(context, next));

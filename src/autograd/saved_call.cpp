@@ -66,9 +66,17 @@ variable_list gradients_of_inputs(const variable_list& inputs, const AttentionWi
   return gradients_of(inputs, {result.output, result.logsumexp}, grads, create_graph, /*retain_graph=*/true);
 }
 
+bool needs_differentiable_backward(const AttentionCall& call, const variable_list& grads) {
+  auto tensors = call.tensors();
+  tensors.insert(tensors.end(), grads.begin(), grads.end());
+  return attend::needs_differentiable_backward(tensors);
+}
+
 variable_list differentiable_backward(const AttentionCall& call, const variable_list& grads) {
+  const bool create_graph = at::GradMode::is_enabled();
+  const at::AutoGradMode graph(true);
   const auto leaves = with_grad_leaves(call, /*create_graph=*/true);
-  return gradients_of_inputs(leaves.inputs(), reference::attention(leaves), grads, /*create_graph=*/true);
+  return gradients_of_inputs(leaves.inputs(), reference::attention(leaves), grads, create_graph);
 }
 
 }  // namespace attend::autograd

@@ -39,8 +39,12 @@ std::vector<at::Tensor> gradients_of_inputs(const std::vector<at::Tensor>& input
                                             const AttentionWithLse& result,
                                             const std::vector<at::Tensor>& grads, bool create_graph);
 
-/// Returns the gradients of the inputs of the call from differentiating the reference, so that they can be
-/// differentiated again.
+/// Whether the backward pass of the call, given the gradients of its results, has to consist of
+/// differentiable operations; see core/gradients.h.
+bool needs_differentiable_backward(const AttentionCall& call, const std::vector<at::Tensor>& grads);
+
+/// Returns the gradients of the inputs of the call from differentiating the reference, so that they carry
+/// tangents and, if gradients are enabled, can be differentiated again.
 std::vector<at::Tensor> differentiable_backward(const AttentionCall& call,
                                                 const std::vector<at::Tensor>& grads);
 

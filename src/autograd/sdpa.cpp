@@ -23,7 +23,7 @@ struct SdpaAttention : torch::autograd::Function<SdpaAttention> {
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto call = saved_call(context).call;
-    auto all = at::GradMode::is_enabled()
+    auto all = needs_differentiable_backward(call, grads)
                    ? differentiable_backward(call, grads)
                    : gradients_of_inputs(context->saved_data["inputs"].toTensorVector(),
                                          {context->saved_data["output"].toTensor(), {}}, grads,

@@ -17,6 +17,7 @@ std::vector<at::Tensor> AttentionCall::tensors() const {
   auto tensors = inputs();
   for (auto& tensor : tensors_of(mask)) tensors.push_back(std::move(tensor));
   if (sinks.defined()) tensors.push_back(sinks);
+  if (dropout_seed.defined()) tensors.push_back(dropout_seed);
   return tensors;
 }
 

@@ -3,7 +3,6 @@
 #include <ATen/core/Tensor.h>
 #include <attend/attention.h>
 
-#include <cstdint>
 #include <vector>
 
 #include "core/score_shape.h"
@@ -19,12 +18,17 @@ struct AttentionCall {
   Weighting weighting = Weighting::softmax;
   double scale = 1;
   double dropout_p = 0;
-  uint64_t dropout_seed = 0;
-  int64_t query_dim = 4;  ///< the number of dimensions of the caller's query
+  at::Tensor dropout_seed = {};  ///< int64 [1] on the device of the query, or undefined without dropout
+  int64_t query_dim = 4;         ///< the number of dimensions of the caller's query
   bool wants_logsumexp = false;
   at::Tensor sinks = {};  ///< [H] or undefined
 
   ScoreShape shape() const { return {query.size(0), query.size(1), query.size(2), key.size(2)}; }
+
+  /// Returns the same sizes, which may be symbolic, as under torch.compile with dynamic shapes.
+  SymScoreShape sym_shape() const {
+    return {query.sym_size(0), query.sym_size(1), query.sym_size(2), key.sym_size(2)};
+  }
 
   /// Returns the tensors of the score modification.
   std::vector<at::Tensor> score_mod_tensors() const;
@@ -33,7 +37,7 @@ struct AttentionCall {
   /// modification.
   std::vector<at::Tensor> inputs() const;
 
-  /// Returns every tensor of the call: the inputs, the tensors of the mask and the sinks.
+  /// Returns every tensor of the call: the inputs, the tensors of the mask, the sinks and the dropout seed.
   std::vector<at::Tensor> tensors() const;
 };
 

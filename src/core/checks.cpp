@@ -61,14 +61,18 @@ void check_has_data(const char* function, const char* argument, const at::Tensor
   }
 }
 
-at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
-                         const ScoreShape& shape, int64_t query_dim) {
+at::Tensor with_score_dims(const at::Tensor& tensor, int64_t query_dim) {
   // A query of three dimensions has no head dimension, and a query of two dimensions has no batch dimension
   // either.
   const bool without_heads = query_dim == 3 && tensor.dim() == 3;
   auto aligned = without_heads ? tensor.unsqueeze(1) : tensor;
   while (aligned.dim() < 4) aligned = aligned.unsqueeze(0);
+  return aligned;
+}
 
+at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
+                         const ScoreShape& shape, int64_t query_dim) {
+  auto aligned = with_score_dims(tensor, query_dim);
   const std::array<int64_t, 4> sizes = {shape.batch, shape.heads, shape.queries, shape.keys};
   bool broadcasts = aligned.dim() == 4;
   for (size_t d = 0; broadcasts && d < 4; ++d) {
@@ -85,9 +89,9 @@ at::Tensor broadcastable(const char* function, const char* argument, const at::T
   return aligned;
 }
 
-at::Tensor rows_of(const at::Tensor& tensor, const ScoreShape& shape) {
-  if (tensor.size(2) == 1 || shape.rows == shape.queries) return tensor;
-  return tensor.slice(2, shape.first_row, shape.first_row + shape.rows);
+at::Tensor rows_of(const at::Tensor& tensor, const SymScoreShape& shape) {
+  if (shape.rows == shape.queries || tensor.sym_size(2) == 1) return tensor;
+  return tensor.slice_symint(2, shape.first_row, shape.first_row + shape.rows);
 }
 
 }  // namespace attend::checks

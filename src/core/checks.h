@@ -30,14 +30,16 @@ void check_device(const char* function, const char* argument, const at::Tensor& 
 /// Fails if the tensor is on the meta device, but the query's device, `device`, is not.
 void check_has_data(const char* function, const char* argument, const at::Tensor& tensor, at::Device device);
 
-/// Returns a mask or bias as a view of four dimensions that broadcasts to the scores. A tensor of three
-/// dimensions is [B, Lq, Lk] for a query of three dimensions, and [H, Lq, Lk] for a query of four dimensions.
-/// Fails if the tensor does not broadcast.
+/// Returns a mask or bias as a view of at least four dimensions. A tensor of three dimensions is [B, Lq, Lk]
+/// for a query of three dimensions, and [H, Lq, Lk] for a query of four dimensions.
+at::Tensor with_score_dims(const at::Tensor& tensor, int64_t query_dim);
+
+/// Returns the same view. Fails if the tensor does not broadcast to the scores.
 at::Tensor broadcastable(const char* function, const char* argument, const at::Tensor& tensor,
                          const ScoreShape& shape, int64_t query_dim);
 
 /// Returns the rows that `shape` selects from a tensor whose dimension 2 is 1 or Lq, such as a result of
 /// `broadcastable` or a query.
-at::Tensor rows_of(const at::Tensor& tensor, const ScoreShape& shape);
+at::Tensor rows_of(const at::Tensor& tensor, const SymScoreShape& shape);
 
 }  // namespace attend::checks

@@ -24,6 +24,7 @@ struct LinearAttentionCall {
   at::Tensor key_lengths = {};    ///< int64 [B] on the CPU, or undefined
 
   int64_t state_width() const { return value.size(3) + (normalize ? 1 : 0); }
+  c10::SymInt sym_state_width() const { return value.sym_size(3) + (normalize ? 1 : 0); }
   at::ScalarType compute_type() const { return attend::compute_type(query); }
 
   /// Returns the defined tensors among those that can have a gradient.
@@ -41,7 +42,8 @@ struct LinearAttentionCall {
 inline at::Tensor decay_per_step(const at::Tensor& log_decay, const LinearAttentionCall& call) {
   if (!log_decay.defined() || log_decay.dim() == 4) return log_decay;
   if (log_decay.dim() == 3) return log_decay.unsqueeze(-1);
-  return log_decay.view({1, -1, 1, 1}).expand({call.query.size(0), log_decay.size(0), call.key.size(2), 1});
+  return log_decay.view({1, -1, 1, 1})
+      .expand_symint({call.query.sym_size(0), log_decay.sym_size(0), call.key.sym_size(2), 1});
 }
 
 }  // namespace attend

@@ -1,39 +1,21 @@
 #include "core/torch_private.h"
 
-#include <ATen/EmptyTensor.h>
 #include <ATen/SDPBackend.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/functorch/BatchedTensorImpl.h>
+#include <ATen/functorch/DynamicLayer.h>
+#include <ATen/functorch/PlumbingHelper.h>
+#include <ATen/functorch/TensorWrapper.h>
 #include <ATen/ops/_fused_sdp_choice.h>
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace attend::torch_private {
-namespace {
-
-using c10::DispatchKey;
-using c10::DispatchKeySet;
-
-constexpr DispatchKeySet kTransforms({DispatchKey::FuncTorchGradWrapper, DispatchKey::FuncTorchBatched});
-constexpr DispatchKeySet kTracers({DispatchKey::Python, DispatchKey::Functionalize});
-
-bool any_has(at::TensorList tensors, DispatchKeySet keys) {
-  return std::any_of(tensors.begin(), tensors.end(), [keys](const at::Tensor& tensor) {
-    return tensor.defined() && tensor.key_set().has_any(keys);
-  });
-}
-
-}  // namespace
 
 bool is_subclass_like(const at::Tensor& tensor) {
   return tensor.defined() && at::isTensorSubclassLike(tensor);
-}
-
-bool has_transform(at::TensorList tensors) { return any_has(tensors, kTransforms); }
-
-bool has_tracer(at::TensorList tensors) {
-  return c10::impl::dispatch_mode_enabled() || any_has(tensors, kTracers);
 }
 
 bool has_symbolic_sizes(at::TensorList tensors) {
@@ -42,11 +24,58 @@ bool has_symbolic_sizes(at::TensorList tensors) {
   });
 }
 
-bool is_lazy(const at::Tensor& tensor) { return tensor.is_neg() || tensor._is_zerotensor(); }
-
-at::Tensor empty_on_cpu(at::IntArrayRef sizes, at::ScalarType dtype) {
-  return at::Tensor(at::detail::empty_cpu(sizes, dtype));
+bool has_transforms() {
+  return at::functorch::functorchTLSAccessor() != nullptr && !at::functorch::getDynamicLayerStack().empty();
 }
+
+HiddenTransforms::HiddenTransforms() : transforms_(std::move(at::functorch::functorchTLSAccessor())) {}
+
+HiddenTransforms::~HiddenTransforms() { show(); }
+
+void HiddenTransforms::show() const {
+  if (transforms_) at::functorch::functorchTLSAccessor() = std::move(transforms_);
+}
+
+GradLevel::GradLevel() {
+  if (!has_transforms()) return;
+  number_ =
+      at::functorch::initAndPushDynamicLayer(at::functorch::TransformType::Grad, std::nullopt, std::nullopt,
+                                             /*prev_grad_mode=*/true);
+}
+
+GradLevel::~GradLevel() {
+  if (is_active()) at::functorch::popDynamicLayerAndDeleteMetadata();
+}
+
+std::vector<at::Tensor> GradLevel::wrap(std::vector<at::Tensor> tensors) const {
+  if (!is_active()) return tensors;
+  for (auto& tensor : tensors) {
+    if (tensor.defined())
+      tensor = at::functorch::makeTensorWrapper(at::functorch::unwrapIfDead(tensor), number_);
+  }
+  return tensors;
+}
+
+std::vector<at::Tensor> GradLevel::unwrap(std::vector<at::Tensor> tensors) const {
+  if (!is_active()) return tensors;
+  for (auto& tensor : tensors) {
+    const auto* wrapper = tensor.defined() ? at::functorch::maybeGetTensorWrapper(tensor) : nullptr;
+    if (wrapper != nullptr && wrapper->level() == number_) tensor = wrapper->value();
+  }
+  return tensors;
+}
+
+VmappedTensor unwrap_vmapped(const at::Tensor& tensor) {
+  const auto level = at::functorch::maybeCurrentDynamicLayer()->layerId();
+  auto [value, dim] = at::functorch::unwrapTensorAtLevel(tensor, level);
+  return {.value = value, .dim = dim};
+}
+
+at::Tensor wrap_vmapped(const at::Tensor& value, int64_t dim) {
+  return at::functorch::makeBatched(value, dim, at::functorch::maybeCurrentDynamicLayer()->layerId());
+}
+
+bool is_lazy(const at::Tensor& tensor) { return tensor.is_neg() || tensor._is_zerotensor(); }
 
 void bump_version(const at::Tensor& tensor) {
   if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();

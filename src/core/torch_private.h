@@ -4,9 +4,12 @@
 // so that a new version of LibTorch can break only torch_private.cpp. `torch::autograd::Function`
 // (torch/csrc/autograd/custom_function.h) is not among them, since the C++ frontend documents it.
 
+#include <ATen/FuncTorchTLS.h>
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
+#include <vector>
 
 namespace attend::torch_private {
 
@@ -14,24 +17,60 @@ namespace attend::torch_private {
 /// that its elements cannot be read through a pointer. False for an undefined tensor.
 bool is_subclass_like(const at::Tensor& tensor);
 
-/// Whether one of the tensors, of which some may be undefined, is wrapped by a transform of torch.func.
-bool has_transform(at::TensorList tensors);
-
-/// Whether operations on the tensors, of which some may be undefined, are intercepted: by torch.compile,
-/// functionalization, fake tensors or a dispatch mode.
-bool has_tracer(at::TensorList tensors);
-
 /// Whether a size of the tensors, of which some may be undefined, is symbolic, as under torch.compile with
 /// dynamic shapes.
 bool has_symbolic_sizes(at::TensorList tensors);
 
+/// Whether a transform of torch.func is active on this thread.
+bool has_transforms();
+
+/// Hides the transforms of torch.func on this thread until `show` is called, since the check at the beginning
+/// of `torch::autograd::Function::apply` refuses them. Such a function is right where a single level of them
+/// is visible: in the Autograd kernel of an operator. Its `forward` must call `show` first.
+class HiddenTransforms {
+ public:
+  HiddenTransforms();
+  ~HiddenTransforms();
+  HiddenTransforms(const HiddenTransforms&) = delete;
+  HiddenTransforms& operator=(const HiddenTransforms&) = delete;
+
+  void show() const;
+
+ private:
+  mutable std::unique_ptr<at::functorch::FuncTorchTLSBase> transforms_;
+};
+
+/// While it lives, and if transforms of torch.func are active, a further level of torch.func.grad, on which
+/// gradients are recorded also for tensors that vmap batches.
+class GradLevel {
+ public:
+  GradLevel();
+  ~GradLevel();
+  GradLevel(const GradLevel&) = delete;
+  GradLevel& operator=(const GradLevel&) = delete;
+
+  bool is_active() const { return number_ > 0; }
+  std::vector<at::Tensor> wrap(std::vector<at::Tensor> tensors) const;
+  std::vector<at::Tensor> unwrap(std::vector<at::Tensor> tensors) const;
+
+ private:
+  int64_t number_ = 0;  ///< that of the level, from 1
+};
+
+/// A tensor under the innermost vmap: the tensor of all slices, and their dimension; the tensor itself and no
+/// dimension if it does not vary between slices.
+struct VmappedTensor {
+  at::Tensor value;
+  std::optional<int64_t> dim;
+};
+VmappedTensor unwrap_vmapped(const at::Tensor& tensor);
+
+/// The reverse of `unwrap_vmapped`.
+at::Tensor wrap_vmapped(const at::Tensor& value, int64_t dim);
+
 /// Whether the tensor has the negative bit set, so that its elements are the negatives of the values in
 /// memory, or is a ZeroTensor, which has no memory.
 bool is_lazy(const at::Tensor& tensor);
-
-/// Returns a contiguous, uninitialised tensor on the CPU. Unlike the result of at::empty, it is not wrapped
-/// by a transform of torch.func.
-at::Tensor empty_on_cpu(at::IntArrayRef sizes, at::ScalarType dtype);
 
 /// Records that the elements of the tensor were changed in place through a pointer.
 void bump_version(const at::Tensor& tensor);

@@ -67,9 +67,7 @@ at::Tensor additive_attention(const at::Tensor& query, const at::Tensor& key, co
   auto call = checked_call(kName, query, key, value, {.mask = params.mask, .dropout_p = params.dropout_p});
   check_score_weight(kName, score_weight, query);
   const ExactDtype exact;
-  if (call.dropout_p > 0) {
-    call.dropout_seed = static_cast<uint64_t>(draw_seed(call.query.device()).item<int64_t>());
-  }
+  if (call.dropout_p > 0) call.dropout_seed = draw_seed(call.query.device());
   const int64_t rows = rows_per_chunk(call);
   const auto output = rows < call.query.size(2)
                           ? in_chunks(call, score_weight, rows)

@@ -9,6 +9,7 @@
 #include "core/checks.h"
 #include "core/exact_dtype.h"
 #include "core/inputs.h"
+#include "core/torch_private.h"
 #include "functional/attention_arguments.h"
 #include "functional/backend.h"
 #include "reference/sinks.h"
@@ -29,9 +30,13 @@ AttentionWithLse run_on(Backend backend, const AttentionCall& call) {
 
 AttentionWithLse run(const char* function, AttentionCall call, Backend requested) {
   const ExactDtype exact;
-  const auto backend = choose_backend(function, call, requested);
+  auto backend = choose_backend(function, call, requested);
   if (call.dropout_p > 0) {
-    call.dropout_seed = static_cast<uint64_t>(draw_seed(call.query.device()).item<int64_t>());
+    call.dropout_seed = draw_seed(call.query.device());
+    // Under vmap, each slice may have a seed of its own, which only the reference can read.
+    if (torch_private::is_subclass_like(call.dropout_seed)) {
+      backend = choose_backend(function, call, requested);
+    }
   }
   if (!call.sinks.defined()) return run_on(backend, call);
   call.wants_logsumexp = true;

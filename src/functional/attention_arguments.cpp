@@ -7,6 +7,7 @@
 
 #include "core/checks.h"
 #include "core/inputs.h"
+#include "core/torch_private.h"
 #include "functional/backend.h"
 #include "functional/mask/check.h"
 #include "functional/score_mod/check.h"
@@ -25,6 +26,10 @@ void check_scale(const char* function, double scale, at::ScalarType dtype) {
     fail(function, "scale", c10::str("a finite number in the range of ", is_double ? "float64" : "float32"),
          c10::str(scale));
   }
+}
+
+double default_scale(const at::Tensor& query) {
+  return 1 / std::sqrt(static_cast<double>(query.sym_size(-1).guard_int(__FILE__, __LINE__)));
 }
 
 void check_sinks(const char* function, const at::Tensor& sinks, const AttentionCall& call) {
@@ -60,7 +65,7 @@ AttentionCall checked_call(const char* function, const at::Tensor& query, const 
     fail(function, "weighting", "softmax, sigmoid or relu", c10::str(static_cast<int64_t>(params.weighting)));
   }
   check_backend(function, params.backend);
-  const double scale = params.scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1))));
+  const double scale = params.scale.value_or(default_scale(query));
   check_scale(function, scale, query.scalar_type());
 
   AttentionCall call{.query = with_heads(query),
@@ -73,6 +78,7 @@ AttentionCall checked_call(const char* function, const at::Tensor& query, const 
                      .dropout_p = params.dropout_p,
                      .query_dim = query.dim(),
                      .sinks = params.sinks};
+  if (torch_private::has_symbolic_sizes(call.tensors())) return call;  // ATen's operations check these sizes
   check_score_mod(function, call.score_mod, call.shape(), query);
   check_mask(function, call.mask, call.shape(), query.dim(), query.device());
   if (call.sinks.defined()) check_sinks(function, call.sinks, call);

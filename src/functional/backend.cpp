@@ -157,7 +157,8 @@ void check_backend(const char* function, Backend backend) {
 Explanation explain_backend(const AttentionCall& call, Backend requested) {
   auto explanation = explain(call, requested);
   if (explanation.chosen == Backend::reference && call.dropout_p > 0 && !is_on_cpu(call)) {
-    explanation.notes.emplace_back("the dropout factors of all scores are drawn on the CPU and copied");
+    explanation.notes.emplace_back(
+        "the dropout factors of all scores are computed by operations on integers");
   }
   return explanation;
 }

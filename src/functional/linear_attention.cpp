@@ -26,8 +26,7 @@ LinearAttentionResult run_on(Backend backend, const LinearAttentionCall& call) {
 LinearAttentionResult run_not_causal(Backend backend, const LinearAttentionCall& call) {
   const auto state = run_on(backend, state_call(call)).final_state;
   if (backend == Backend::fused) return {run_on(backend, read_call(call, state)).output, state};
-  const auto read = at::matmul(reference::feature_map(call.query, call.feature_map), state);
-  return {reference::normalized(read, call.scale, call.normalize).to(call.query.scalar_type()), state};
+  return {reference::read_state(call, state), state};
 }
 
 LinearAttentionResult run(Backend backend, const LinearAttentionCall& call, bool is_causal) {

@@ -21,15 +21,15 @@ using checks::fail;
 /// dimensions.
 struct Shape {
   const char* name;
-  std::vector<int64_t> sizes;
+  std::vector<c10::SymInt> sizes;
 };
 
 void check_shape(const char* function, const char* argument, const at::Tensor& tensor,
                  const std::vector<Shape>& allowed) {
   std::string expected;
   for (const auto& shape : allowed) {
-    if (tensor.sizes() == at::IntArrayRef(shape.sizes)) return;
-    expected += c10::str(expected.empty() ? "" : " or ", shape.name, " = ", at::IntArrayRef(shape.sizes));
+    if (tensor.sym_sizes() == c10::SymIntArrayRef(shape.sizes)) return;
+    expected += c10::str(expected.empty() ? "" : " or ", shape.name, " = ", c10::SymIntArrayRef(shape.sizes));
   }
   fail(function, argument, expected, describe(tensor));
 }
@@ -88,12 +88,12 @@ at::Tensor checked_lengths(const char* function, const at::Tensor& lengths, cons
   checks::check_strided(function, "key_lengths", lengths);
   checks::check_has_data(function, "key_lengths", lengths, query.device());
   const bool is_integer = lengths.scalar_type() == at::kLong || lengths.scalar_type() == at::kInt;
-  if (!is_integer || lengths.dim() != 1 || lengths.size(0) != sizes.batch) {
+  if (!is_integer || lengths.dim() != 1 || lengths.sym_size(0) != sizes.batch) {
     fail(function, "key_lengths", c10::str("int64 or int32 [B] = [", sizes.batch, "]"), describe(lengths));
   }
   // A copy, since the backward pass needs the lengths of the forward pass.
   auto on_cpu = lengths.to(at::kCPU, at::kLong).clone(at::MemoryFormat::Contiguous);
-  for (int64_t b = 0; b < sizes.batch; ++b) {
+  for (int64_t b = 0; b < on_cpu.size(0); ++b) {
     const int64_t length = on_cpu.const_data_ptr<int64_t>()[b];
     if (length < 0 || length > sizes.keys) {
       fail(function, "key_lengths", c10::str("lengths in 0 ... ", sizes.keys),
@@ -124,21 +124,21 @@ void check_beta(const char* function, const at::Tensor& beta, const at::Tensor& 
 /// Returns the caller's log decay as [H], [B, H, Lk] or [B, H, Lk, D], in compute type.
 at::Tensor decay_with_heads(const at::Tensor& log_decay, const LinearSizes& sizes, at::ScalarType type) {
   auto widened = materialized(log_decay.to(type));
-  if (log_decay.sizes() == at::IntArrayRef({sizes.heads})) return widened;
+  if (log_decay.dim() == 1 && log_decay.sym_size(0) == sizes.heads) return widened;
   const bool is_per_channel = log_decay.dim() == sizes.query_dim;
-  return is_per_channel ? widened.reshape({sizes.batch, sizes.heads, sizes.keys, sizes.features})
-                        : widened.reshape({sizes.batch, sizes.heads, sizes.keys});
+  return is_per_channel ? widened.reshape_symint({sizes.batch, sizes.heads, sizes.keys, sizes.features})
+                        : widened.reshape_symint({sizes.batch, sizes.heads, sizes.keys});
 }
 
 double default_scale(const at::Tensor& query, const LinearAttentionParams& params) {
   const bool is_one = params.normalize && params.feature_map != FeatureMap::random_features;
-  return is_one ? 1 : 1 / std::sqrt(static_cast<double>(query.size(-1)));
+  return is_one ? 1 : 1 / std::sqrt(static_cast<double>(query.sym_size(-1).guard_int(__FILE__, __LINE__)));
 }
 
 }  // namespace
 
-std::vector<int64_t> LinearSizes::per_head(std::vector<int64_t> rest) const {
-  std::vector<int64_t> sizes;
+std::vector<c10::SymInt> LinearSizes::per_head(std::vector<c10::SymInt> rest) const {
+  std::vector<c10::SymInt> sizes;
   if (query_dim > 2) sizes.push_back(batch);
   if (query_dim > 3) sizes.push_back(heads);
   sizes.insert(sizes.end(), rest.begin(), rest.end());
@@ -179,11 +179,11 @@ LinearAttentionArguments checked_arguments(const char* function, const at::Tenso
                            .feature_map = params.feature_map,
                            .normalize = params.normalize,
                            .scale = scale};
-  const LinearSizes sizes{.batch = call.query.size(0),
-                          .heads = call.query.size(1),
-                          .keys = call.key.size(2),
-                          .features = is_random ? params.projection.size(0) : query.size(-1),
-                          .state_width = call.state_width(),
+  const LinearSizes sizes{.batch = call.query.sym_size(0),
+                          .heads = call.query.sym_size(1),
+                          .keys = call.key.sym_size(2),
+                          .features = is_random ? params.projection.sym_size(0) : query.sym_size(-1),
+                          .state_width = call.sym_state_width(),
                           .query_dim = query.dim()};
   const auto type = call.compute_type();
   if (params.log_decay.defined()) {
@@ -192,12 +192,12 @@ LinearAttentionArguments checked_arguments(const char* function, const at::Tenso
   }
   if (params.beta.defined()) {
     check_beta(function, params.beta, query, sizes);
-    call.beta = materialized(params.beta.to(type)).reshape({sizes.batch, sizes.heads, sizes.keys});
+    call.beta = materialized(params.beta.to(type)).reshape_symint({sizes.batch, sizes.heads, sizes.keys});
   }
   if (params.initial_state.defined()) {
     check_linear_state(function, "initial_state", params.initial_state, query, sizes, params.normalize);
     call.initial_state = materialized(params.initial_state.to(type))
-                             .reshape({sizes.batch, sizes.heads, sizes.features, sizes.state_width});
+                             .reshape_symint({sizes.batch, sizes.heads, sizes.features, sizes.state_width});
   }
   call.key_lengths = checked_lengths(function, params.key_lengths, query, sizes);
   return {.call = call, .projection = params.projection, .is_causal = params.is_causal, .sizes = sizes};

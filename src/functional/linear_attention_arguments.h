@@ -6,15 +6,15 @@
 
 namespace attend {
 
-/// The sizes of a call after its tensors were viewed with four dimensions, and the number of dimensions of
-/// the caller's query.
+/// The sizes of a call, which may be symbols, after its tensors were viewed with four dimensions, and the
+/// number of dimensions of the caller's query.
 struct LinearSizes {
-  int64_t batch, heads, keys, features, state_width;
+  c10::SymInt batch, heads, keys, features, state_width;
   int64_t query_dim;
 
   /// Returns the sizes [B, H, rest...], without H for a query of three dimensions, and without B and H for a
   /// query of two.
-  std::vector<int64_t> per_head(std::vector<int64_t> rest) const;
+  std::vector<c10::SymInt> per_head(std::vector<c10::SymInt> rest) const;
 };
 
 /// The checked arguments of `linear_attention`.

@@ -2,7 +2,9 @@
 
 #include <ATen/TensorOperators.h>
 
-#include "autograd/saved_call.h"
+#include "core/exact_dtype.h"
+#include "reference/attention.h"
+#include "reference/linear_attention.h"
 
 namespace attend {
 
@@ -18,10 +20,7 @@ autograd::FusedAttentionGradients fused_attention_backward(const AttentionCall& 
   return autograd::fused_attention_backward(call, result, grad_output, grad_logsumexp, wanted);
 }
 
-std::vector<at::Tensor> attention_backward_with_graph(const AttentionCall& call,
-                                                      const std::vector<at::Tensor>& grads) {
-  return autograd::differentiable_backward(call, grads);
-}
+AttentionWithLse differentiable_attention(const AttentionCall& call) { return reference::attention(call); }
 
 LinearAttentionCall state_call(LinearAttentionCall call) {
   call.query = call.query.slice(2, 0, 0);
@@ -42,6 +41,13 @@ autograd::FusedLinearAttention fused_linear_attention(const LinearAttentionCall&
   auto result = autograd::fused_linear_attention(read_call(call, state));
   result.final_state = state;
   return result;
+}
+
+LinearAttentionResult differentiable_linear_attention(const LinearAttentionCall& call, bool is_causal) {
+  const ExactDtype exact;
+  if (is_causal) return reference::linear_attention_chunked(call);
+  const auto state = reference::linear_attention_chunked(state_call(call)).final_state;
+  return {reference::read_state(call, state), state};
 }
 
 autograd::FusedLinearAttentionGradients fused_linear_attention_backward(

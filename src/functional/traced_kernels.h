@@ -1,9 +1,9 @@
 #pragma once
 
 // The fused kernels on checked calls, without autograd: the forward pass, which also returns everything that
-// the backward pass reads, and the backward pass. The operators for Python call these functions where a
-// tracer must see the forward or the backward as one operation. All other code calls `attention` and
-// `linear_attention`.
+// the backward pass reads, and the backward pass; and the reference, from which further derivatives come. The
+// operators for Python call these functions, since the forward and the backward pass are operators of their
+// own there. All other code calls `attention` and `linear_attention`.
 
 #include <vector>
 
@@ -24,15 +24,16 @@ autograd::FusedAttentionGradients fused_attention_backward(const AttentionCall& 
                                                            const at::Tensor& grad_logsumexp,
                                                            at::ArrayRef<bool> wanted);
 
-/// Computes the same gradients by differentiating the reference, so that they can be differentiated again;
-/// undefined for tensors that require no gradient. `grads` are the gradients of the output and of the
-/// logsumexp.
-std::vector<at::Tensor> attention_backward_with_graph(const AttentionCall& call,
-                                                      const std::vector<at::Tensor>& grads);
+/// Computes the results of a call by the reference, in ATen's differentiable operations.
+AttentionWithLse differentiable_attention(const AttentionCall& call);
 
 /// Computes the results of `linear_attention` for a call on the CPU, and the values that its backward pass
 /// reads. If `is_causal` is false, all queries read the final state.
 autograd::FusedLinearAttention fused_linear_attention(const LinearAttentionCall& call, bool is_causal);
+
+/// Computes the results of `linear_attention` for a call by the chunked reference, in ATen's differentiable
+/// operations.
+LinearAttentionResult differentiable_linear_attention(const LinearAttentionCall& call, bool is_causal);
 
 /// Computes the gradients of the defined tensors of the call; the other gradients are undefined. `result` is
 /// the result of `fused_linear_attention`. Either of `grad_output` and `grad_final_state` may be undefined.

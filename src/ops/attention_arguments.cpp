@@ -1,6 +1,7 @@
 #include "ops/attention_arguments.h"
 
 #include "core/checks.h"
+#include "core/inputs.h"
 #include "core/torch_private.h"
 #include "functional/attention_arguments.h"
 
@@ -27,11 +28,54 @@ ScoreMod to_score_mod(const AttentionArguments& in) {
 
 }  // namespace
 
-std::vector<at::Tensor> AttentionArguments::score_mod_tensors() const {
-  std::vector<at::Tensor> tensors;
-  if (alibi_slopes.defined()) tensors.push_back(alibi_slopes);
-  if (has_bias()) tensors.push_back(attn_mask);
-  return tensors;
+c10::IValue AttentionArguments::constants() const {
+  const bool has_window = window.has_value();
+  return constants_of(is_causal, has_window, has_window ? window->at(0) : 0, has_window ? window->at(1) : 0,
+                      softcap, scale, dropout_p);
+}
+
+AttentionArguments AttentionArguments::from(const c10::IValue& constants, at::ArrayRef<at::Tensor> tensors) {
+  const auto values = constants.toListRef();
+  const bool has_window = values[1].toBool();
+  AttentionArguments in{
+      .query = {},
+      .key = {},
+      .value = {},
+      .attn_mask = {},
+      .is_causal = values[0].toBool(),
+      .window = has_window ? std::optional(std::vector<int64_t>{values[2].toInt(), values[3].toInt()})
+                           : std::nullopt,
+      .key_lengths = {},
+      .alibi_slopes = {},
+      .softcap = values[4].toDouble(),
+      .scale = values[5].toOptional<double>(),
+      .dropout_p = values[6].toDouble()};
+  const auto members = in.tensor_members();
+  for (size_t n = 0; n < members.size(); ++n) *members.at(n) = tensors[n];
+  return in;
+}
+
+std::vector<at::Tensor> AttentionArguments::inputs() const {
+  std::vector<at::Tensor> inputs = {query, key, value};
+  if (alibi_slopes.defined()) inputs.push_back(alibi_slopes);
+  if (has_bias()) inputs.push_back(attn_mask);
+  return inputs;
+}
+
+AttentionArguments AttentionArguments::with_inputs(at::ArrayRef<at::Tensor> inputs) const {
+  auto in = *this;
+  const bool has_slopes = alibi_slopes.defined();
+  in.query = inputs[0];
+  in.key = inputs[1];
+  in.value = inputs[2];
+  if (has_slopes) in.alibi_slopes = inputs[3];
+  if (has_bias()) in.attn_mask = inputs[has_slopes ? 4 : 3];
+  return in;
+}
+
+AttentionArguments with_autocast(AttentionArguments arguments) {
+  autocast(arguments.tensor_members());
+  return arguments;
 }
 
 AttentionParams to_params(const char* function, const AttentionArguments& in) {
@@ -53,8 +97,21 @@ AttentionParams to_params(const char* function, const AttentionArguments& in) {
   params.score_mod = to_score_mod(in);
   params.scale = in.scale;
   params.dropout_p = in.dropout_p;
-  if (torch_private::has_transform(in.tensors())) params.backend = Backend::reference;
   return params;
+}
+
+void check_arguments(const char* function, const AttentionArguments& arguments) {
+  auto in = arguments;
+  // The values of lengths on the meta device are not read.
+  if (in.key_lengths.defined() && in.query.is_meta()) in.key_lengths = in.key_lengths.to(at::kMeta);
+  with_argument_names(function, [&] {
+    if (torch_private::has_symbolic_sizes(in.tensors())) {
+      check_inputs(function, in.query, in.key, in.value);
+      to_params(function, in);
+    } else {
+      checked_call(function, in.query, in.key, in.value, to_params(function, in));
+    }
+  });
 }
 
 AttentionCall to_call(const AttentionArguments& in, const at::Tensor& dropout_seed) {
@@ -63,7 +120,7 @@ AttentionCall to_call(const AttentionArguments& in, const at::Tensor& dropout_se
     return checked_call(kFunction, in.query, in.key, in.value, to_params(kFunction, in));
   });
   call.wants_logsumexp = true;
-  if (dropout_seed.defined()) call.dropout_seed = static_cast<uint64_t>(dropout_seed.item<int64_t>());
+  call.dropout_seed = dropout_seed;
   return call;
 }
 

@@ -45,10 +45,18 @@ struct AttentionArguments {
                            optional_of(key_lengths), optional_of(alibi_slopes), softcap, scale, dropout_p);
   }
 
+  /// Returns the members that are not tensors, as a value that autograd can save.
+  c10::IValue constants() const;
+  /// Returns the arguments with these constants and tensors.
+  static AttentionArguments from(const c10::IValue& constants, at::ArrayRef<at::Tensor> tensors);
+
   bool has_bias() const { return attn_mask.defined() && attn_mask.scalar_type() != at::kBool; }
 
-  /// Returns the tensors of the score modification, in the order of its gradients.
-  std::vector<at::Tensor> score_mod_tensors() const;
+  /// Returns the tensors that can have a gradient: query, key, value, and those of the score modification, in
+  /// the order of its gradients.
+  std::vector<at::Tensor> inputs() const;
+  /// Returns the arguments with the tensors of `inputs` replaced.
+  AttentionArguments with_inputs(at::ArrayRef<at::Tensor> inputs) const;
 };
 
 /// `call` is `function` with the parameters of an operator's schema: the fields of AttentionArguments one by
@@ -90,6 +98,13 @@ auto with_argument_names(const char* function, const Function& run) {
 /// Returns the parameters of the C++ function. Throws attend::Error if a value, a dtype or a number of
 /// dimensions is wrong.
 AttentionParams to_params(const char* function, const AttentionArguments& arguments);
+
+/// Throws an error of `function` if an argument is wrong, as far as it is known: symbolic sizes, and the
+/// values of lengths without data, are not checked.
+void check_arguments(const char* function, const AttentionArguments& arguments);
+
+/// Returns the arguments converted as by `autocast`.
+AttentionArguments with_autocast(AttentionArguments arguments);
 
 /// Returns the checked call. `dropout_seed` is int64 [1], or undefined without dropout.
 AttentionCall to_call(const AttentionArguments& arguments, const at::Tensor& dropout_seed);

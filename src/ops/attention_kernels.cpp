@@ -7,7 +7,6 @@
 
 #include "core/dtypes.h"
 #include "core/inputs.h"
-#include "core/torch_private.h"
 #include "functional/traced_kernels.h"
 
 namespace attend::ops {
@@ -21,22 +20,9 @@ AttentionForwardResult attention_forward_cpu(const AttentionArguments& in,
           without_heads(result.logsumexp_low, dim)};
 }
 
-/// Checks the arguments of a call whose tensors have no data yet. Symbolic sizes and the values of lengths
-/// are not checked.
-void check_shapes(AttentionArguments in) {
-  if (in.key_lengths.defined()) in.key_lengths = in.key_lengths.to(at::kMeta);
-  if (!torch_private::has_symbolic_sizes(in.tensors())) {
-    to_call(in, /*dropout_seed=*/{});
-    return;
-  }
-  constexpr auto kFunction = "attention";
-  check_inputs(kFunction, in.query, in.key, in.value);
-  with_argument_names(kFunction, [&] { to_params(kFunction, in); });
-}
-
 AttentionForwardResult attention_forward_meta(const AttentionArguments& in,
                                               const std::optional<at::Tensor>& /*dropout_seed*/) {
-  check_shapes(in);
+  check_arguments("attention", in);
   auto sizes = in.query.sym_sizes().vec();
   sizes.back() = in.value.sym_size(-1);
   const auto output = at::empty_symint(sizes, in.query.options());

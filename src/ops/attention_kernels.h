@@ -1,7 +1,8 @@
 #pragma once
 
 // The private operators of attention: the fused kernels as opaque operations, as they appear in a traced
-// graph.
+// graph. attention_kernels.cpp computes them, attention_gradients.cpp has their derivatives, vmap.cpp the
+// rule for vmap.
 
 #include <tuple>
 

@@ -1,7 +1,8 @@
 #pragma once
 
-// Helpers of all operators: typed calls through the dispatcher, and the check whether a call is traced.
+// Helpers of all operators: typed calls through the dispatcher, autocast, and constants that autograd saves.
 
+#include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <optional>
@@ -23,10 +24,21 @@ c10::TypedOperatorHandle<Function> find_operator(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Function>();
 }
 
-/// Whether a call must go to a private, opaque operator: for a tracer (torch.compile, fake tensors, a
-/// dispatch mode), which can't look into a kernel, and for meta tensors, which have no data. False under a
-/// functional transform and with a forward-mode tangent: such calls are computed by the ATen operations of
-/// the reference.
-bool is_traced(at::TensorList tensors);
+/// Whether the private operators have kernels for the tensor: on the CPU, and on the meta device, which has
+/// shapes only.
+bool has_private_operators(const at::Tensor& tensor);
+
+/// Converts the tensors of a call, query, key and value first, as autocast does, if it is enabled for the
+/// query's device: those three, and each other tensor unless it is float32. Undefined tensors are skipped.
+void autocast(c10::ArrayRef<at::Tensor*> tensors);
+
+/// Returns values that are no tensors as a list that autograd saves. Compiled autograd treats each of them as
+/// a constant of the graph.
+template <class... Values>
+c10::IValue constants_of(const Values&... values) {
+  c10::impl::GenericList list(c10::AnyType::get());
+  (list.push_back(c10::IValue(values)), ...);
+  return list;
+}
 
 }  // namespace attend::ops

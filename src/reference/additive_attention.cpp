@@ -30,7 +30,7 @@ at::Tensor additive_attention(const AttentionCall& call, const at::Tensor& score
   const ExactDtype exact;
   auto weights = additive_attention_weights(call, score_weight, shape);
   if (call.dropout_p > 0) {
-    weights = weights * dropout_factors(call.dropout_seed, call.dropout_p, shape, weights.options());
+    weights = weights * dropout_factors(call.dropout_seed, call.dropout_p, shape, weights.scalar_type());
   }
   return at::matmul(weights, wide_keys(call.value, call)).to(call.query.scalar_type());
 }

@@ -10,7 +10,7 @@ namespace attend::reference {
 AttentionWithLse attention(const AttentionCall& call);
 
 /// Computes attention for the queries [first, first + rows) only.
-AttentionWithLse attention_rows(const AttentionCall& call, int64_t first, int64_t rows);
+AttentionWithLse attention_rows(const AttentionCall& call, const c10::SymInt& first, const c10::SymInt& rows);
 
 /// Returns the attention weights before dropout, in the query's dtype.
 at::Tensor attention_weights(const AttentionCall& call);

@@ -6,7 +6,6 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -20,9 +19,9 @@ namespace attend::reference {
 namespace {
 
 /// Pads dimension 2 with zeros in front, so that the tensor has `steps` steps.
-at::Tensor aligned(const at::Tensor& tensor, int64_t steps) {
-  const int64_t missing = steps - tensor.size(2);
-  return missing == 0 ? tensor : at::constant_pad_nd(tensor, {0, 0, missing, 0}, 0);
+at::Tensor aligned(const at::Tensor& tensor, const c10::SymInt& steps) {
+  const auto missing = steps - tensor.sym_size(2);
+  return missing == 0 ? tensor : at::constant_pad_nd_symint(tensor, {0, 0, missing, 0}, 0);
 }
 
 /// Returns the threshold below which the magnitude of a normaliser counts as 0: terms of a smaller normaliser
@@ -44,22 +43,25 @@ at::Tensor feature_map(const at::Tensor& tensor, FeatureMap map) {
 
 at::Tensor normalized(const at::Tensor& read, double scale, bool normalize) {
   if (!normalize) return read * scale;
-  const int64_t d_v = read.size(-1) - 1;
-  const auto normaliser = read.slice(-1, d_v);
+  const auto d_v = read.sym_size(-1) - 1;
+  const auto normaliser = read.slice_symint(-1, d_v);
   const auto is_zero = normaliser.abs() < smallest_normaliser(normaliser.scalar_type());
-  const auto output = read.slice(-1, 0, d_v) * scale / at::where(is_zero, 1.0, normaliser);
+  const auto output = read.slice_symint(-1, 0, d_v) * scale / at::where(is_zero, 1.0, normaliser);
   return at::where(is_zero, 0.0, output);
 }
 
+at::Tensor read_state(const LinearAttentionCall& call, const at::Tensor& state) {
+  const auto read = at::matmul(feature_map(call.query, call.feature_map), state);
+  return normalized(read, call.scale, call.normalize).to(call.query.scalar_type());
+}
+
 LinearInputs linear_inputs(const LinearAttentionCall& call) {
-  const int64_t batch = call.query.size(0), heads = call.query.size(1), keys = call.key.size(2);
-  const int64_t steps = std::max(call.query.size(2), keys);
+  const auto batch = call.query.sym_size(0), heads = call.query.sym_size(1), keys = call.key.sym_size(2);
+  const auto steps = std::max(call.query.sym_size(2), keys);
   auto key = call.key, value = widen(call.value);
   auto decay = decay_per_step(call.log_decay, call);
   auto beta = call.beta.defined() ? call.beta.unsqueeze(-1) : at::Tensor();
-  if (call.normalize) {
-    value = at::cat({value, at::ones({batch, value.size(1), keys, 1}, value.options())}, -1);
-  }
+  if (call.normalize) value = at::constant_pad_nd(value, {0, 1}, 1);
   if (!call.key_lengths.defined()) {
     key = feature_map(key, call.feature_map);
   } else {
@@ -76,11 +78,12 @@ LinearInputs linear_inputs(const LinearAttentionCall& call) {
           .value = aligned(repeat_heads(value, heads), steps),
           .log_decay = decay.defined() ? aligned(decay, steps) : decay,
           .beta = beta.defined() ? aligned(beta, steps) : beta,
-          .state = call.initial_state.defined()
-                       // With no steps the initial state is returned as the final state, which must not alias
-                       // the caller's tensor.
-                       ? (steps == 0 ? call.initial_state.clone() : call.initial_state)
-                       : at::zeros({batch, heads, key.size(3), call.state_width()}, key.options())};
+          .state =
+              call.initial_state.defined()
+                  // With no steps the initial state is returned as the final state, which must not alias
+                  // the caller's tensor.
+                  ? (steps == 0 ? call.initial_state.clone() : call.initial_state)
+                  : at::zeros_symint({batch, heads, key.sym_size(3), call.sym_state_width()}, key.options())};
 }
 
 LinearAttentionResult linear_attention_recurrent(const LinearAttentionCall& call) {

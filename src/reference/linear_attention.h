@@ -12,6 +12,9 @@ at::Tensor feature_map(const at::Tensor& tensor, FeatureMap map);
 /// other columns are divided; the output is 0 where the normaliser is so small that it counts as 0.
 at::Tensor normalized(const at::Tensor& read, double scale, bool normalize);
 
+/// Returns the output of a call without causality, whose queries all read `state`, in the query's dtype.
+at::Tensor read_state(const LinearAttentionCall& call, const at::Tensor& state);
+
 /// The inputs of the recurrence, in compute type. The feature map is applied to queries and keys, the heads
 /// of key and value are repeated, and with `normalize` a column of ones is appended to the value. Keys and
 /// values at or past their key length are zero, and their decay is 1. There are T = max(Lq, Lk) steps, of

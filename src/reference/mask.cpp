@@ -14,30 +14,30 @@ namespace attend::reference {
 namespace {
 
 /// Returns the key positions j as [1, 1, 1, Lk].
-at::Tensor key_row(const ScoreShape& shape, at::Device device) {
+at::Tensor key_row(const SymScoreShape& shape, at::Device device) {
   return at::arange(shape.keys, at::TensorOptions().dtype(at::kLong).device(device)).view({1, 1, 1, -1});
 }
 
 /// Returns the query positions i as [1, 1, rows, 1].
-at::Tensor query_column(const ScoreShape& shape, at::Device device) {
+at::Tensor query_column(const SymScoreShape& shape, at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   return at::arange(shape.first_row, shape.first_row + shape.rows, options).view({1, 1, -1, 1});
 }
 
-at::Tensor before(const at::Tensor& lengths, const ScoreShape& shape, at::Device device) {
+at::Tensor before(const at::Tensor& lengths, const SymScoreShape& shape, at::Device device) {
   return key_row(shape, device) < lengths.to(device).view({-1, 1, 1, 1});
 }
 
 /// Evaluates a mask; one overload for each kind.
 struct Allowed {
-  const ScoreShape& shape;
+  const SymScoreShape& shape;
   int64_t query_dim;
   at::Device device;
 
   at::Tensor operator()(const Mask& mask) const { return std::visit(*this, mask.node()->kind); }
 
   at::Tensor operator()(const MaskNode::Causal& mask) const {
-    const int64_t offset = mask.corner == Corner::bottom_right ? shape.keys - shape.queries : 0;
+    const auto offset = mask.corner == Corner::bottom_right ? shape.keys - shape.queries : 0;
     return key_row(shape, device) <= query_column(shape, device) + offset;
   }
 
@@ -56,24 +56,25 @@ struct Allowed {
   at::Tensor operator()(const MaskNode::Prefix& mask) const { return before(mask.lengths, shape, device); }
 
   at::Tensor operator()(const MaskNode::Documents& mask) const {
-    const auto key_ids = mask.ids.to(device).contiguous().expand({shape.batch, shape.keys});
-    const auto position = query_column(shape, device).view({-1}) + (shape.keys - shape.queries);
+    const auto& [batch, heads, queries, keys, first_row, rows] = shape;
+    const auto key_ids = mask.ids.to(device).contiguous().expand_symint({batch, keys});
+    const auto position = query_column(shape, device).view({-1}) + (keys - queries);
     const auto exists = (position >= 0).view({1, 1, -1, 1});
-    if (shape.keys == 0) return exists.expand({shape.batch, 1, shape.rows, 0});
-    const auto query_ids = key_ids.index_select(1, position.clamp(0, shape.keys - 1));
-    return exists &
-           (query_ids.view({shape.batch, 1, shape.rows, 1}) == key_ids.view({shape.batch, 1, 1, shape.keys}));
+    if (keys == 0) return exists.expand_symint({batch, 1, rows, 0});
+    const auto query_ids = key_ids.index_select(1, position.clamp(0, keys - 1));
+    return exists & (query_ids.view_symint({batch, 1, rows, 1}) == key_ids.view_symint({batch, 1, 1, keys}));
   }
 
   at::Tensor operator()(const MaskNode::Dense& mask) const {
-    return checks::rows_of(checks::broadcastable("dense", "mask", mask.allowed, shape, query_dim), shape);
+    return checks::rows_of(checks::with_score_dims(mask.allowed, query_dim), shape);
   }
 
   at::Tensor operator()(const MaskNode::Lambda& mask) const {
-    const auto columns = at::empty({shape.batch, shape.heads, shape.keys, shape.rows}, at::kBool);
+    const auto sizes = integers_of(shape);
+    const auto columns = at::empty({sizes.batch, sizes.heads, sizes.keys, sizes.rows}, at::kBool);
     auto* data = reinterpret_cast<uint8_t*>(columns.mutable_data_ptr<bool>());
-    for_each_column(shape, [&](const detail::PositionTile& column, int64_t offset) {
-      mask.function->fill(column, data + offset, shape.rows);
+    for_each_column(sizes, [&](const detail::PositionTile& column, int64_t offset) {
+      mask.function->fill(column, data + offset, sizes.rows);
     });
     return columns.transpose(-2, -1).to(device);
   }
@@ -85,7 +86,7 @@ struct Allowed {
 
 }  // namespace
 
-at::Tensor allowed(const Mask& mask, const ScoreShape& shape, int64_t query_dim, at::Device device) {
+at::Tensor allowed(const Mask& mask, const SymScoreShape& shape, int64_t query_dim, at::Device device) {
   return Allowed{shape, query_dim, device}(mask);
 }
 

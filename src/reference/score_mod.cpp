@@ -38,12 +38,12 @@ Expansion expand(const detail::ScoreFunction& function, const at::Tensor& scores
 /// Applies a score modification; one overload for each kind.
 struct Modified {
   const at::Tensor& scores;
-  const ScoreShape& shape;
+  const SymScoreShape& shape;
   int64_t query_dim;
 
   at::Tensor operator()(const ScoreModNode::Alibi& alibi) const {
     const auto options = scores.options().dtype(at::kLong);
-    const int64_t first = shape.first_row + shape.keys - shape.queries;
+    const auto first = shape.first_row + shape.keys - shape.queries;
     const auto query = at::arange(first, first + shape.rows, options).view({-1, 1});
     const auto distance = (query - at::arange(shape.keys, options)).abs().to(scores.scalar_type());
     const auto slopes =
@@ -52,16 +52,17 @@ struct Modified {
   }
 
   at::Tensor operator()(const ScoreModNode::Bias& bias) const {
-    const auto values = checks::broadcastable("bias", "values", bias.values, shape, query_dim);
+    const auto values = checks::with_score_dims(bias.values, query_dim);
     return scores + checks::rows_of(values, shape).to(scores.scalar_type());
   }
 
   at::Tensor operator()(const ScoreModNode::RelativeBias& bias) const {
-    const auto query = at::arange(shape.first_row, shape.first_row + shape.rows, at::kLong).view({-1, 1});
-    const auto distances = query - at::arange(shape.keys, at::kLong) + (shape.keys - 1);
-    const auto buckets = buckets_by_distance(shape, bias.buckets).index_select(0, distances.view(-1));
+    const auto sizes = integers_of(shape);
+    const auto query = at::arange(sizes.first_row, sizes.first_row + sizes.rows, at::kLong).view({-1, 1});
+    const auto distances = query - at::arange(sizes.keys, at::kLong) + (sizes.keys - 1);
+    const auto buckets = buckets_by_distance(sizes, bias.buckets).index_select(0, distances.view(-1));
     const auto values = bias.table.to(scores.scalar_type()).index_select(0, buckets.to(scores.device()));
-    return scores + values.view({shape.rows, shape.keys, shape.heads}).permute({2, 0, 1});
+    return scores + values.view({sizes.rows, sizes.keys, sizes.heads}).permute({2, 0, 1});
   }
 
   at::Tensor operator()(const ScoreModNode::Softcap& softcap) const {
@@ -72,7 +73,7 @@ struct Modified {
   /// of the function, also in forward mode. Terms with a score or derivative that is not finite are omitted.
   at::Tensor operator()(const ScoreModNode::Lambda& lambda) const {
     const auto constant = scores.detach();
-    const auto [value, first, second] = expand(*lambda.function, constant, shape);
+    const auto [value, first, second] = expand(*lambda.function, constant, integers_of(shape));
     const auto x = at::where(at::isfinite(constant), scores - constant, 0.0);
     const auto finite = [](const at::Tensor& derivative) {
       return at::where(at::isfinite(derivative), derivative, 0.0);
@@ -88,7 +89,7 @@ struct Modified {
 
 }  // namespace
 
-at::Tensor modify_scores(const at::Tensor& scores, const ScoreMod& score_mod, const ScoreShape& shape,
+at::Tensor modify_scores(const at::Tensor& scores, const ScoreMod& score_mod, const SymScoreShape& shape,
                          int64_t query_dim) {
   if (!score_mod.defined()) return scores;
   return std::visit(Modified{scores, shape, query_dim}, score_mod.node()->kind);

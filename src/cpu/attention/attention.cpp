@@ -70,7 +70,9 @@ struct KernelInputs {
     args.weighting = kernel_weighting(call.weighting);
     args.mask = mask.get();
     args.score_mod = score_mod.get();
-    args.dropout_seed = call.dropout_seed;
+    if (call.dropout_seed.defined()) {
+      args.dropout_seed = static_cast<uint64_t>(call.dropout_seed.item<int64_t>());
+    }
     args.dropout_threshold = dropout_threshold(call.dropout_p);
     args.dropout_scale = dropout_scale(args.dropout_threshold);
     args.splits = 1;
