@@ -9,6 +9,7 @@
 #include "core/torch_private.h"
 #include "functional/traced_kernels.h"
 #include "ops/attention_kernels.h"
+#include "ops/saved_arguments.h"
 
 namespace attend::ops {
 namespace {
@@ -49,22 +50,6 @@ struct BackwardArguments {
   variable_list grads;  ///< of the output and the logsumexp
 };
 
-void save(AutogradContext* context, const AttentionArguments& arguments, const variable_list& more) {
-  auto saved = arguments.tensors();
-  saved.insert(saved.end(), more.begin(), more.end());
-  context->save_for_backward(saved);
-  context->set_materialize_grads(false);
-  context->saved_data["constants"] = arguments.constants();
-}
-
-/// Returns the arguments that `save` saved, and the other tensors.
-std::pair<AttentionArguments, variable_list> saved_in(AutogradContext* context) {
-  const auto saved = context->get_saved_variables();
-  auto arguments = AttentionArguments::from(context->saved_data["constants"], saved);
-  const auto count = static_cast<std::ptrdiff_t>(arguments.tensor_members().size());
-  return {std::move(arguments), {saved.begin() + count, saved.end()}};
-}
-
 /// The derivative of the backward operator. `tensors`: the inputs and the defined gradients, which are
 /// parameters of their own since autograd records only parameters that are tensors.
 struct AttentionBackward : torch::autograd::Function<AttentionBackward> {
@@ -75,13 +60,13 @@ struct AttentionBackward : torch::autograd::Function<AttentionBackward> {
     hidden.show();
     const at::AutoGradMode graph(true);  // `apply` disabled gradients for the levels of torch.func below, too
     const at::AutoDispatchBelowADInplaceOrView below;
-    save(context, in.arguments, {in.dropout_seed, in.grads[0], in.grads[1]});
+    save_arguments(context, in.arguments, {in.dropout_seed, in.grads[0], in.grads[1]});
     return from_operator(in.arguments, call_attention_backward(in.arguments, in.dropout_seed, in.result,
                                                                in.grads[0], in.grads[1]));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grad_gradients) {
-    const auto [arguments, more] = saved_in(context);
+    const auto [arguments, more] = saved_arguments<AttentionArguments>(context);
     const auto found = double_backward_of(differentiable_forward(arguments, more[0]), arguments.inputs(),
                                           {more[1], more[2]}, grad_gradients);
     variable_list all(found.begin(), found.end() - 2);
@@ -131,12 +116,12 @@ struct AttentionForward : torch::autograd::Function<AttentionForward> {
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto seed = dropout_seed.value_or(at::Tensor());
     const auto [output, logsumexp, logsumexp_low] = call_attention_forward(arguments, seed);
-    save(context, arguments, {seed, output, logsumexp, logsumexp_low});
+    save_arguments(context, arguments, {seed, output, logsumexp, logsumexp_low});
     return {output, logsumexp, logsumexp_low};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    const auto [arguments, more] = saved_in(context);
+    const auto [arguments, more] = saved_arguments<AttentionArguments>(context);
     auto all = from_operator(
         arguments,
         call_attention_backward(arguments, more[0], {more[1], more[2], more[3]}, grads[0], grads[1]));

@@ -9,6 +9,7 @@
 #include "core/torch_private.h"
 #include "functional/traced_kernels.h"
 #include "ops/linear_attention_kernels.h"
+#include "ops/saved_arguments.h"
 
 namespace attend::ops {
 namespace {
@@ -66,22 +67,6 @@ struct LinearBackwardArguments {
   variable_list grads;  ///< of the output and the final state
 };
 
-void save(AutogradContext* context, const LinearArguments& arguments, const variable_list& more) {
-  auto saved = arguments.tensors();
-  saved.insert(saved.end(), more.begin(), more.end());
-  context->save_for_backward(saved);
-  context->set_materialize_grads(false);
-  context->saved_data["constants"] = arguments.constants();
-}
-
-/// Returns the arguments that `save` saved, and the other tensors.
-std::pair<LinearArguments, variable_list> linear_saved_in(AutogradContext* context) {
-  const auto saved = context->get_saved_variables();
-  auto arguments = LinearArguments::from(context->saved_data["constants"], saved);
-  const auto count = static_cast<std::ptrdiff_t>(arguments.tensor_members().size());
-  return {std::move(arguments), {saved.begin() + count, saved.end()}};
-}
-
 /// The derivative of the backward operator. `tensors` are the inputs and the defined gradients.
 struct LinearBackward : torch::autograd::Function<LinearBackward> {
   static constexpr bool is_traceable = true;
@@ -92,13 +77,13 @@ struct LinearBackward : torch::autograd::Function<LinearBackward> {
     hidden.show();
     const at::AutoGradMode graph(true);  // `apply` disabled gradients for the levels of torch.func below, too
     const at::AutoDispatchBelowADInplaceOrView below;
-    save(context, in.arguments, in.grads);
+    save_arguments(context, in.arguments, in.grads);
     return from_operator(in.arguments,
                          call_linear_backward(in.arguments, in.result, in.grads[0], in.grads[1]));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grad_gradients) {
-    const auto [arguments, grads] = linear_saved_in(context);
+    const auto [arguments, grads] = saved_arguments<LinearArguments>(context);
     const auto found =
         double_backward_of(differentiable_forward(arguments), arguments.inputs(), grads, grad_gradients);
     variable_list all(found.begin(), found.end() - 2);
@@ -145,12 +130,12 @@ struct LinearForward : torch::autograd::Function<LinearForward> {
     const at::AutoGradMode graph(true);  // `apply` disabled gradients for the levels of torch.func below, too
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto [output, final_state, normaliser, unrounded] = call_linear_forward(arguments);
-    save(context, arguments, {output, final_state, normaliser, unrounded});
+    save_arguments(context, arguments, {output, final_state, normaliser, unrounded});
     return defined_results({output, final_state, normaliser, unrounded});
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    const auto [arguments, results] = linear_saved_in(context);
+    const auto [arguments, results] = saved_arguments<LinearArguments>(context);
     auto all = from_operator(
         arguments, call_linear_backward(arguments, {results[0], results[1], results[2], results[3]}, grads[0],
                                         grads[1]));
