@@ -9,12 +9,13 @@
 
 #include "core/checks.h"
 #include "models/basic_tokenizer.h"
-#include "models/token_matcher.h"
+#include "text/token_matcher.h"
 
 namespace attend::models {
 namespace {
 
 using checks::fail;
+using text::TokenMatcher;
 
 constexpr auto kWordPiece = "models::WordPiece";
 

@@ -1,5 +1,5 @@
 # Checks that LIBRARY exports public names only: every strong symbol that it defines, and every weak symbol in namespace
-# attend, must belong to attend, attend::nn, attend::models or attend::detail, which public templates use. Weak symbols
+# attend, must belong to attend, attend::nn, attend::models, attend::text or attend::detail, which public templates use. Weak symbols
 # of other namespaces are instances of templates.
 execute_process(COMMAND ${NM} --dynamic --defined-only --demangle ${LIBRARY} OUTPUT_VARIABLE symbols
   COMMAND_ERROR_IS_FATAL ANY)
@@ -13,7 +13,7 @@ set(kind "(non-virtual thunk to |virtual thunk to |vtable for |VTT for |typeinfo
 string(REGEX MATCHALL "[0-9a-f]+ [VWu] ${kind}attend::[^\n]*" weak "${symbols}")
 foreach(symbol ${strong} ${weak})
   # A class, whose name has a capital, or a function.
-  if(NOT symbol MATCHES " [A-Zu] ${kind}attend::(nn::|models::|detail::)?([A-Z]|operator|[a-z_0-9]+([(]|[[]abi:))")
+  if(NOT symbol MATCHES " [A-Zu] ${kind}attend::(nn::|models::|text::|detail::)?([A-Z]|operator|[a-z_0-9]+([(]|[[]abi:))")
     message(FATAL_ERROR "exported, but not public: ${symbol}")
   endif()
   if(symbol MATCHES "anonymous namespace")

@@ -11,6 +11,10 @@
 #include <unordered_map>
 #include <vector>
 
+namespace attend::text {
+class TokenMatcher;
+}
+
 namespace attend::models {
 
 /// The tokens of one or two texts, as inputs of a model.
@@ -60,8 +64,6 @@ struct ATTEND_API WordPieceOptions {
   /// The maximum number of tokens that the model of this tokenizer can read. Default: unknown.
   TORCH_ARG(std::optional<int64_t>, model_max_length) = std::nullopt;
 };
-
-class TokenMatcher;
 
 /// The WordPiece tokenizer of BERT (Wu 2016, Devlin 2018).
 ///
@@ -135,7 +137,8 @@ class ATTEND_API WordPiece {
   Ids added_ids_;
   size_t max_token_size_ = 0;  ///< in bytes
   int64_t unk_id_, cls_id_, sep_id_;
-  std::shared_ptr<const TokenMatcher> given_tokens_, normalized_tokens_;  ///< in the text and the normalized
+  std::shared_ptr<const text::TokenMatcher> given_tokens_,
+      normalized_tokens_;  ///< in the text and the normalized
 };
 
 /// Loads the tokenizer of a BERT from a folder with vocab.txt. The optional file tokenizer_config.json sets

@@ -1,11 +1,20 @@
-#include "models/token_matcher.h"
+#include "text/token_matcher.h"
 
 #include <ranges>
 #include <utility>
 
-#include "models/basic_tokenizer.h"
+#include "text/unicode.h"
 
-namespace attend::models {
+namespace attend::text {
+namespace {
+
+/// Whether text[begin, end) follows or precedes a character of a word.
+bool touches_word(std::string_view text, size_t begin, size_t end) {
+  if (begin > 0 && is_word_character(last_code_point(text.substr(0, begin)))) return true;
+  return end < text.size() && is_word_character(next_code_point(text, end));
+}
+
+}  // namespace
 
 TokenMatcher::TokenMatcher(std::vector<Token> tokens) : tokens_(std::move(tokens)) {
   for (size_t n = 0; n < tokens_.size(); ++n) add(static_cast<int32_t>(n));
@@ -19,7 +28,8 @@ void TokenMatcher::add(int32_t token) {
     if (is_new) states_.emplace_back();
     state = found->second;
   }
-  states_[static_cast<size_t>(state)].token = token;
+  auto& own = states_[static_cast<size_t>(state)].token;
+  if (own < 0) own = token;
 }
 
 /// Sets the fallback of each state, in the order of the length of the states.
@@ -69,10 +79,9 @@ std::vector<TokenMatcher::Match> TokenMatcher::find(std::string_view text) const
     if (begin < end) continue;
     const auto& token = tokens_[static_cast<size_t>(index)];
     end = begin + token.text.size();
-    const bool touches_word = ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end));
-    if (!token.single_word || !touches_word) matches.push_back({begin, end, token.id});
+    if (!token.single_word || !touches_word(text, begin, end)) matches.push_back({begin, end, token.id});
   }
   return matches;
 }
 
-}  // namespace attend::models
+}  // namespace attend::text

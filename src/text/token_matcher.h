@@ -6,11 +6,11 @@
 #include <unordered_map>
 #include <vector>
 
-namespace attend::models {
+namespace attend::text {
 
 /// Finds tokens in texts, from left to right and without overlaps. Of the tokens that begin at the same
-/// place, the longest is found (Aho, Corasick 1975). The time is linear in the length of the text, whatever
-/// the tokens are.
+/// place, the longest is found, and of equal tokens the first (Aho, Corasick 1975). The time is linear in the
+/// length of the text, whatever the tokens are.
 class TokenMatcher {
  public:
   struct Token {
@@ -23,6 +23,7 @@ class TokenMatcher {
     int64_t id;
   };
 
+  TokenMatcher() = default;
   explicit TokenMatcher(std::vector<Token> tokens);
 
   std::vector<Match> find(std::string_view text) const;
@@ -48,4 +49,4 @@ class TokenMatcher {
   std::unordered_map<uint64_t, int32_t> edges_;
 };
 
-}  // namespace attend::models
+}  // namespace attend::text
